@@ -15,6 +15,7 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import UsageError
+from pipeline.matrix import Benchmark, Exclusion, Gate, License, Run, ServeValue, Text, Weights
 
 SCHEMA = 1
 
@@ -71,7 +72,7 @@ class BuiltImage(Frozen):
     key: str
     config_digest: str
     manifest_digest: str
-    size_bytes: int  # unpacked, as the engine reports it
+    size_bytes: int | None  # unpacked, as the engine reports it; None when this engine never had it
     stored_bytes: int  # compressed, as the registry holds it
     built: bool  # False: found in the registry under its key
     seconds: float
@@ -128,7 +129,8 @@ class Facts(Frozen):
 
 class SmokeResult(Frozen):
     checks: tuple[Check, ...]
-    facts: Facts | None  # None when the server never answered
+    facts: Facts | None  # None when the server never answered rightly
+    server_log: str = ""  # last lines of the server's log when a check failed
 
 
 class ItemRow(Frozen):
@@ -233,11 +235,17 @@ class PromoteResult(Frozen):
     mounted_blobs: int
 
 
-class PublishResult(Frozen):
+class Publication(Frozen):
+    """What one hub holds after publishing, as read back from it."""
+
     hub: str
     location: str
     changed: bool
     files: tuple[FileHash, ...]
+
+
+class PublishResult(Frozen):
+    publications: tuple[Publication, ...]  # one per hub, in the order of the target
 
 
 R = TypeVar("R", bound=Frozen)
@@ -273,6 +281,42 @@ class Stages(Frozen):
         return stage
 
 
+class StackAbout(Frozen):
+    title: Text  # as the card prints it, per language
+    arguments: Mapping[str, ServeValue]
+    environment: Mapping[str, str]
+    excluded_operators: Mapping[str, Exclusion]
+    command: tuple[str, ...]  # what starts it inside the container
+
+
+class About(Frozen):
+    """What was asked for: the words and commands of the card that no stage measures. Repeats the matrix as it was."""
+
+    title: str
+    modality: str
+    license: License
+    base_model: str
+    languages: tuple[str, ...]
+    vendor: str
+    project_source: str
+    chip_title: Text
+    accelerator: str
+    has_flaggems: bool
+    reference: str
+    released: str
+    stacks: Mapping[str, StackAbout]
+    served_name: str
+    port: int
+    weights: Weights
+    weights_path: str
+    converter: str
+    run: Run
+    repository: str  # with the registry's host
+    hub_name: str
+    benchmarks: Mapping[str, Benchmark]
+    gate: Gate
+
+
 class ImageIdentity(Frozen):
     """The config digest names the image; a registry adds the manifest digest."""
 
@@ -288,6 +332,7 @@ class Record(Frozen):
     chip: str
     model: str
     release: str
+    about: About
     image: ImageIdentity | None = None
     stages: Stages = Stages()
 

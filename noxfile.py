@@ -1,0 +1,121 @@
+"""A thin skin: `nox -s plan -- nvidia step3` is `python -m pipeline plan nvidia step3`.
+
+Sessions use the environment that nox itself runs in (`./bootstrap` prepares it), so none of them
+installs anything.
+"""
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+
+
+def run_module(session: nox.Session, *words: str) -> None:
+    session.run(sys.executable, "-m", *words, external=True)
+
+
+def run_pipeline(session: nox.Session) -> None:
+    run_module(session, "pipeline", session.name, *session.posargs)
+
+
+@nox.session(default=False)
+def release(session: nox.Session) -> None:
+    """The whole flow of the selected cells, from pinned inputs to public image and card."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def plan(session: nox.Session) -> None:
+    """Say for every stage: run or reuse, and why."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Resolve the pins that move into matrix.lock."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def render(session: nox.Session) -> None:
+    """Write images/ from templates/ and matrix.yaml (`-- --check` fails on drift)."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def weights(session: nox.Session) -> None:
+    """Fetch the weights of the selected cells."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build the images of the selected cells into the staging registry."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def smoke(session: nox.Session) -> None:
+    """Serve the image for real and check its answers."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def accuracy(session: nox.Session) -> None:
+    """Compare the stacks of one image and give a verdict."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def performance(session: nox.Session) -> None:
+    """Measure throughput and latency of the stacks."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def card(session: nox.Session) -> None:
+    """Write the model cards from the record alone."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def promote(session: nox.Session) -> None:
+    """Copy the selected cells by digest to the public repository, all or none."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def publish(session: nox.Session) -> None:
+    """Commit the cards to the hubs and read them back."""
+    run_pipeline(session)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit tests, then integration with a real engine, registry and server."""
+    run_module(session, "pytest", "-q", "--durations=10", *session.posargs)
+
+
+@nox.session(default=False)
+def trials(session: nox.Session) -> None:
+    """Long tests: planted faults, searches on real engines, fault injection, GPU."""
+    if not Path("tests/trials").is_dir():
+        session.error("there are no trials yet: tests/trials does not exist")
+    run_module(session, "pytest", "-q", "--durations=10", "tests/trials", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff over all Python, hadolint over every rendered Dockerfile."""
+    run_module(session, "ruff", "check")
+    run_module(session, "ruff", "format", "--check")
+    hadolint = str(Path(sys.executable).with_name("hadolint"))
+    session.run(hadolint, *sorted(map(str, Path("images").rglob("Dockerfile"))), external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Mypy, strict."""
+    run_module(session, "mypy", "--strict", "pipeline", "tests", "noxfile.py")

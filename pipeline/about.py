@@ -1,0 +1,48 @@
+"""What was asked for, as the record keeps it: the part of a card that no stage measures. Pure."""
+
+from __future__ import annotations
+
+from pipeline.cell import Cell, Names, hub_name
+from pipeline.matrix import Text
+from pipeline.parts import CONVERTER
+from pipeline.record import About, StackAbout
+from pipeline.stages.render import serve_command
+
+
+def about(cell: Cell, names: Names) -> About:
+    return About(
+        title=cell.model.title,
+        modality=cell.model.modality,
+        license=cell.model.license,
+        base_model=cell.model.base_model,
+        languages=tuple(cell.model.languages),
+        vendor=cell.project.vendor,
+        project_source=cell.project.source,
+        chip_title=cell.chip.title,
+        accelerator=cell.chip.accelerator,
+        has_flaggems="flag-gems" in cell.chip.packages,
+        reference=cell.chip.reference,
+        released=cell.chip.released,
+        stacks={stack: _stack(cell, stack) for stack in cell.stacks},
+        served_name=cell.served_name,
+        port=cell.model.port,
+        weights=cell.model.weights,
+        weights_path=cell.weights_path,
+        converter=CONVERTER,
+        run=cell.chip.run,
+        repository=f"{names.host}/{names.public}",
+        hub_name=hub_name(cell),
+        benchmarks=cell.benchmarks,
+        gate=cell.gate,
+    )
+
+
+def _stack(cell: Cell, stack: str) -> StackAbout:
+    title = Text(en=cell.stack_title(stack, "en"), zh=cell.stack_title(stack, "zh"))
+    return StackAbout(
+        title=title,
+        arguments=cell.serve_arguments(stack),
+        environment=cell.environment(stack),
+        excluded_operators=cell.excluded_operators(stack),
+        command=tuple(serve_command(cell, stack)),
+    )

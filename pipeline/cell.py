@@ -1,0 +1,214 @@
+"""A cell `<chip>/<model>` with everything the matrix says of it, and the one place that makes names."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import NothingSelectedError, UsageError
+from pipeline.matrix import (
+    Benchmark,
+    CellOverride,
+    Chip,
+    Exclusion,
+    Gate,
+    Matrix,
+    Model,
+    Project,
+    ServeValue,
+    Target,
+)
+from pipeline.matrix_file import nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One chip and one model; overrides of the cell are already applied in what its methods return."""
+
+    chip_id: str
+    model_id: str
+    chip: Chip
+    model: Model
+    project: Project
+    override: CellOverride
+    base_gate: Gate
+    all_benchmarks: Mapping[str, Benchmark]
+
+    @property
+    def id(self) -> str:
+        return f"{self.chip_id}/{self.model_id}"
+
+    @property
+    def served_name(self) -> str:
+        return f"{self.model_id}-{self.chip_id}-flagos"
+
+    @property
+    def weights_path(self) -> str:
+        """Where the weights lie inside the container, and on the host of the card's reader."""
+        return f"/share/{self.model_id}"
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """The reference first, then the released one, then the others by name."""
+        first = (self.chip.reference, self.chip.released)
+        rest = sorted(name for name in self.chip.stacks if name not in first)
+        return tuple(dict.fromkeys((*first, *rest)))
+
+    def stack_title(self, stack: str, language: str) -> str:
+        title: str = getattr(self.chip.stacks[stack].title, language)
+        return title.replace("{accelerator}", self.chip.accelerator)
+
+    def serve_arguments(self, stack: str) -> dict[str, ServeValue]:
+        """Arguments of the server: chip, then model, then cell, then stack; the later one wins."""
+        return {
+            **self.chip.serve,
+            **self.model.serve,
+            **self.override.serve,
+            **self.chip.stacks[stack].serve,
+        }
+
+    def environment(self, stack: str) -> dict[str, str]:
+        return {
+            **self.chip.env,
+            **self.override.env,
+            **self.chip.stacks[stack].env,
+            **self._operator_variables(stack),
+        }
+
+    def excluded_operators(self, stack: str) -> dict[str, Exclusion]:
+        """Operators that chip and cell leave out; none on a stack that has no operator switch."""
+        operators = self.chip.stacks[stack].operators
+        if operators is None:
+            return {}
+        return dict(sorted({**operators.exclude, **self.override.operators.exclude}.items()))
+
+    def _operator_variables(self, stack: str) -> dict[str, str]:
+        excluded = self.excluded_operators(stack)
+        return {"VLLM_FL_FLAGOS_BLACKLIST": ",".join(excluded)} if excluded else {}
+
+    @property
+    def gate(self) -> Gate:
+        changes = {
+            **self.model.gate.model_dump(exclude_none=True),
+            **self.override.gate.model_dump(exclude_none=True),
+        }
+        return self.base_gate.model_copy(update=changes)
+
+    @property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        names = self.model.benchmarks if self.override.benchmarks is None else self.override.benchmarks
+        return {name: self.all_benchmarks[name] for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """Where the images of a cell lie. Repositories are without the registry's host."""
+
+    host: str
+    staging_host: str
+    public: str
+    staging_base: str
+    staging_runtime: str
+    staging_model: str
+
+
+def names(cell: Cell, target: Target) -> Names:
+    host, _, prefix = target.registry.partition("/")
+    staging_host, _, staging_prefix = (
+        target.staging.partition("/") if target.staging else (host, "", f"{prefix}/staging")
+    )
+    return Names(
+        host=host,
+        staging_host=staging_host,
+        public=f"{prefix}/flagrelease_{cell.chip_id}_{cell.model_id}",
+        staging_base=f"{staging_prefix}/{cell.chip_id}/base",
+        staging_runtime=f"{staging_prefix}/{cell.chip_id}/runtime",
+        staging_model=f"{staging_prefix}/{cell.chip_id}/{cell.model_id}",
+    )
+
+
+def hub_name(cell: Cell) -> str:
+    """FlagRelease's model repository; NVIDIA carries no suffix there."""
+    short = cell.model.title if cell.model_id != "step3" else "step3"
+    return f"{short}-FlagOS" if cell.chip_id == "nvidia" else f"{short}-{cell.chip_id}-FlagOS"
+
+
+def cells(matrix: Matrix) -> tuple[Cell, ...]:
+    """Every cell of the product that is not excluded, in the order of the file."""
+    excluded = {exclusion.cell for exclusion in matrix.cells.exclude}
+    return tuple(
+        Cell(
+            chip_id=chip_id,
+            model_id=model_id,
+            chip=chip,
+            model=model,
+            project=matrix.project,
+            override=matrix.cells.overrides.get(f"{chip_id}/{model_id}", CellOverride()),
+            base_gate=matrix.gate,
+            all_benchmarks=matrix.benchmarks,
+        )
+        for chip_id, chip in matrix.chips.items()
+        for model_id, model in matrix.models.items()
+        if f"{chip_id}/{model_id}" not in excluded
+    )
+
+
+def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
+    """Cells whose chip and model match the globs: `[]`, `[chip]`, `[chip, model]` or `["chip/model", …]`.
+
+    Raises UsageError for a word that names nothing known, NothingSelectedError when no cell is left.
+    """
+    pairs = _pairs(patterns)
+    for chip_glob, model_glob in pairs:
+        _must_match(chip_glob, matrix.chips, "chip")
+        _must_match(model_glob, matrix.models, "model")
+    chosen = tuple(
+        cell
+        for cell in cells(matrix)
+        if any(
+            fnmatch.fnmatchcase(cell.chip_id, chip) and fnmatch.fnmatchcase(cell.model_id, model)
+            for chip, model in pairs
+        )
+    )
+    if not chosen:
+        reasons = [
+            f"{exclusion.cell}: excluded, {exclusion.why}" for exclusion in matrix.cells.exclude
+        ]
+        raise NothingSelectedError(
+            f"no cell matches {' '.join(patterns)}",
+            details="\n".join(reasons),
+            hint="`nox -s plan` lists the cells of the matrix",
+        )
+    return chosen
+
+
+def _pairs(patterns: Sequence[str]) -> list[tuple[str, str]]:
+    if any("/" in pattern for pattern in patterns):
+        split = [pattern.partition("/") for pattern in patterns]
+        return [(chip, model or "*") for chip, _, model in split]
+    if len(patterns) > 2:
+        raise UsageError(
+            f"expected a chip and a model, got {' '.join(patterns)}",
+            hint="several cells are selected by globs (nvidia 'qwen*') or as chip/model words",
+        )
+    chip, model = [*patterns, "*", "*"][:2]
+    return [(chip, model)]
+
+
+def _must_match(glob: str, known: Iterable[str], kind: str) -> None:
+    words = list(known)
+    if not any(fnmatch.fnmatchcase(word, glob) for word in words):
+        wild = any(sign in glob for sign in "*?[")
+        error = NothingSelectedError if wild else UsageError
+        raise error(f"no {kind} is called {glob}", hint=nearest(glob, words))
+
+
+def flatten(value: Any, path: str) -> dict[str, str]:
+    """A resolved block as `path.to.value → text`, for the named parts of a key."""
+    if isinstance(value, Mapping):
+        return {k: v for key in value for k, v in flatten(value[key], f"{path}.{key}").items()}
+    if isinstance(value, list | tuple):
+        return {path: ", ".join(str(item) for item in value)} if value else {}
+    return {} if value is None else {path: str(value)}

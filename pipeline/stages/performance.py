@@ -1,0 +1,111 @@
+"""performance: `vllm bench serve` inside the container for every stack, at the levels of the matrix, results kept whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from pipeline.cell import Cell
+from pipeline.errors import StageRefusedError
+from pipeline.matrix import LoadProfile
+from pipeline.record import LoadResult, PerformanceRatio, PerformanceResult
+from pipeline.world.server import Served
+
+RESULT = "/tmp/bench.json"  # noqa: S108 -- inside a container of our own
+
+
+def performance(
+    cell: Cell,
+    stacks: tuple[str, ...],
+    serve: Callable[[str], AbstractContextManager[Served]],
+    say: Callable[[str], None],
+) -> PerformanceResult:
+    """Raises StageRefusedError when a load run fails or loses requests."""
+    loads = []
+    for stack in stacks:
+        with serve(stack) as served:
+            for concurrency in cell.model.load.concurrency:
+                say(f"{stack}: {concurrency} at once")
+                loads.append(_load(cell, stack, concurrency, served))
+    return compared(tuple(loads), cell)
+
+
+def compared(loads: tuple[LoadResult, ...], cell: Cell) -> PerformanceResult:
+    """Ratios of the released stack to the reference at each level; the lowest one makes the label."""
+    profile = cell.model.load
+    speed = {(load.stack, load.concurrency): load.output_tokens_per_s for load in loads}
+    ratios = tuple(
+        PerformanceRatio(
+            concurrency=level,
+            ratio=round(speed[cell.chip.released, level] / speed[cell.chip.reference, level], 3),
+        )
+        for level in profile.concurrency
+    )
+    lowest = min(ratio.ratio for ratio in ratios)
+    return PerformanceResult(
+        loads=loads,
+        ratios=ratios,
+        lowest_ratio=lowest,
+        label_floor=profile.ratio_floor,
+        label="on par" if lowest >= profile.ratio_floor else "slower",
+        input_tokens=profile.input_tokens,
+        output_tokens=profile.output_tokens,
+    )
+
+
+def bench_command(cell: Cell, concurrency: int) -> list[str]:
+    profile: LoadProfile = cell.model.load
+    return [
+        "vllm", "bench", "serve",
+        "--backend", "openai-chat",
+        "--endpoint", "/v1/chat/completions",
+        "--base-url", f"http://127.0.0.1:{cell.model.port}",
+        "--model", cell.served_name,
+        "--tokenizer", cell.weights_path,
+        "--dataset-name", "random",
+        "--random-input-len", str(profile.input_tokens),
+        "--random-output-len", str(profile.output_tokens),
+        "--num-prompts", str(concurrency * profile.requests_per_slot),
+        "--max-concurrency", str(concurrency),
+        "--ignore-eos",
+        "--seed", "0",
+        "--disable-tqdm",
+        "--save-result",
+        "--result-dir", RESULT.rpartition("/")[0],
+        "--result-filename", RESULT.rpartition("/")[2],
+    ]  # fmt: skip
+
+
+def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResult:
+    command = bench_command(cell, concurrency)
+    code, output = served.container.execute(command)
+    found, text = served.container.execute(["cat", RESULT])
+    if code != 0 or found != 0:
+        raise StageRefusedError(
+            f"the load run ended with exit code {code}",
+            where=f"{cell.id} {stack}: {' '.join(command)}",
+            details="\n".join(line for line in output.splitlines() if "nanobind" not in line)[-2000:],
+            hint="the server's last lines: " + served.log_tail(3),
+        )
+    raw: dict[str, Any] = json.loads(text)
+    requests = concurrency * cell.model.load.requests_per_slot
+    failed = requests - int(raw["completed"])
+    if failed:
+        raise StageRefusedError(
+            f"{failed} of {requests} requests failed under load",
+            where=f"{cell.id} {stack} at concurrency {concurrency}",
+            details=served.log_tail(),
+        )
+    return LoadResult(
+        stack=stack,
+        concurrency=concurrency,
+        requests=requests,
+        failed=failed,
+        output_tokens_per_s=round(raw["output_throughput"], 2),
+        total_tokens_per_s=round(raw["total_token_throughput"], 2),
+        mean_ttft_ms=round(raw["mean_ttft_ms"], 1),
+        mean_tpot_ms=round(raw["mean_tpot_ms"], 2),
+        raw=raw,
+    )

@@ -1,0 +1,69 @@
+"""publish: hand the cards of a promoted image to every hub of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from pipeline.errors import StageRefusedError
+from pipeline.record import FileHash, PublishResult, Record, sha256_bytes
+from pipeline.world.hub import FolderHub
+
+# A hub shows README.md; the other language lies beside it.
+HUB_FILES: Mapping[str, str] = {
+    "card.en.md": "README.md",
+    "card.zh.md": "README_zh.md",
+}
+
+
+def publish(
+    record: Record, cards: Mapping[str, bytes], hubs: Sequence[FolderHub], name: str
+) -> PublishResult:
+    """Publish `cards` (by file name: card.en.md, card.zh.md) under `name` on every hub."""
+    reasons = tuple(_reasons_against(record, cards, hubs))
+    if reasons:
+        raise StageRefusedError(
+            f"publishing the card of release {record.release}: refused",
+            where=record.cell,
+            details="\n".join(reasons),
+            hint=f"run `nox -s release -- {record.chip} {record.model}`, which does both anew",
+        )
+    files = {HUB_FILES[card]: data for card, data in cards.items()}
+    return PublishResult(publications=tuple(hub.publish(name, files) for hub in hubs))
+
+
+def _reasons_against(
+    record: Record, cards: Mapping[str, bytes], hubs: Sequence[FolderHub]
+) -> Iterator[str]:
+    if not hubs:
+        yield "target: it names no hub"
+    yield from _promotion_reasons(record)
+    yield from _card_reasons(record, cards)
+
+
+def _promotion_reasons(record: Record) -> Iterator[str]:
+    stage = record.stages.promote
+    digest = record.image.manifest_digest if record.image else None
+    if stage is None or stage.status != "passed" or stage.result is None:
+        yield f"promote: {stage.status if stage else 'not_run'}"
+    elif digest is None or stage.result.digest != digest:
+        yield f"promote: passed for {stage.result.digest}, the image is {digest}"
+
+
+def _card_reasons(record: Record, cards: Mapping[str, bytes]) -> Iterator[str]:
+    stage = record.stages.card
+    if stage is None or stage.status != "passed" or stage.result is None:
+        yield f"card: {stage.status if stage else 'not_run'}"
+        return
+    recorded = _by_name(stage.result.files)
+    for card in sorted(HUB_FILES.keys() | recorded.keys() | cards.keys()):
+        expected = recorded.get(card, "none")
+        given = sha256_bytes(cards[card]) if card in cards else "none"
+        if card not in HUB_FILES:
+            yield f"{card}: no hub has a place for it"
+        elif expected == "none" or given != expected:
+            yield f"{card}: the record has sha256 {expected}, the card given {given}"
+
+
+def _by_name(files: Sequence[FileHash]) -> Mapping[str, str]:
+    return {PurePosixPath(file.path).name: file.sha256 for file in files}

@@ -1,0 +1,259 @@
+"""smoke: the image served for real, every check with what was seen. A healthy server is no evidence of a right one."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.cell import Cell
+from pipeline.record import Check, Facts, SmokeResult
+from pipeline.world.engine import Container, Engine
+from pipeline.world.openai import Answer, OpenAI
+from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server
+
+LONG_PROMPT_TOKENS = 2000
+MEASURED_TOKENS = 64
+AT_ONCE = 8
+Outcome = tuple[bool, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the image must hold and what its server must do."""
+
+    packages: Mapping[str, str]  # distribution → version, from the requirement lock
+    device_probe: str | None  # command that lists the chip's devices
+    prompt: str
+    answer: str
+    tokens_per_s_floor: float
+    max_model_len: int
+
+
+def smoke(
+    cell: Cell, launch: Launch, engine: Engine, expected: Expected, say: Callable[[str], None]
+) -> SmokeResult:
+    """Serve the released stack once and look at everything. Never raises for what the image does wrong."""
+    checks = Checks(say)
+    with serving(engine, launch, say) as served:
+        ai = OpenAI(served.base_url, cell.served_name)
+        inside = _inside(served.container)
+        checks.run("devices", lambda: _devices(served.container, expected.device_probe))
+        checks.run("versions", lambda: _versions(inside["packages"], expected.packages))
+        checks.run("no profile", lambda: _no_profile(engine, launch))
+        checks.run("model list", lambda: _model_list(ai))
+        first = checks.timed("completion", lambda: _completion(ai, expected))
+        if checks.all_passed():
+            checks.run("same answer twice", lambda: _twice(ai, expected.prompt))
+            checks.run("streaming", lambda: _streaming(ai, expected.prompt))
+            checks.run("logprobs", lambda: _logprobs(ai, expected.prompt))
+            checks.run("wrong model name", lambda: _wrong_model(ai))
+            checks.run("long prompt", lambda: _long_prompt(ai, expected.max_model_len))
+            checks.run(f"{AT_ONCE} at once", lambda: _at_once(ai, expected.prompt))
+            rate = _rate(ai)
+            checks.run("speed", lambda: _fast_enough(rate, expected.tokens_per_s_floor))
+            facts = _facts(cell, launch, engine, served, inside, first_s=first, rate=rate)
+            checks.run("clean stop", lambda: stop_server(served, patience_s=60))
+        else:
+            facts = None
+        server_log = served.log_tail()
+    checks.run("nothing left", lambda: _nothing_left(launch))
+    return SmokeResult(checks=tuple(checks.done), facts=facts, server_log="" if checks.all_passed() else server_log)
+
+
+class Checks:
+    """Runs checks in order and keeps what each has seen."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.done: list[Check] = []
+        self._say = say
+
+    def run(self, name: str, check: Callable[[], Outcome]) -> None:
+        self.timed(name, check)
+
+    def timed(self, name: str, check: Callable[[], Outcome]) -> float:
+        self._say(name)
+        started = time.monotonic()
+        passed, seen = check()
+        seconds = round(time.monotonic() - started, 2)
+        self.done.append(Check(name=name, passed=passed, seen=seen, seconds=seconds))
+        return seconds
+
+    def all_passed(self) -> bool:
+        return all(check.passed for check in self.done)
+
+
+def _devices(container: Container, probe: str | None) -> Outcome:
+    if probe is None:
+        code, output = container.execute(["python", "-c", "import os; print(os.cpu_count(), 'cores')"])
+    else:
+        code, output = container.execute(probe.split())
+    return code == 0 and bool(output.strip()), output.strip()[:400]
+
+
+def _versions(found: Mapping[str, str], locked: Mapping[str, str]) -> Outcome:
+    wrong = [
+        f"{name} {found.get(name, 'absent')} instead of {version}"
+        for name, version in sorted(locked.items())
+        if found.get(name) != version
+    ]
+    return not wrong, "; ".join(wrong[:10]) or f"{len(locked)} packages equal the lock"
+
+
+def _no_profile(engine: Engine, launch: Launch) -> Outcome:
+    code, output = engine.run_once(
+        launch.image,
+        ["python", "-c", "import sys, torch; print(sys.executable, torch.__version__)"],
+        run=launch.run,
+        name=f"{launch.name}-plain",
+        volumes={},
+    )
+    return code == 0, output.strip()[-400:]
+
+
+def _model_list(ai: OpenAI) -> Outcome:
+    answer = ai.models()
+    ids = [str(model.get("id")) for model in answer.body.get("data", [])]
+    return ids == [ai.model], answer.error or ", ".join(ids)
+
+
+def _completion(ai: OpenAI, expected: Expected) -> Outcome:
+    answer = ai.chat(expected.prompt, max_tokens=32)
+    return expected.answer in answer.text, _seen(answer)
+
+
+def _twice(ai: OpenAI, prompt: str) -> Outcome:
+    first, second = ai.chat(prompt, max_tokens=32), ai.chat(prompt, max_tokens=32)
+    same = first.text == second.text and bool(first.text)
+    return same, "equal" if same else f"{_seen(first)} / {_seen(second)}"
+
+
+def _streaming(ai: OpenAI, prompt: str) -> Outcome:
+    whole = ai.chat(prompt, max_tokens=32).text
+    text, chunks, error = ai.stream(prompt, max_tokens=32)
+    return not error and chunks > 1 and text == whole, error or f"{chunks} chunks: {text!r}"
+
+
+def _logprobs(ai: OpenAI, prompt: str) -> Outcome:
+    answer = ai.chat(prompt, max_tokens=8, logprobs=True, top_logprobs=5)
+    choices = answer.body.get("choices") or [{}]
+    content = (choices[0].get("logprobs") or {}).get("content") or []
+    values = [top["logprob"] for token in content for top in token["top_logprobs"]]
+    fine = bool(values) and all(math.isfinite(value) and value > -9999 for value in values)
+    return fine, answer.error or f"{len(values)} values, lowest {min(values, default=0):.2f}"
+
+
+def _wrong_model(ai: OpenAI) -> Outcome:
+    answer = ai.chat("Hello", model="no-such-model", max_tokens=1)
+    return 400 <= answer.status < 500, answer.error or f"HTTP {answer.status}"
+
+
+def _long_prompt(ai: OpenAI, max_model_len: int) -> Outcome:
+    """A prompt of 2,000 tokens, or as long as the server takes."""
+    wanted = min(LONG_PROMPT_TOKENS, max_model_len - 16)
+    token = 1000  # any ordinary id; the length is what is tested
+    answer = ai.complete([token] * wanted, max_tokens=4)
+    counted = int((answer.body.get("usage") or {}).get("prompt_tokens") or 0)
+    return answer.status == 200 and counted == wanted, answer.error or f"{counted} tokens"
+
+
+def _at_once(ai: OpenAI, prompt: str) -> Outcome:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(lambda n: ai.chat(f"{prompt} ({n})", max_tokens=16), range(AT_ONCE)))
+    failed = [answer.error for answer in answers if answer.status != 200 or not answer.text]
+    return not failed, f"{AT_ONCE - len(failed)} of {AT_ONCE} answered {'; '.join(failed[:2])}".strip()
+
+
+def _rate(ai: OpenAI) -> float:
+    """Output tokens per second of one request."""
+    started = time.monotonic()
+    answer = ai.complete("Once upon a time", max_tokens=MEASURED_TOKENS, ignore_eos=True)
+    return answer.completion_tokens / (time.monotonic() - started)
+
+
+def _fast_enough(rate: float, floor: float) -> Outcome:
+    return rate >= floor, f"{rate:.1f} tokens/s, at least {floor:g} wanted"
+
+
+def _nothing_left(launch: Launch) -> Outcome:
+    try:
+        refuse_taken_port(launch.port)
+    except Exception as error:
+        return False, str(error)
+    return True, f"container removed, port {launch.port} free"
+
+
+def _seen(answer: Answer) -> str:
+    return answer.error or repr(answer.text[:300])
+
+
+# Read in the container, without importing torch: names and versions come from the installed metadata.
+_INSIDE = r"""
+import importlib.metadata, json, pathlib, platform, re
+os_release = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', pathlib.Path("/etc/os-release").read_text(), re.M))
+packages = {re.sub(r"[-_.]+", "-", d.metadata["Name"]).lower(): d.version for d in importlib.metadata.distributions()}
+print(json.dumps({"os": os_release["PRETTY_NAME"], "python": platform.python_version(), "packages": packages}))
+"""
+
+
+def _inside(container: Container) -> dict[str, Any]:
+    code, output = container.execute(["python", "-c", _INSIDE])
+    lines = output.strip().splitlines()
+    if code != 0 or not lines:
+        return {"os": "", "python": "", "packages": {}}
+    found: dict[str, Any] = json.loads(lines[-1])
+    return found
+
+
+def _facts(
+    cell: Cell,
+    launch: Launch,
+    engine: Engine,
+    served: Served,
+    inside: Mapping[str, Any],
+    *,
+    first_s: float,
+    rate: float,
+) -> Facts:
+    host = engine.host()
+    image = engine.pull(launch.image)
+    chip_name, driver = _chip(cell, served.container, host.cpu)
+    arguments = cell.serve_arguments(cell.chip.released)
+    return Facts(
+        chip_name=chip_name,
+        driver=driver,
+        host_os=host.system,
+        host_kernel=host.kernel,
+        host_cpu=host.cpu,
+        host_cores=host.cores,
+        host_memory_bytes=host.memory_bytes,
+        docker_version=engine.version,
+        image_os=inside["os"],
+        python_version=inside["python"],
+        packages=inside["packages"],
+        served_name=cell.served_name,
+        port=launch.port,
+        start_seconds=round(served.ready_seconds, 1),
+        flagscale_returned_seconds=round(served.launcher_seconds, 1),
+        first_completion_seconds=first_s,
+        tokens_per_second=round(rate, 1),
+        max_model_len=int(str(arguments.get("max_model_len", 0))),
+        image_size_bytes=image.size_bytes,
+    )
+
+
+def _chip(cell: Cell, container: Container, cpu: str) -> tuple[str, str | None]:
+    """Name and driver of the chip as its own tool prints them; the processor where there is no tool."""
+    if cell.chip.smi is None:
+        return cpu, None
+    code, output = container.execute(cell.chip.smi.split())
+    if code != 0:
+        return "", None
+    driver = re.search(r"(?i)driver version:?\s*([\w.]+)", output)
+    name = re.search(r"NVIDIA [\w ]+", output)
+    return (name[0].strip() if name else ""), (driver[1] if driver else None)

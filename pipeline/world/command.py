@@ -1,0 +1,120 @@
+"""The one door to other programs: run, stream, log, and fail with everything a reader needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import CommandError, WorldError
+
+_SECRET = re.compile(r"(?i)(password|token|secret|api[_-]?key)([=: ]+)\S+|(://[^/\s:@]+:)[^@\s]+@")
+LAST_LINES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """What a program printed (stdout and stderr in order) and how long it took."""
+
+    output: str
+    seconds: float
+
+
+def hide_secrets(text: str) -> str:
+    return _SECRET.sub(lambda hit: f"{hit[3]}***@" if hit[3] else f"{hit[1]}{hit[2]}***", text)
+
+
+def run(
+    arguments: Sequence[str | Path],
+    *,
+    doing: str,
+    hint: str,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_line: Callable[[str], None] | None = None,
+    timeout_s: float = 3600,
+) -> Completed:
+    """Run a program to its end. Raises CommandError when it fails, WorldError when it is not installed.
+
+    The program gets a process group of its own, so that an interrupt ends its children too.
+    """
+    words = [str(argument) for argument in arguments]
+    program = shutil.which(words[0])
+    if program is None:
+        raise WorldError(f"{words[0]} is not installed", where=doing, hint=hint)
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [program, *words[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+    )
+    try:
+        output = _stream(process, log, on_line, started + timeout_s)
+    except BaseException:
+        _end(process)
+        raise
+    seconds = time.monotonic() - started
+    if process.returncode != 0:
+        last = "\n".join(output.splitlines()[-LAST_LINES:])
+        raise CommandError(
+            f"a command ended with exit code {process.returncode} after {seconds:.1f} s",
+            where=doing,
+            details="\n".join(
+                [
+                    f"$ {hide_secrets(shlex.join(words))}",
+                    *([f"log: {log}"] if log else []),
+                    hide_secrets(last),
+                ]
+            ),
+            hint=hint,
+        )
+    return Completed(output=output, seconds=seconds)
+
+
+def _stream(
+    process: subprocess.Popen[str],
+    log: Path | None,
+    on_line: Callable[[str], None] | None,
+    deadline: float,
+) -> str:
+    lines = []
+    if log:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log or os.devnull, "a", encoding="utf-8") as file:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            file.write(line)
+            if on_line:
+                on_line(line.rstrip())
+            if time.monotonic() > deadline:
+                _end(process)
+                break
+    process.wait()
+    return "".join(lines)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Interrupt, then terminate, then kill the whole process group."""
+    for sign, patience_s in ((signal.SIGINT, 3), (signal.SIGTERM, 3), (signal.SIGKILL, 5)):
+        if process.poll() is not None:
+            return
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(timeout=patience_s)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue

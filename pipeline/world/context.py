@@ -1,0 +1,99 @@
+"""Build contexts: a tar with fixed owners, modes and times, plus host/ with what this machine needs to reach its indexes."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import WorldError
+from pipeline.record import sha256_file
+
+CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+
+def write_context(file: IO[bytes], contents: Mapping[str, bytes | Path]) -> None:
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in sorted(contents.items()):
+            member = tarfile.TarInfo(name)
+            member.mode = 0o644
+            if isinstance(content, Path):
+                member.size = content.stat().st_size
+                member.mode = 0o755 if os.access(content, os.X_OK) else 0o644
+                with content.open("rb") as source:
+                    archive.addfile(member, source)
+            else:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    file.seek(0)
+
+
+def host_files(requirements: bytes, indexes: list[str]) -> dict[str, bytes | Path]:
+    """host/ of a builder stage: CA bundle, uv and its settings, and the local wheels that the lock names.
+
+    None of it enters a build key: the lock's hashes say what gets installed, wherever it comes from.
+    """
+    wheels = _local_wheels(requirements)
+    return {
+        "host/ca.crt": _ca_bundle(),
+        "host/uv": _uv(),
+        "host/uv.toml": _uv_settings(indexes, offline_wheels=bool(wheels)).encode(),
+        "host/wheels/.keep": b"",
+        **{f"host/wheels/{wheel.name}": wheel for wheel in wheels},
+    }
+
+
+def proxy_arguments() -> dict[str, str]:
+    """Proxy settings of this machine; Docker keeps these build arguments out of the image's history."""
+    return {name: os.environ[name] for name in PROXIES if name in os.environ}
+
+
+def _ca_bundle() -> Path:
+    for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
+        path = Path(os.environ.get(name, ""))
+        if path.is_file():
+            return path
+    if not CA_BUNDLE.exists():
+        raise WorldError("no CA bundle found", where=str(CA_BUNDLE), hint="install ca-certificates or set SSL_CERT_FILE")
+    return CA_BUNDLE
+
+
+def _uv() -> Path:
+    from uv import find_uv_bin
+
+    return Path(find_uv_bin())
+
+
+def _uv_settings(indexes: list[str], *, offline_wheels: bool) -> str:
+    lines = ["system-certs = true", 'index-strategy = "unsafe-best-match"']
+    if main := os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL"):
+        lines.append(f'index-url = "{main}"')
+    if offline_wheels:
+        lines.append('find-links = ["/host/wheels"]')
+    elif indexes:
+        lines.append(f"extra-index-url = {indexes}".replace("'", '"'))
+    return "\n".join(lines) + "\n"
+
+
+def _local_wheels(requirements: bytes) -> list[Path]:
+    folder = os.environ.get("PIP_FIND_LINKS")
+    if not folder or not Path(folder).is_dir():
+        return []
+    text = requirements.decode()
+    versions = set(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, flags=re.MULTILINE))
+    wanted = {(_normal(name), version) for name, version in versions}
+    return [
+        wheel
+        for wheel in sorted(Path(folder).glob("*.whl"))
+        if (_normal(wheel.name.split("-")[0]), wheel.name.split("-")[1]) in wanted
+        and sha256_file(wheel) in text
+    ]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

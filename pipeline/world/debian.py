@@ -1,0 +1,48 @@
+"""A root file system from Debian packages (mmdebstrap): the base where no public registry can be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import UsageError
+from pipeline.matrix import Base
+from pipeline.world.command import run
+
+# One fixed time for all files, so that the same packages give the same archive.
+SOURCE_DATE_EPOCH = "1767225600"
+
+
+def bootstrap_arguments(base: Base, arch: str) -> tuple[str, ...]:
+    """What mmdebstrap is told, without the archive's name. Part of the build key."""
+    if base.debian is None:
+        raise UsageError("this base is a public image, not a Debian suite")
+    keep_out = ("man", "info", "doc", "locale", "lintian", "bug")
+    return (
+        "mmdebstrap",
+        "--quiet",
+        "--variant=minbase",
+        f"--architectures={arch}",
+        f"--include={','.join(base.include)}",
+        '--aptopt=Apt::Install-Recommends "false"',
+        '--aptopt=Acquire::Languages "none"',
+        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in keep_out),
+        "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        '--customize-hook=rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/*'
+        ' "$1"/etc/hostname "$1"/etc/resolv.conf',
+        base.debian,
+    )
+
+
+def bootstrap(
+    base: Base, arch: str, archive: Path, *, log: Path, on_line: Callable[[str], None]
+) -> None:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    run(
+        [*bootstrap_arguments(base, arch), archive],
+        doing=f"bootstrapping Debian {base.debian}",
+        hint="see that the Debian mirror answers (apt-get update); ./bootstrap installs mmdebstrap",
+        log=log,
+        environment={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH},
+        on_line=on_line,
+    )

@@ -1,0 +1,309 @@
+"""The one door to the container engine (docker-py on the classic builder)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import docker
+import docker.errors
+import requests
+from docker.models.containers import Container as DockerContainer
+from docker.types import DeviceRequest, Ulimit
+
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.matrix import Run
+from pipeline.run_arguments import engine_arguments
+
+OWNER_LABEL = "io.flagos.release.owner"  # <pid>:<start ticks> of the pipeline that started a container
+START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalImage:
+    config_digest: str
+    size_bytes: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine the engine runs on, as the engine describes it."""
+
+    system: str
+    kernel: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+
+
+class Engine:
+    """A Docker Engine. Everything it raises is a WorldError, unless a build step itself failed."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._client = client
+        self.version: str = client.version()["Version"]
+
+    @classmethod
+    def connect(cls, *, timeout_s: int = 900) -> Engine:
+        try:
+            return cls(docker.from_env(timeout=timeout_s))
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+            raise WorldError(
+                "the container engine does not answer", where=where, details=str(error), hint=START_HINT
+            ) from error
+
+    @property
+    def builder(self) -> str:
+        return f"docker-classic {self.version}"
+
+    def host(self) -> Host:
+        with self._asking("reading the engine's host"):
+            info = self._client.info()
+        return Host(
+            system=info["OperatingSystem"],
+            kernel=info["KernelVersion"],
+            cpu=_processor(),
+            cores=int(info["NCPU"]),
+            memory_bytes=int(info["MemTotal"]),
+        )
+
+    def free_bytes(self) -> int:
+        """Free space where the engine keeps its images."""
+        root = Path(self._client.info()["DockerRootDir"])
+        while not root.exists():
+            root = root.parent
+        return shutil.disk_usage(root).free
+
+    def image(self, reference: str) -> LocalImage | None:
+        try:
+            found = self._client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return None
+        attributes = found.attrs
+        return LocalImage(
+            config_digest=str(found.id),
+            size_bytes=int(attributes["Size"]),
+            labels=attributes["Config"].get("Labels") or {},
+        )
+
+    def import_tree(self, archive: Path, *, tag: str, changes: Sequence[str]) -> LocalImage:
+        """A root file system as an image."""
+        repository, _, name = tag.rpartition(":")
+        with self._asking(f"importing {archive.name}"), archive.open("rb") as file:
+            answer = self._client.api.import_image_from_stream(
+                file, repository=repository, tag=name, changes=list(changes)
+            )
+        return self._must_have(tag, answer)
+
+    def build(
+        self,
+        context: IO[bytes],
+        *,
+        tag: str,
+        labels: Mapping[str, str],
+        arguments: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> LocalImage:
+        """Build a tar context. Raises StageRefusedError with the step that failed."""
+        last: list[str] = []
+        with self._asking(f"building {tag}"):
+            stream = self._client.api.build(
+                fileobj=context,
+                custom_context=True,
+                encoding=None,
+                tag=tag,
+                labels=dict(labels),
+                buildargs=dict(arguments),
+                network_mode="host",
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for event in stream:
+                for line in str(event.get("stream", "")).splitlines():
+                    if line.strip():
+                        on_line(line)
+                        last = [*last[-19:], line]
+                if "error" in event:
+                    raise StageRefusedError(
+                        f"a step of the image build failed: {str(event['error']).strip()}",
+                        where=f"building {tag}",
+                        details="\n".join(last),
+                        hint="the whole log is build.log in the cell's folder under out/",
+                    )
+        return self._must_have(tag, last)
+
+    def push(self, reference: str, *, on_line: Callable[[str], None]) -> str:
+        """Push a tagged image; the digest of its manifest as the registry answered it."""
+        repository, _, tag = reference.rpartition(":")
+        digest = ""
+        with self._asking(f"pushing {reference}"):
+            for event in self._client.api.push(repository, tag=tag, stream=True, decode=True):
+                if "error" in event:
+                    raise WorldError(
+                        f"the registry refused: {event['error']}",
+                        where=f"pushing {reference}",
+                        hint="see that the registry answers and has room (./bootstrap --check)",
+                    )
+                digest = event.get("aux", {}).get("Digest", digest)
+                if event.get("status") and not event.get("progressDetail"):
+                    on_line(f"{event.get('id', '')} {event['status']}".strip())
+        return digest
+
+    def pull(self, reference: str) -> LocalImage:
+        """Pull by digest unless the engine has it."""
+        found = self.image(reference)
+        if found is None:
+            with self._asking(f"pulling {reference}"):
+                self._client.images.pull(reference)
+            found = self._must_have(reference, "")
+        return found
+
+    def tag(self, reference: str, new: str) -> None:
+        repository, _, tag = new.rpartition(":")
+        with self._asking(f"tagging {reference}"):
+            self._client.images.get(reference).tag(repository, tag)
+
+    @contextmanager
+    def container(
+        self,
+        image: str,
+        command: Sequence[str],
+        *,
+        run: Run,
+        name: str,
+        volumes: Mapping[str, str],
+        labels: Mapping[str, str] | None = None,
+    ) -> Iterator[Container]:
+        """A running container that is removed at the end, whatever happens."""
+        arguments = engine_arguments(run, volumes=volumes)
+        arguments["ulimits"] = [Ulimit(**limit) for limit in arguments["ulimits"]]
+        if "device_requests" in arguments:
+            arguments["device_requests"] = [DeviceRequest(**r) for r in arguments["device_requests"]]
+        with self._asking(f"starting a container of {image}"):
+            container = self._client.containers.create(
+                image, list(command), name=name, labels={OWNER_LABEL: _me(), **(labels or {})}, **arguments
+            )
+        try:
+            with self._asking(f"starting a container of {image}"):
+                container.start()
+            yield Container(container)
+        finally:
+            with suppress(docker.errors.NotFound):
+                container.remove(force=True, v=True)
+
+    def run_once(
+        self,
+        image: str,
+        command: Sequence[str],
+        *,
+        run: Run,
+        name: str,
+        volumes: Mapping[str, str],
+        on_line: Callable[[str], None] = lambda line: None,
+    ) -> tuple[int, str]:
+        """Run a command in a container of its own to its end: exit code and what it printed."""
+        with self.container(image, command, run=run, name=name, volumes=volumes) as container:
+            return container.wait(on_line)
+
+    def remove_left_over(self) -> tuple[str, ...]:
+        """Remove containers of pipelines that no longer run; their names."""
+        removed = []
+        for container in self._client.containers.list(all=True, filters={"label": OWNER_LABEL}):
+            if not _alive(container.labels[OWNER_LABEL]):
+                with suppress(docker.errors.NotFound):
+                    container.remove(force=True, v=True)
+                removed.append(str(container.name))
+        return tuple(removed)
+
+    def _must_have(self, reference: str, answer: object) -> LocalImage:
+        found = self.image(reference)
+        if found is None:
+            raise WorldError(
+                "the engine reports success, but has no such image", where=reference, details=str(answer)
+            )
+        return found
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.APIError as error:
+            raise WorldError(
+                f"the container engine refused: {error.explanation or error}", where=doing, hint=START_HINT
+            ) from error
+        except (docker.errors.DockerException, requests.RequestException) as error:
+            raise WorldError(
+                f"the container engine did not answer: {error}", where=doing, hint=START_HINT
+            ) from error
+
+
+class Container:
+    """A running container: commands inside it, its state, its files."""
+
+    def __init__(self, container: DockerContainer) -> None:
+        self._container = container
+        self.name = str(container.name)
+
+    def execute(self, command: Sequence[str]) -> tuple[int, str]:
+        """Run a command inside, without a shell profile: exit code and output."""
+        try:
+            code, output = self._container.exec_run(list(command))
+        except docker.errors.APIError as error:
+            raise WorldError(
+                f"the container ended: {error.explanation or error}", where=self.name
+            ) from error
+        assert isinstance(code, int) and isinstance(output, bytes)  # neither streamed nor detached
+        return code, output.decode(errors="replace")
+
+    def wait(self, on_line: Callable[[str], None]) -> tuple[int, str]:
+        lines = []
+        for chunk in self._container.logs(stream=True, follow=True):
+            line = bytes(chunk).decode(errors="replace")
+            lines.append(line)
+            on_line(line.rstrip())
+        return int(self._container.wait()["StatusCode"]), "".join(lines)
+
+    def running(self) -> bool:
+        try:
+            self._container.reload()
+        except docker.errors.NotFound:
+            return False
+        return bool(self._container.status == "running")
+
+    def processes(self) -> list[str]:
+        """Command lines of every process inside."""
+        table = self._container.top()
+        column = table["Titles"].index("CMD")
+        return [row[column] for row in table["Processes"]]
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def _me() -> str:
+    return f"{os.getpid()}:{_start_ticks(os.getpid())}"
+
+
+def _start_ticks(pid: int) -> str:
+    """Field 22 of /proc/<pid>/stat: tells a process from a later one with the same number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _alive(owner: str) -> bool:
+    pid, _, ticks = owner.partition(":")
+    return bool(ticks) and _start_ticks(int(pid)) == ticks

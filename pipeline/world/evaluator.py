@@ -1,0 +1,212 @@
+"""Asks a served stack every item: one item becomes one row, whatever happens to its requests.
+
+Likelihood follows lm-evaluation-harness: the tokens of a choice are those that `context + " " +
+choice` has beyond the tokens of the context alone. Rows hold ids and hashes; error texts never
+quote a request or an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import requests
+import tenacity
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import WorldError
+from pipeline.record import ItemRow, canonical, sha256_bytes
+from pipeline.world.benchmark_data import Item
+from pipeline.world.openai_reply import Chat, ScoredPrompts, Tokens
+from pipeline.world.scoring import best_choice, continuation_logprob, extracted_number
+
+Progress = Callable[[str, int, int], None]  # stack, items done, items in all
+
+CONNECTION_ATTEMPTS = 3
+HEALTH_TIMEOUT_S = 10
+BROKEN_CONNECTION = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A served stack: `base_url` without /v1, and the name the model is served under."""
+
+    base_url: str
+    model: str
+    timeout_s: float = 300
+    retry_wait_s: float = 2
+
+
+Shape = TypeVar("Shape", bound=BaseModel)
+
+
+class ItemError(Exception):
+    """One item could not be answered; its row keeps the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one item came to. `sent` is hashed as the identity of the prompt."""
+
+    sent: Any
+    is_right: bool = False
+    answer: str = ""
+    finish_reason: str = ""
+    tokens: int = 0
+    error: str = ""
+    response: Any = ""
+
+
+def evaluate(
+    endpoint: Endpoint,
+    items: Sequence[Item],
+    *,
+    stack: str,
+    concurrency: int,
+    seed: int,
+    progress: Progress,
+) -> tuple[ItemRow, ...]:
+    """One row per item, in the order of `items`. Raises WorldError when the server is gone."""
+    with ThreadPoolExecutor(max_workers=concurrency) as pool:
+        futures = [pool.submit(_row, endpoint, item, stack, seed) for item in items]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                progress(stack, done, len(items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return tuple(future.result() for future in futures)
+
+
+def _row(endpoint: Endpoint, item: Item, stack: str, seed: int) -> ItemRow:
+    with requests.Session() as session:
+        # A proxy of this machine's environment has no business between us and a server we started.
+        session.trust_env = False
+        door = Door(endpoint, session)
+        answer = _choose(door, item, seed) if item.task == "choice" else _solve(door, item, seed)
+    return ItemRow(
+        benchmark=item.benchmark,
+        item=item.item,
+        cluster=item.item,
+        stack=stack,
+        repeat=0,
+        seed=seed,
+        score=1 if answer.is_right and not answer.error else 0,
+        prompt_sha256=sha256_bytes(canonical(answer.sent)),
+        answer=answer.answer,
+        finish_reason=answer.finish_reason,
+        tokens=answer.tokens,
+        error=answer.error,
+        response_sha256=sha256_bytes(repr(answer.response).encode()),
+    )
+
+
+def _choose(door: Door, item: Item, seed: int) -> Answer:
+    """Multiple choice by likelihood: all choices of the item in one request."""
+    texts = [f"{item.prompt} {choice}" for choice in item.choices]
+    settings = {"max_tokens": 1, "temperature": 0, "seed": seed, "prompt_logprobs": 1}
+    sent: dict[str, Any] = {"context": item.prompt, "texts": texts, **settings}
+    try:
+        start = len(door.tokens(item.prompt))
+        prompts = [door.tokens(text) for text in texts]
+        sent = {**sent, "context_tokens": start, "prompt": prompts}
+        reply = door.post("/v1/completions", {"prompt": prompts, **settings}, ScoredPrompts)
+        scored = sorted(reply.choices, key=lambda choice: choice.index)
+        if [len(one.prompt_logprobs) for one in scored] != [len(ids) for ids in prompts]:
+            raise ItemError("POST /v1/completions did not score every token that was sent")
+    except ItemError as error:
+        return Answer(sent=sent, error=str(error))
+    logprobs = [
+        continuation_logprob(one.logprobs(), ids, start)
+        for one, ids in zip(scored, prompts, strict=True)
+    ]
+    lengths = [max(1, len(choice.encode())) if item.per_byte else 1 for choice in item.choices]
+    best = best_choice([total / length for total, length in zip(logprobs, lengths, strict=True)])
+    return Answer(
+        sent=sent,
+        is_right=str(best) == item.expected,
+        answer="" if best is None else str(best),
+        finish_reason=scored[0].finish_reason or "",
+        tokens=sum(len(ids) - start for ids in prompts),
+        response=logprobs,
+    )
+
+
+def _solve(door: Door, item: Item, seed: int) -> Answer:
+    """A number by greedy generation."""
+    body = {
+        "messages": [{"role": "user", "content": item.prompt}],
+        "max_tokens": item.max_tokens,
+        "temperature": 0,
+        "seed": seed,
+    }
+    try:
+        reply = door.post("/v1/chat/completions", body, Chat)
+        if not reply.choices:
+            raise ItemError("POST /v1/chat/completions answered without a choice")
+    except ItemError as error:
+        return Answer(sent=body, error=str(error))
+    text = reply.choices[0].message.content or ""
+    number = extracted_number(text)
+    return Answer(
+        sent=body,
+        is_right=number != "" and number == extracted_number(item.expected),
+        answer=number,
+        finish_reason=reply.choices[0].finish_reason or "",
+        tokens=reply.usage.completion_tokens,
+        response=text,
+    )
+
+
+class Door:
+    """Requests of one item to one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, session: requests.Session) -> None:
+        self.endpoint = endpoint
+        self.session = session
+
+    def tokens(self, text: str) -> list[int]:
+        return self.post("/tokenize", {"prompt": text, "add_special_tokens": True}, Tokens).tokens
+
+    def post(self, path: str, body: dict[str, Any], shape: type[Shape]) -> Shape:
+        """The reply. Raises ItemError for this item, WorldError when nobody listens any more."""
+        response = self._sent(path, {"model": self.endpoint.model, **body})
+        if response.status_code != requests.codes.ok:
+            raise ItemError(f"POST {path} answered HTTP {response.status_code}")
+        try:
+            return shape.model_validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ItemError(
+                f"POST {path} answered in another shape: {first['type']} at {place}"
+            ) from None
+
+    def _sent(self, path: str, body: dict[str, Any]) -> requests.Response:
+        # Greedy requests are safe to repeat; an answered request, good or bad, is an answer.
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(BROKEN_CONNECTION),
+            stop=tenacity.stop_after_attempt(CONNECTION_ATTEMPTS),
+            wait=tenacity.wait_fixed(self.endpoint.retry_wait_s),
+            reraise=True,
+        )
+        url = self.endpoint.base_url + path
+        try:
+            return attempts(self.session.post, url, json=body, timeout=self.endpoint.timeout_s)
+        except requests.RequestException as error:
+            self._check_alive(error)
+            raise ItemError(f"POST {path} got no answer: {type(error).__name__}") from error
+
+    def _check_alive(self, cause: requests.RequestException) -> None:
+        try:
+            self.session.get(f"{self.endpoint.base_url}/health", timeout=HEALTH_TIMEOUT_S)
+        except requests.RequestException as error:
+            raise WorldError(
+                "the server stopped answering while items were asked",
+                where=self.endpoint.base_url,
+                details=f"{type(cause).__name__}: {cause}",
+                hint="look at the end of the server's log; out of memory is the usual reason",
+            ) from error

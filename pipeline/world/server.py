@@ -1,0 +1,176 @@
+"""A served stack: the image started the way its card says, ready or refused, and always removed."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import requests
+
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.matrix import Run
+from pipeline.world.engine import Container, Engine
+
+LAST_LINES = 20
+POLL_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How one stack of one image is started."""
+
+    image: str  # by digest
+    run: Run
+    name: str
+    volumes: dict[str, str]
+    command: tuple[str, ...]  # inside the container
+    log_path: str  # of the server, inside the container
+    port: int
+    budget_s: float
+    health_path: str = "/health"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A server that answers its health check; nothing more is promised."""
+
+    container: Container
+    base_url: str
+    log_path: str
+    launcher_seconds: float
+    ready_seconds: float
+    launcher_output: str = field(repr=False)
+
+    def log_tail(self, lines: int = LAST_LINES) -> str:
+        """The last lines of the server's own log, for error texts."""
+        return _tail(self.container, self.log_path, lines)
+
+
+@contextmanager
+def serving(engine: Engine, launch: Launch, say: Callable[[str], None]) -> Iterator[Served]:
+    """Start, wait until healthy, yield, remove. Raises StageRefusedError when the server dies or its budget ends."""
+    refuse_taken_port(launch.port)
+    with engine.container(
+        launch.image,
+        ["sleep", "infinity"],
+        run=launch.run,
+        name=launch.name,
+        volumes=launch.volumes,
+    ) as container:
+        started = time.monotonic()
+        code, output = container.execute(launch.command)
+        launcher_seconds = time.monotonic() - started
+        if code != 0:
+            raise _refused(f"the launcher ended with exit code {code}", launch, output)
+        base_url = f"http://127.0.0.1:{launch.port}"
+        _wait(container, launch, base_url, started, output, say)
+        yield Served(
+            container=container,
+            base_url=base_url,
+            log_path=launch.log_path,
+            launcher_seconds=launcher_seconds,
+            ready_seconds=time.monotonic() - started,
+            launcher_output=output,
+        )
+
+
+def refuse_taken_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise WorldError(
+                f"port {port} is in use on this machine",
+                where=f"127.0.0.1:{port}",
+                hint=f"stop what listens there (ss -ltnp 'sport = :{port}'), or change the model's port",
+            )
+
+
+def stop_server(served: Served, *, patience_s: float) -> tuple[bool, str]:
+    """Ask the server's processes to end, as `docker stop` would; True when none is left and the port is free."""
+    started = time.monotonic()
+    served.container.execute(["python", "-c", _END_SERVER])
+    while time.monotonic() - started < patience_s:
+        left = server_processes(served.container)
+        if not left:
+            return True, f"ended in {time.monotonic() - started:.1f} s"
+        time.sleep(0.5)
+    return False, f"still running after {patience_s:.0f} s: {'; '.join(left)}"
+
+
+# SIGTERM to every process whose command line names the server; the image has no pkill.
+_END_SERVER = """
+import os, pathlib, signal
+for folder in pathlib.Path("/proc").iterdir():
+    if folder.name.isdigit() and int(folder.name) not in (1, os.getpid()):
+        try:
+            line = (folder / "cmdline").read_bytes().replace(b"\\0", b" ")
+            if b"vllm" in line and b"serve" in line:
+                os.kill(int(folder.name), signal.SIGTERM)
+        except OSError:
+            pass
+"""
+
+
+def server_processes(container: Container) -> list[str]:
+    """Command lines inside the container that belong to a server."""
+    names = ("vllm", "VLLM", "run_inference_engine", "multiprocessing")
+    return [line for line in container.processes() if any(name in line for name in names)]
+
+
+def _wait(
+    container: Container,
+    launch: Launch,
+    base_url: str,
+    started: float,
+    launcher_output: str,
+    say: Callable[[str], None],
+) -> None:
+    absent = 0
+    while True:
+        elapsed = time.monotonic() - started
+        if _healthy(base_url + launch.health_path):
+            return
+        absent = 0 if container.running() and server_processes(container) else absent + 1
+        if absent >= 3:
+            log = _tail(container, launch.log_path, LAST_LINES) or launcher_output
+            raise _refused(f"the server died after {elapsed:.0f} s while starting", launch, log)
+        if elapsed > launch.budget_s:
+            log = _tail(container, launch.log_path, LAST_LINES)
+            raise _refused(f"the server was not ready in its budget of {launch.budget_s:.0f} s", launch, log)
+        say(f"{elapsed:4.0f} s  {_last_line(container, launch.log_path)}")
+        time.sleep(POLL_S)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def _tail(container: Container, path: str, lines: int) -> str:
+    if not container.running():
+        return ""
+    code, output = container.execute(["tail", "-n", str(lines), path])
+    return output.strip() if code == 0 else ""
+
+
+def _last_line(container: Container, path: str) -> str:
+    return _tail(container, path, 1)[:110]
+
+
+def _refused(message: str, launch: Launch, log: str) -> StageRefusedError:
+    return StageRefusedError(
+        message,
+        where=f"{' '.join(launch.command)} in {launch.image}",
+        details="\n".join(_without_noise(log.splitlines())[-LAST_LINES:]),
+        hint="the reason is in the lines above; to look around: "
+        f"docker run --rm -it {launch.image} bash",
+    )
+
+
+def _without_noise(lines: Sequence[str]) -> list[str]:
+    return [line for line in lines if not line.startswith("nanobind:")]

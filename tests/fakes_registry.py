@@ -1,0 +1,157 @@
+"""A registry in memory. `tests/integration/test_registry.py` holds it to the real one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pipeline.errors import WorldError
+from pipeline.record import canonical, sha256_bytes
+from pipeline.world.registry import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Manifest,
+    Registry,
+)
+
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+
+@dataclass
+class Repository:
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+
+class FakeRegistry(Registry):
+    """Has every public method of `Registry`; notes each change in `changes`."""
+
+    def __init__(self, host: str = "registry.test", *, mounts_blobs: bool = True) -> None:
+        self.host = host
+        self.mounts_blobs = mounts_blobs
+        self.repositories: dict[str, Repository] = {}
+        self.changes: list[str] = []
+
+    def close(self) -> None:
+        pass
+
+    def ping(self) -> None:
+        pass
+
+    def manifest(self, repository: str, reference: str) -> Manifest | None:
+        held = self._held(repository)
+        return held.manifests.get(held.tags.get(reference, reference))
+
+    def head(self, repository: str, reference: str) -> str | None:
+        found = self.manifest(repository, reference)
+        return found.digest if found else None
+
+    def tags(self, repository: str) -> tuple[str, ...]:
+        return tuple(sorted(self._held(repository).tags))
+
+    def has_blob(self, repository: str, digest: str) -> bool:
+        return digest in self._held(repository).blobs
+
+    def blob(self, repository: str, digest: str) -> bytes:
+        try:
+            return self._held(repository).blobs[digest]
+        except KeyError:
+            raise WorldError(f"could not read {digest}", where=self.host) from None
+
+    def mount_blob(self, repository: str, digest: str, from_repository: str) -> bool:
+        if not self.mounts_blobs or not self.has_blob(from_repository, digest):
+            return False
+        self.changes.append(f"mount {repository}@{digest}")
+        self._opened(repository).blobs[digest] = self.blob(from_repository, digest)
+        return True
+
+    def copy_blob(
+        self,
+        source_repository: str,
+        target_repository: str,
+        digest: str,
+        *,
+        target: Registry | None = None,
+    ) -> int:
+        data = self.blob(source_repository, digest)
+        (target or self).put_blob(target_repository, data)
+        return len(data)
+
+    def put_blob(self, repository: str, data: bytes) -> str:
+        digest = f"sha256:{sha256_bytes(data)}"
+        self.changes.append(f"blob {repository}@{digest}")
+        self._opened(repository).blobs[digest] = data
+        return digest
+
+    def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
+        digest = f"sha256:{sha256_bytes(body)}"
+        manifest = Manifest(digest=digest, media_type=media_type, body=body)
+        self._check(repository, reference, manifest)
+        held = self._opened(repository)
+        held.manifests[digest] = manifest
+        if reference == digest:
+            self.changes.append(f"manifest {repository}@{digest}")
+        else:
+            self.changes.append(f"tag {repository}:{reference}")
+            held.tags[reference] = digest
+        return digest
+
+    def _check(self, repository: str, reference: str, manifest: Manifest) -> None:
+        """Refuse what a real registry refuses: a wrong digest, a type unknown, parts it lacks."""
+        held = self._held(repository)
+        known = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
+        children = [child.digest for child in manifest.content.manifests]
+        lacks = [blob.digest for blob in manifest.blobs if blob.digest not in held.blobs]
+        lacks += [child for child in children if child not in held.manifests]
+        wrong = ":" in reference and reference != manifest.digest
+        if wrong or lacks or manifest.media_type not in known:
+            raise WorldError(
+                f"could not store manifest {reference}",
+                where=self.host,
+                details=f"it lacks {lacks}",
+            )
+
+    def _held(self, repository: str) -> Repository:
+        return self.repositories.get(repository, Repository())
+
+    def _opened(self, repository: str) -> Repository:
+        return self.repositories.setdefault(repository, Repository())
+
+
+def push_image(registry: Registry, repository: str, *layers: bytes, tag: str = "") -> str:
+    """Push a hand-made image of the given layers; returns its digest."""
+    config = canonical({"architecture": "amd64", "os": "linux", "seed": repository})
+    body = canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": _descriptor(CONFIG_TYPE, config),
+            "layers": [_descriptor(LAYER_TYPE, layer) for layer in layers],
+        }
+    )
+    for data in (config, *layers):
+        registry.put_blob(repository, data)
+    digest = f"sha256:{sha256_bytes(body)}"
+    return registry.put_manifest(repository, tag or digest, body, OCI_MANIFEST)
+
+
+def push_index(registry: Registry, repository: str, *children: str) -> str:
+    """Push an index of manifests that the repository already holds; returns its digest."""
+    manifests = [registry.manifest(repository, child) for child in children]
+    body = canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [_descriptor(OCI_MANIFEST, one.body) for one in manifests if one],
+        }
+    )
+    digest = f"sha256:{sha256_bytes(body)}"
+    return registry.put_manifest(repository, digest, body, OCI_INDEX)
+
+
+def _descriptor(media_type: str, data: bytes) -> dict[str, str | int]:
+    digest = f"sha256:{sha256_bytes(data)}"
+    return {"mediaType": media_type, "digest": digest, "size": len(data)}

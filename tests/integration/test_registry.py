@@ -1,0 +1,318 @@
+"""One contract for the real registry and the fake, and a promotion through the real one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.record import (
+    BuildResult,
+    BuiltImage,
+    Frozen,
+    ImageIdentity,
+    PromoteResult,
+    Record,
+    RenderResult,
+    StageRecord,
+    Stages,
+)
+from pipeline.stages.promote import promote
+from pipeline.world.registry import OCI_INDEX, OCI_MANIFEST, Registry
+from tests.fakes_registry import FakeRegistry, push_image, push_index
+
+PROGRAM = Path("/usr/bin/docker-registry")
+ABSENT = f"sha256:{'0' * 64}"
+CONFIGURATION = """\
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {storage}}}}}
+http: {{addr: "{host}"}}
+"""
+
+
+def free_host() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def run_registry(folder: Path) -> Iterator[str]:
+    """Run a registry of its own for one module; yields its host."""
+    if not PROGRAM.exists():
+        pytest.skip(f"{PROGRAM} is missing: apt-get install docker-registry")
+    host = free_host()
+    config = folder / "config.yml"
+    config.write_text(CONFIGURATION.format(storage=folder / "storage", host=host))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([PROGRAM, "serve", config], stdout=log, stderr=log)
+    try:
+        wait_until_listening(host, process, folder / "log")
+        yield host
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def wait_until_listening(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    name, _, port = host.partition(":")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((name, int(port))) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail(f"the registry did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def real_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from run_registry(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture(scope="module")
+def second_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    yield from run_registry(tmp_path_factory.mktemp("registry"))
+
+
+@pytest.fixture
+def real(real_host: str, tmp_path: Path) -> Iterator[Registry]:
+    client = Registry(real_host, docker_config=tmp_path / "none.json")
+    yield client
+    client.close()
+
+
+@pytest.fixture(params=["real", "fake"])
+def registry(request: pytest.FixtureRequest) -> Registry:
+    if request.param == "fake":
+        return FakeRegistry()
+    client: Registry = request.getfixturevalue("real")
+    return client
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A repository prefix of its own for each test, since the real registry is shared."""
+    function: str = request.node.originalname
+    return function.removeprefix("test_").replace("_", "-")
+
+
+def test_it_answers_a_ping(registry: Registry) -> None:
+    registry.ping()
+
+
+def test_what_was_never_pushed_is_absent(registry: Registry, name: str) -> None:
+    assert registry.manifest(name, "t") is None
+    assert registry.manifest(name, ABSENT) is None
+    assert registry.head(name, "t") is None
+    assert registry.tags(name) == ()
+    assert not registry.has_blob(name, ABSENT)
+    with pytest.raises(WorldError):
+        registry.blob(name, ABSENT)
+
+
+def test_an_image_is_found_by_tag_and_by_digest(registry: Registry, name: str) -> None:
+    digest = push_image(registry, name, b"one", b"two", tag="b-1")
+    by_tag, by_digest = registry.manifest(name, "b-1"), registry.manifest(name, digest)
+    assert by_tag is not None
+    assert by_tag == by_digest
+    assert (by_tag.digest, by_tag.media_type) == (digest, OCI_MANIFEST)
+    assert registry.head(name, "b-1") == registry.head(name, digest) == digest
+
+
+def test_blobs_are_stored_and_read_back(registry: Registry, name: str) -> None:
+    for data in (b"", b"layer"):
+        digest = registry.put_blob(name, data)
+        assert registry.has_blob(name, digest)
+        assert registry.blob(name, digest) == data
+
+
+def test_tags_are_listed_in_order_however_many(registry: Registry, name: str) -> None:
+    digest = push_image(registry, name, b"one")
+    manifest = registry.manifest(name, digest)
+    assert manifest is not None
+    names = tuple(f"b-{number:03}" for number in range(120))
+    for tag in reversed(names):
+        registry.put_manifest(name, tag, manifest.body, manifest.media_type)
+    assert registry.tags(name) == names
+
+
+def test_an_image_pushed_by_digest_has_no_tag(registry: Registry, name: str) -> None:
+    push_image(registry, name, b"one")
+    assert registry.tags(name) == ()
+
+
+def test_a_blob_is_mounted_from_another_repository(registry: Registry, name: str) -> None:
+    digest = registry.put_blob(f"{name}/a", b"layer")
+    assert registry.mount_blob(f"{name}/b", digest, f"{name}/a")
+    assert registry.blob(f"{name}/b", digest) == b"layer"
+
+
+def test_a_blob_that_the_source_lacks_is_not_mounted(registry: Registry, name: str) -> None:
+    assert not registry.mount_blob(f"{name}/b", ABSENT, f"{name}/a")
+    assert not registry.has_blob(f"{name}/b", ABSENT)
+
+
+def test_a_blob_is_streamed_to_another_repository(registry: Registry, name: str) -> None:
+    data = os.urandom(3 << 20)
+    digest = registry.put_blob(f"{name}/a", data)
+    assert registry.copy_blob(f"{name}/a", f"{name}/b", digest) == len(data)
+    assert registry.blob(f"{name}/b", digest) == data
+
+
+def test_a_missing_blob_cannot_be_streamed(registry: Registry, name: str) -> None:
+    with pytest.raises(WorldError):
+        registry.copy_blob(f"{name}/a", f"{name}/b", ABSENT)
+
+
+def test_a_manifest_whose_parts_are_missing_is_not_stored(registry: Registry, name: str) -> None:
+    digest = push_image(registry, f"{name}/a", b"one")
+    manifest = registry.manifest(f"{name}/a", digest)
+    assert manifest is not None
+    with pytest.raises(WorldError):
+        registry.put_manifest(f"{name}/b", digest, manifest.body, manifest.media_type)
+    assert registry.head(f"{name}/b", digest) is None
+
+
+def test_a_manifest_is_not_stored_under_another_digest(registry: Registry, name: str) -> None:
+    digest = push_image(registry, name, b"one")
+    manifest = registry.manifest(name, digest)
+    assert manifest is not None
+    with pytest.raises(WorldError):
+        registry.put_manifest(name, ABSENT, manifest.body, manifest.media_type)
+
+
+def test_sizes_and_config_are_read_from_the_manifest(registry: Registry, name: str) -> None:
+    digest = push_image(registry, name, b"one", b"three")
+    config = registry.config_digest(name, digest)
+    config_bytes = len(registry.blob(name, config))
+    assert registry.stored_bytes(name, digest) == len(b"onethree") + config_bytes
+    with pytest.raises(WorldError, match="the registry does not have it"):
+        registry.stored_bytes(name, ABSENT)
+
+
+def test_an_index_holds_its_children_and_has_no_config(registry: Registry, name: str) -> None:
+    children = (push_image(registry, name, b"one"), push_image(registry, name, b"two"))
+    digest = push_index(registry, name, *children)
+    index = registry.manifest(name, digest)
+    assert index is not None
+    assert index.media_type == OCI_INDEX
+    assert tuple(child.digest for child in index.content.manifests) == children
+    total = sum(registry.stored_bytes(name, child) for child in children)
+    assert registry.stored_bytes(name, digest) == total
+    with pytest.raises(WorldError, match="it is an index"):
+        registry.config_digest(name, digest)
+
+
+def passed(result: Frozen) -> StageRecord[Any]:
+    return StageRecord[Any](
+        key="k",
+        parts={},
+        status="passed",
+        node="n",
+        started="2026-11-24T00:00:00Z",
+        seconds=1.0,
+        result=result,
+    )
+
+
+def record_of(digest: str, repository: str, config_digest: str) -> Record:
+    """A record whose gates passed; promote reads no result but build's."""
+    image = BuiltImage(
+        layer="model",
+        repository=repository,
+        key="k",
+        config_digest=config_digest,
+        manifest_digest=digest,
+        size_bytes=1,
+        stored_bytes=1,
+        built=True,
+        seconds=1.0,
+    )
+    any_result = RenderResult(files=())
+    return Record.model_construct(
+        cell="cpu/smollm2",
+        chip="cpu",
+        model="smollm2",
+        release="2026.11.1",
+        image=ImageIdentity(
+            config_digest=config_digest, manifest_digest=digest, base="b", published=True
+        ),
+        stages=Stages.model_construct(
+            render=passed(any_result),
+            build=passed(BuildResult(images=(image,), builder="docker 20.10")),
+            smoke=passed(any_result),
+            accuracy=passed(any_result),
+        ),
+    )
+
+
+def promoted(
+    registry: Registry, target: Registry, name: str, *layers: bytes
+) -> tuple[str, PromoteResult]:
+    """Push an image to `<name>/staging` and promote it to `<name>/public`; its digest first."""
+    staging = f"{name}/staging"
+    digest = push_image(registry, staging, *layers)
+    result = promote(
+        record_of(digest, staging, registry.config_digest(staging, digest)),
+        source=registry,
+        target=target,
+        source_repository=staging,
+        target_repository=f"{name}/public",
+        tag="2026.11.1",
+    )
+    return digest, result
+
+
+def test_promote_mounts_every_blob_and_does_nothing_the_second_time(
+    registry: Registry, name: str
+) -> None:
+    digest, first = promoted(registry, registry, name, b"one", b"two")
+    assert first.reference == f"{registry.host}/{name}/public@{digest}"
+    assert (first.digest, first.mounted_blobs, first.copied_bytes) == (digest, 3, 0)
+    assert registry.head(f"{name}/public", "2026.11.1") == digest
+    _, second = promoted(registry, registry, name, b"one", b"two")
+    assert (second.digest, second.mounted_blobs, second.copied_bytes) == (digest, 0, 0)
+
+
+def test_promote_leaves_a_tag_of_another_digest_alone_and_copies_nothing(
+    registry: Registry, name: str
+) -> None:
+    older = push_image(registry, f"{name}/public", b"older", tag="2026.11.1")
+    with pytest.raises(StageRefusedError, match=f"exists and names {older}"):
+        promoted(registry, registry, name, b"newer")
+    newer = push_image(registry, f"{name}/staging", b"newer")
+    assert registry.head(f"{name}/public", "2026.11.1") == older
+    assert registry.head(f"{name}/public", newer) is None
+    config = registry.config_digest(f"{name}/staging", newer)
+    assert not registry.has_blob(f"{name}/public", config)
+
+
+def test_promote_streams_from_one_real_registry_to_another(
+    real: Registry, second_host: str, name: str, tmp_path: Path
+) -> None:
+    second = Registry(second_host, docker_config=tmp_path / "none.json")
+    layer = os.urandom(3 << 20)
+    digest, result = promoted(real, second, name, layer)
+    assert result.copied_bytes == real.stored_bytes(f"{name}/staging", digest)
+    assert second.manifest(f"{name}/public", "2026.11.1") == real.manifest(
+        f"{name}/staging", digest
+    )
+    second.close()
+
+
+def test_a_registry_that_went_away_is_reported_in_less_than_ten_seconds(tmp_path: Path) -> None:
+    registry = Registry(free_host(), docker_config=tmp_path / "none.json")
+    started = time.monotonic()
+    with pytest.raises(WorldError, match="no answer") as caught:
+        registry.head("cpu/m", "t")
+    assert time.monotonic() - started < 10
+    assert caught.value.hint == "is it running? `./bootstrap` starts the local one"
+    registry.close()

@@ -1,0 +1,437 @@
+"""The registry client against a scripted server on loopback."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from pipeline.errors import UsageError, WorldError
+from pipeline.record import sha256_bytes
+from pipeline.world.registry import (
+    ATTEMPTS,
+    CONNECT_TIMEOUT_S,
+    OCI_MANIFEST,
+    Manifest,
+    Reference,
+    Registry,
+    parse_reference,
+    read_credentials,
+)
+from tests.fakes_registry import FakeRegistry
+
+BODY = b'{"schemaVersion":2}'
+DIGEST = f"sha256:{sha256_bytes(BODY)}"
+OTHER = f"sha256:{sha256_bytes(b'other')}"
+PASSWORD = "correct-horse"
+PAIR = base64.b64encode(f"robot$ci:{PASSWORD}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Script:
+    """Answers of a stand-in by request line; the last one of a list stays."""
+
+    host: str = ""
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    seen: list[str] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    def say(self, line: str, *answers: Answer) -> None:
+        self.answers[line] = list(answers)
+
+    def next(self, line: str) -> Answer:
+        waiting = self.answers.get(line, [Answer(404)])
+        return waiting.pop(0) if len(waiting) > 1 else waiting[0]
+
+
+def handler_of(script: Script) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # header and body in one packet: no wait for a delayed ACK
+
+        def handle_one_request(self) -> None:
+            self.raw_requestline = self.rfile.readline()
+            if not self.raw_requestline or not self.parse_request():
+                self.close_connection = True
+                return
+            line = f"{self.command} {self.path}"
+            script.seen.append(line)
+            script.authorizations.append(self.headers.get("Authorization", ""))
+            length = int(self.headers.get("Content-Length", "0"))
+            script.bodies.append(self.rfile.read(length))
+            self.answer(script.next(line))
+
+        def answer(self, answer: Answer) -> None:
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer.body)
+            self.wfile.flush()
+
+        def log_request(self, code: int | str = 0, size: int | str = 0) -> None:
+            pass
+
+    return Handler
+
+
+class StandIn(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up in the middle are part of the tests."""
+
+
+def serve(script: Script) -> Iterator[Script]:
+    server = StandIn(("127.0.0.1", 0), handler_of(script))
+    script.host = f"127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield script
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    yield from serve(Script())
+
+
+@pytest.fixture
+def foreign() -> Iterator[Script]:
+    yield from serve(Script())
+
+
+@pytest.fixture
+def docker_config(tmp_path: Path, script: Script) -> Path:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"auths": {script.host: {"auth": PAIR}}}))
+    return path
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def registry(script: Script, tmp_path: Path, pauses: list[float]) -> Iterator[Registry]:
+    client = Registry(script.host, docker_config=tmp_path / "none.json", sleep=pauses.append)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def known(script: Script, docker_config: Path) -> Iterator[Registry]:
+    """A client with credentials."""
+    client = Registry(script.host, docker_config=docker_config, sleep=lambda _: None)
+    yield client
+    client.close()
+
+
+def ok(body: bytes = BODY, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(200, body, {"Content-Type": OCI_MANIFEST, **named})
+
+
+def test_a_manifest_is_returned_with_its_digest_type_and_bytes(
+    script: Script, registry: Registry
+) -> None:
+    script.say("GET /v2/cpu/m/manifests/t", ok(Docker_Content_Digest=DIGEST))
+    assert registry.manifest("cpu/m", "t") == Manifest(
+        digest=DIGEST, media_type=OCI_MANIFEST, body=BODY
+    )
+
+
+def test_404_means_absent(registry: Registry) -> None:
+    assert registry.manifest("cpu/m", "t") is None
+    assert registry.head("cpu/m", "t") is None
+    assert registry.tags("cpu/m") == ()
+    assert not registry.has_blob("cpu/m", DIGEST)
+
+
+def test_412_is_never_absent(script: Script, registry: Registry) -> None:
+    said = {"errors": [{"code": "PROJECTPOLICYVIOLATION", "message": "blocked"}]}
+    script.say("GET /v2/cpu/m/manifests/t", Answer(412, json.dumps(said).encode()))
+    with pytest.raises(WorldError) as caught:
+        registry.manifest("cpu/m", "t")
+    assert str(caught.value) == (
+        f"{script.host}: could not ask the registry to read manifest cpu/m:t:"
+        " it answered 412 Precondition Failed\n"
+        "PROJECTPOLICYVIOLATION: blocked\n"
+        "hint: a policy of the registry blocks it: immutable tag, scan or signature gate"
+    )
+
+
+def test_401_and_403_say_may_not(script: Script, registry: Registry) -> None:
+    for status in (401, 403):
+        script.say("HEAD /v2/cpu/m/manifests/t", Answer(status))
+        with pytest.raises(WorldError, match="an anonymous client may not read"):
+            registry.head("cpu/m", "t")
+
+
+def test_a_500_is_asked_again_after_a_pause(
+    script: Script, registry: Registry, pauses: list[float]
+) -> None:
+    script.say("HEAD /v2/cpu/m/manifests/t", Answer(500), ok(Docker_Content_Digest=DIGEST))
+    assert registry.head("cpu/m", "t") == DIGEST
+    assert len(pauses) == 1
+
+
+def test_a_registry_that_stays_broken_is_asked_a_few_times_only(
+    script: Script, registry: Registry
+) -> None:
+    script.say("GET /v2/cpu/m/manifests/t", Answer(503))
+    with pytest.raises(WorldError, match="it answered 503 Service Unavailable"):
+        registry.manifest("cpu/m", "t")
+    assert len(script.seen) == ATTEMPTS
+
+
+def test_retry_after_is_obeyed(script: Script, registry: Registry, pauses: list[float]) -> None:
+    busy = Answer(429, headers={"Retry-After": "7"})
+    script.say("GET /v2/cpu/m/manifests/t", busy, ok())
+    assert registry.manifest("cpu/m", "t") is not None
+    assert pauses == [7.0]
+
+
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for(
+    script: Script, registry: Registry, pauses: list[float]
+) -> None:
+    script.say("GET /v2/cpu/m/manifests/t", Answer(429, headers={"Retry-After": "3600"}), ok())
+    with pytest.raises(WorldError, match="it answered 429"):
+        registry.manifest("cpu/m", "t")
+    assert pauses == []
+
+
+def test_calls_that_are_not_idempotent_are_made_once(script: Script, registry: Registry) -> None:
+    script.say("POST /v2/cpu/m/blobs/uploads/", Answer(500))
+    with pytest.raises(WorldError, match="it answered 500"):
+        registry.put_blob("cpu/m", b"layer")
+    assert len(script.seen) == 1
+
+
+def test_a_body_that_is_not_its_digest_is_refused(script: Script, registry: Registry) -> None:
+    script.say(f"GET /v2/cpu/m/manifests/{OTHER}", ok())
+    script.say("GET /v2/cpu/m/manifests/t", ok(Docker_Content_Digest=OTHER))
+    script.say(f"GET /v2/cpu/m/blobs/{OTHER}", ok())
+    script.say(f"HEAD /v2/cpu/m/manifests/{OTHER}", ok(Docker_Content_Digest=DIGEST))
+    with pytest.raises(WorldError, match=f"it gave {DIGEST}"):
+        registry.manifest("cpu/m", OTHER)
+    with pytest.raises(WorldError, match=f"it gave {DIGEST}"):
+        registry.manifest("cpu/m", "t")
+    with pytest.raises(WorldError, match=f"it gave {DIGEST}"):
+        registry.blob("cpu/m", OTHER)
+    with pytest.raises(WorldError, match=f"it gave {DIGEST}"):
+        registry.head("cpu/m", OTHER)
+
+
+def test_a_stored_manifest_whose_digest_is_told_wrong_is_refused(
+    script: Script, registry: Registry
+) -> None:
+    told = Answer(201, headers={"Docker-Content-Digest": OTHER})
+    script.say("PUT /v2/cpu/m/manifests/t", told)
+    with pytest.raises(WorldError, match=f"it gave {OTHER}"):
+        registry.put_manifest("cpu/m", "t", BODY, OCI_MANIFEST)
+
+
+def test_a_bearer_challenge_is_answered_with_a_token(script: Script, known: Registry) -> None:
+    realm = f'Bearer realm="http://{script.host}/token",service="reg",scope="x"'
+    line = "GET /token?service=reg&scope=repository%3Acpu%2Fm%3Apull"
+    script.say("GET /v2/cpu/m/manifests/t", Answer(401, headers={"WWW-Authenticate": realm}), ok())
+    script.say(line, Answer(200, b'{"token": "t0ken"}'))
+    assert known.manifest("cpu/m", "t") is not None
+    assert known.manifest("cpu/m", "t") is not None
+    assert script.authorizations == [
+        "",
+        f"Basic {PAIR}",
+        "Bearer t0ken",
+        "Bearer t0ken",
+    ]
+
+
+def test_a_mount_asks_for_rights_on_both_repositories(script: Script, known: Registry) -> None:
+    realm = f'Bearer realm="http://{script.host}/token",service="reg"'
+    token = (
+        "GET /token?service=reg&scope=repository%3Apublic%3Apull%2Cpush"
+        "&scope=repository%3Astaging%3Apull"
+    )
+    mount = f"POST /v2/public/blobs/uploads/?mount={DIGEST.replace(':', '%3A')}&from=staging"
+    script.say(mount, Answer(401, headers={"WWW-Authenticate": realm}), Answer(201))
+    script.say(token, Answer(200, b'{"access_token": "t0ken"}'))
+    assert known.mount_blob("public", DIGEST, "staging")
+
+
+def test_a_mount_that_became_an_upload_is_cancelled(script: Script, registry: Registry) -> None:
+    mount = f"POST /v2/public/blobs/uploads/?mount={DIGEST.replace(':', '%3A')}&from=staging"
+    upload = "/v2/public/blobs/uploads/u1?_state=s"
+    script.say(mount, Answer(202, headers={"Location": upload}))
+    assert not registry.mount_blob("public", DIGEST, "staging")
+    assert script.seen == [mount, f"DELETE {upload}"]
+
+
+def test_a_basic_challenge_is_answered_with_the_docker_login(
+    script: Script, known: Registry
+) -> None:
+    asked = Answer(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+    script.say("PUT /v2/cpu/m/manifests/t", asked, Answer(201))
+    known.put_manifest("cpu/m", "t", BODY, OCI_MANIFEST)
+    assert script.authorizations == ["", f"Basic {PAIR}"]
+    assert script.bodies == [BODY, BODY]
+
+
+def test_credentials_never_appear_in_errors(script: Script, known: Registry) -> None:
+    asked = Answer(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+    echo = {"errors": [{"code": "NO", "message": f"Basic {PAIR} or {PASSWORD}"}]}
+    script.say("GET /v2/cpu/m/manifests/t", asked, Answer(403, json.dumps(echo).encode()))
+    with pytest.raises(WorldError, match="this account may not") as caught:
+        known.manifest("cpu/m", "t")
+    assert "NO: Basic *** or ***" in str(caught.value)
+    assert PAIR not in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_another_host_never_sees_our_credentials(
+    script: Script, foreign: Script, known: Registry
+) -> None:
+    realm = f'Bearer realm="http://{foreign.host}/token",service="x"'
+    login = Answer(401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+    upload = Answer(202, headers={"Location": f"http://{foreign.host}/upload"})
+    query = f"?digest={DIGEST.replace(':', '%3A')}"
+    script.say("POST /v2/cpu/m/blobs/uploads/", login, upload)
+    foreign.say(f"PUT /upload{query}", Answer(401, headers={"WWW-Authenticate": realm}))
+    with pytest.raises(WorldError, match="may not take blob"):
+        known.put_blob("cpu/m", BODY)
+    assert foreign.seen == [f"PUT /upload{query}"]
+    assert foreign.authorizations == [""]
+
+
+def test_tags_are_read_page_by_page(script: Script, registry: Registry) -> None:
+    link = {"Link": '</v2/cpu/m/tags/list?n=100&last=b>; rel="next"'}
+    script.say("GET /v2/cpu/m/tags/list?n=100", Answer(200, b'{"tags":["b","a"]}', link))
+    script.say("GET /v2/cpu/m/tags/list?n=100&last=b", Answer(200, b'{"tags":["c"]}'))
+    assert registry.tags("cpu/m") == ("a", "b", "c")
+
+
+def test_tag_pages_in_a_circle_are_reported(script: Script, registry: Registry) -> None:
+    link = {"Link": '</v2/cpu/m/tags/list?n=100>; rel="next"'}
+    script.say("GET /v2/cpu/m/tags/list?n=100", Answer(200, b'{"tags":["a"]}', link))
+    with pytest.raises(WorldError, match="pages in a circle"):
+        registry.tags("cpu/m")
+
+
+def test_an_answer_that_is_no_tag_list_is_reported(script: Script, registry: Registry) -> None:
+    script.say("GET /v2/cpu/m/tags/list?n=100", Answer(200, b"<html>"))
+    with pytest.raises(WorldError, match="without a list of tags"):
+        registry.tags("cpu/m")
+
+
+def test_a_blob_that_changes_on_its_way_is_refused(
+    script: Script, foreign: Script, registry: Registry, tmp_path: Path
+) -> None:
+    script.say(f"GET /v2/staging/blobs/{OTHER}", ok(b"tampered"))
+    foreign.say("POST /v2/public/blobs/uploads/", Answer(202, headers={"Location": "/up"}))
+    target = Registry(foreign.host, docker_config=tmp_path / "none.json")
+    with pytest.raises(WorldError, match="asking the registry for blob") as caught:
+        registry.copy_blob("staging", "public", OTHER, target=target)
+    target.close()
+    assert caught.value.where == script.host
+
+
+def test_a_registry_that_is_down_is_named_with_the_way_to_start_it(
+    tmp_path: Path, pauses: list[float]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    registry = Registry(host, docker_config=tmp_path / "none", sleep=pauses.append)
+    with pytest.raises(WorldError) as caught:
+        registry.ping()
+    registry.close()
+    assert caught.value.where == host
+    assert "no answer: ConnectionError" in caught.value.message
+    assert caught.value.hint == "is it running? `./bootstrap` starts the local one"
+    assert len(pauses) == ATTEMPTS - 1
+    assert ATTEMPTS * CONNECT_TIMEOUT_S + sum(pauses) < 10
+
+
+def test_a_registry_that_asks_for_login_is_there(script: Script, registry: Registry) -> None:
+    script.say("GET /v2/", Answer(401))
+    registry.ping()
+
+
+def test_what_is_no_registry_does_not_ping(registry: Registry) -> None:
+    with pytest.raises(WorldError, match="it answered 404"):
+        registry.ping()
+
+
+def test_a_base_with_a_path_or_a_password_is_refused_without_repeating_it() -> None:
+    for base in ("registry.test/flagrelease", "user:secret@registry.test"):
+        with pytest.raises(UsageError) as caught:
+            Registry(base)
+        assert base not in str(caught.value)
+
+
+def test_a_broken_docker_configuration_is_named_and_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    for text in ('{"auths": {"h": {"auth": "c2VjcmV0"}}}', '{"auths": "c2VjcmV0"', "[]"):
+        path.write_text(text)
+        with pytest.raises(WorldError) as caught:
+            read_credentials(path, "h")
+        assert caught.value.where == str(path)
+        assert "c2VjcmV0" not in str(caught.value)
+
+
+def test_credentials_of_other_hosts_are_not_used(docker_config: Path) -> None:
+    assert read_credentials(docker_config, "registry.test") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:5000/a/b:t", ("127.0.0.1:5000", "a/b", "t", None)),
+        (f"registry.test/a@{DIGEST}", ("registry.test", "a", None, DIGEST)),
+        (f"localhost/a-b:v1.0@{DIGEST}", ("localhost", "a-b", "v1.0", DIGEST)),
+        ("[::1]:5000/a", ("[::1]:5000", "a", None, None)),
+    ],
+)
+def test_a_reference_is_taken_apart_and_written_back(
+    text: str, expected: tuple[str, str, str | None, str | None]
+) -> None:
+    reference = parse_reference(text)
+    registry, repository, tag, digest = expected
+    assert reference == Reference(registry=registry, repository=repository, tag=tag, digest=digest)
+    assert str(reference) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["debian:bookworm", "a/b", "registry.test/A", "registry.test/a@sha256:12", "", "h:1/a:"],
+)
+def test_what_names_no_registry_and_repository_is_no_reference(text: str) -> None:
+    with pytest.raises(UsageError, match="is none"):
+        parse_reference(text)
+
+
+def test_the_fake_has_every_method_that_would_reach_the_network() -> None:
+    # These two are computed from `manifest`, which the fake has.
+    shared = {"stored_bytes", "config_digest"}
+    public = {name for name in vars(Registry) if not name.startswith("_")}
+    assert public - shared <= vars(FakeRegistry).keys()

@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.gate.verdict import judge
+from pipeline.record import ItemRow, Verdict, sha256_bytes
+
+MARGIN = 0.08
+
+
+def row(benchmark: str, item: str, stack: str, *, right: bool, error: str = "") -> ItemRow:
+    return ItemRow(
+        benchmark=benchmark,
+        item=item,
+        cluster=item,
+        stack=stack,
+        repeat=0,
+        seed=0,
+        score=1 if right else 0,
+        prompt_sha256=sha256_bytes(f"{benchmark} {item}".encode()),
+        answer="1" if right else "0",
+        finish_reason="" if error else "stop",
+        tokens=1,
+        error=error,
+        response_sha256=sha256_bytes(b"reply"),
+    )
+
+
+def rows_of(
+    benchmark: str, *, both: int = 0, lost: int = 0, gained: int = 0, neither: int = 0
+) -> tuple[ItemRow, ...]:
+    marks = [(True, True)] * both + [(True, False)] * lost
+    marks += [(False, True)] * gained + [(False, False)] * neither
+    return tuple(
+        row(benchmark, f"{benchmark}-{number:04}", stack, right=right)
+        for number, pair in enumerate(marks)
+        for stack, right in zip(("float32", "bfloat16"), pair, strict=True)
+    )
+
+
+def verdict_of(
+    rows: Sequence[ItemRow],
+    *,
+    margins: Mapping[str, float] | None = None,
+    chance: float = 0.25,
+    reference: str = "float32",
+    candidate: str = "bfloat16",
+    alpha: float = 0.05,
+) -> Verdict:
+    names = dict.fromkeys(one.benchmark for one in rows)
+    margins = dict.fromkeys(names, MARGIN) if margins is None else margins
+    return judge(
+        rows,
+        reference=reference,
+        candidate=candidate,
+        margins=margins,
+        chance=dict.fromkeys(margins, chance),
+        alpha=alpha,
+        power_margins=1,
+    )
+
+
+def with_errors(rows: Sequence[ItemRow], stack: str, count: int) -> tuple[ItemRow, ...]:
+    failing = [one for one in rows if one.stack == stack][:count]
+    return tuple(
+        one.model_copy(update={"error": "POST /tokenize answered HTTP 500"})
+        if one in failing
+        else one
+        for one in rows
+    )
+
+
+GOOD = (
+    *rows_of("hellaswag", both=40, lost=1, gained=2, neither=57),
+    *rows_of("truthfulqa", both=50, lost=2, gained=1, neither=47),
+    *rows_of("gsm8k", both=2, neither=98),
+)
+
+
+def test_a_pass_says_how_large_a_loss_is_ruled_out_and_what_has_no_power() -> None:
+    verdict = verdict_of(GOOD)
+
+    assert verdict.sentence == (
+        "pass: bfloat16 is not worse than float32 by more than 8.0 points on any of 3 benchmarks "
+        "(300 items; widest loss bound -4.8 on truthfulqa); no power: gsm8k"
+    )
+    assert (verdict.status, verdict.items, verdict.faults) == ("pass", 300, ())
+    assert [one.status for one in verdict.benchmarks] == ["pass", "pass", "inconclusive"]
+
+
+def test_a_benchmark_keeps_all_its_numbers() -> None:
+    one = verdict_of(rows_of("hellaswag", both=40, lost=3, gained=1, neither=56)).benchmarks[0]
+
+    assert (one.n, one.lost, one.gained, one.margin, one.chance) == (100, 3, 1, MARGIN, 0.25)
+    assert (one.reference_score, one.candidate_score) == (0.43, 0.41)
+    assert (one.difference, one.flip_share) == (-0.02, 0.04)
+    assert one.p_harm == 0.3125
+    assert one.lower_bound < one.difference < one.upper_bound
+    assert (one.has_power, one.errors_reference, one.errors_candidate) == (True, 0, 0)
+
+
+def test_harm_on_one_benchmark_fails_the_candidate() -> None:
+    verdict = verdict_of((*GOOD, *rows_of("arc", both=40, lost=12, gained=1, neither=47)))
+
+    assert verdict.sentence == (
+        "fail: bfloat16 is worse than float32 (arc: 41.0 for 52.0, 12 items lost and 1 gained of "
+        "100, p = 0.0017); no power: gsm8k"
+    )
+    assert verdict.benchmarks[3].status == "fail"
+
+
+def test_holm_forgives_what_one_benchmark_of_three_would_show_by_chance() -> None:
+    alone = rows_of("hellaswag", both=500, lost=5, neither=495)
+
+    assert verdict_of(alone).status == "fail"
+    assert verdict_of((*alone, *GOOD[200:])).status == "pass"
+
+
+def test_a_loss_that_is_not_ruled_out_is_inconclusive() -> None:
+    verdict = verdict_of(rows_of("hellaswag", both=50, lost=9, gained=4, neither=37))
+
+    assert verdict.sentence == (
+        "inconclusive: bfloat16 may be worse than float32 by more than the margin (hellaswag: loss "
+        "bound -11.5, margin 8.0, 9 items lost and 4 gained of 100); more items would decide"
+    )
+
+
+def test_a_bound_at_the_margin_itself_does_not_pass() -> None:
+    rows = rows_of("hellaswag", both=50, lost=3, neither=47)
+    bound = verdict_of(rows).benchmarks[0].lower_bound
+
+    assert verdict_of(rows, margins={"hellaswag": -bound}).status == "inconclusive"
+
+
+def test_a_reference_at_chance_everywhere_is_inconclusive() -> None:
+    verdict = verdict_of(rows_of("hellaswag", both=30, neither=70))
+
+    assert verdict.sentence == (
+        "inconclusive: float32 scores too near to guessing for a loss to show on any benchmark "
+        "(hellaswag: 30.0, guessing 25.0, margin 8.0); no power: hellaswag"
+    )
+
+
+def test_a_failed_item_scores_0_and_stays_in_the_pairing() -> None:
+    rows = with_errors(rows_of("hellaswag", both=60, neither=40), "bfloat16", 3)
+    verdict = verdict_of(rows)
+
+    assert (verdict.benchmarks[0].n, verdict.benchmarks[0].lost) == (100, 3)
+    assert verdict.benchmarks[0].errors_candidate == 3
+    assert verdict.sentence.endswith("; failed requests: 0 of float32, 3 of bfloat16")
+
+
+def test_a_stack_that_answered_nothing_is_invalid() -> None:
+    verdict = verdict_of(with_errors(GOOD, "bfloat16", 300))
+
+    assert verdict.sentence == (
+        "invalid: the stacks cannot be compared: bfloat16 answered none of 300 items; the first "
+        "error: POST /tokenize answered HTTP 500"
+    )
+    assert verdict.benchmarks == ()
+
+
+@pytest.mark.parametrize("stack", ["float32", "bfloat16"])
+def test_a_benchmark_without_answers_does_not_pass_even_where_the_reference_scores_nothing(
+    stack: str,
+) -> None:
+    silent = with_errors(rows_of("gsm8k", neither=100), stack, 100)
+    verdict = verdict_of((*GOOD[:400], *silent))
+
+    assert verdict.sentence.startswith(
+        "inconclusive: too many requests failed for a comparison on gsm8k"
+    )
+
+
+def test_prompts_of_failed_items_are_not_compared() -> None:
+    rows = with_errors(rows_of("hellaswag", both=60, neither=40), "bfloat16", 1)
+    rows = (rows[0], rows[1].model_copy(update={"prompt_sha256": "other"}), *rows[2:])
+
+    assert verdict_of(rows).status == "pass"
+
+
+def faults_of(rows: Sequence[ItemRow], **keywords: object) -> tuple[str, ...]:
+    verdict = verdict_of(rows, **keywords)  # type: ignore[arg-type]
+    assert verdict.status == "invalid"
+    assert verdict.benchmarks == ()
+    return verdict.faults
+
+
+def test_different_prompts_are_invalid() -> None:
+    other = GOOD[0].model_copy(update={"prompt_sha256": "other"})
+
+    assert faults_of((other, *GOOD[1:])) == (
+        "hellaswag: the stacks got different prompts for 1 item (hellaswag-0000)",
+    )
+
+
+def test_missing_items_are_invalid_and_named() -> None:
+    rows = tuple(one for one in GOOD if one.stack == "float32" or one.item > "hellaswag-0003")
+
+    assert faults_of(rows)[0] == (
+        "hellaswag: bfloat16 lacks 4 items (hellaswag-0000, hellaswag-0001, hellaswag-0002, …)"
+    )
+
+
+def test_missing_items_of_the_reference_are_invalid_too() -> None:
+    assert faults_of(GOOD[1:]) == ("hellaswag: float32 lacks 1 item (hellaswag-0000)",)
+
+
+def test_an_item_answered_twice_is_invalid() -> None:
+    assert faults_of((*GOOD, GOOD[0])) == ("hellaswag: float32 answered hellaswag-0000 2 times",)
+
+
+def test_a_benchmark_without_rows_is_invalid() -> None:
+    margins = {"hellaswag": MARGIN, "truthfulqa": MARGIN, "gsm8k": MARGIN, "mmmu": MARGIN}
+
+    assert faults_of(GOOD, margins=margins) == ("mmmu: no stack has rows",)
+
+
+def test_a_benchmark_without_a_margin_is_invalid() -> None:
+    assert faults_of(GOOD[:400], margins={"hellaswag": MARGIN}) == (
+        "truthfulqa: has rows but no margin",
+    )
+
+
+def test_a_score_between_0_and_1_is_invalid() -> None:
+    half = GOOD[0].model_copy(update={"score": 0.5})
+
+    assert faults_of((half, *GOOD[1:])) == (
+        "hellaswag: float32 scored 0.5 on hellaswag-0000, expected 0 or 1",
+    )
+
+
+def test_a_policy_that_cannot_decide_is_invalid() -> None:
+    assert faults_of(GOOD, candidate="float32")[0] == (
+        "reference and candidate are the same stack, float32"
+    )
+    assert faults_of((), margins={}) == ("no benchmark has a margin",)
+    assert faults_of(GOOD, alpha=0.0) == ("alpha is 0.0, expected a number above 0 and below 0.5",)
+    assert faults_of(GOOD[:200], margins={"hellaswag": 0.0}) == (
+        "hellaswag: the margin is 0.0, expected a number above 0 and at most 1",
+    )
+
+
+def test_rows_of_other_stacks_are_left_out() -> None:
+    other = tuple(one.model_copy(update={"stack": "plugin"}) for one in GOOD[:50])
+
+    assert verdict_of((*GOOD, *other)) == verdict_of(GOOD)
+
+
+def test_margins_of_several_sizes_are_said_as_a_range() -> None:
+    rows = (*rows_of("a", both=60, neither=40), *rows_of("b", both=60, neither=40))
+
+    assert "by more than 5.0 to 8.0 points on" in (
+        verdict_of(rows, margins={"a": 0.05, "b": 0.08}).sentence
+    )
+
+
+COUNTS = st.fixed_dictionaries(
+    {
+        "both": st.integers(0, 60),
+        "lost": st.integers(0, 12),
+        "gained": st.integers(0, 12),
+        "neither": st.integers(0, 60),
+    }
+)
+TABLES = st.lists(COUNTS.filter(lambda counts: sum(counts.values()) > 0), min_size=1, max_size=3)
+
+
+def rows_of_tables(tables: Sequence[Mapping[str, int]]) -> tuple[ItemRow, ...]:
+    return tuple(
+        one for number, counts in enumerate(tables) for one in rows_of(f"b{number}", **counts)
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(TABLES)
+def test_swapping_the_stacks_mirrors_every_number(tables: list[dict[str, int]]) -> None:
+    rows = rows_of_tables(tables)
+    there = verdict_of(rows).benchmarks
+    back = verdict_of(rows, reference="bfloat16", candidate="float32").benchmarks
+
+    for one, other in zip(there, back, strict=True):
+        assert (one.lost, one.gained) == (other.gained, other.lost)
+        assert (one.reference_score, one.candidate_score) == (
+            other.candidate_score,
+            other.reference_score,
+        )
+        assert one.difference == -other.difference
+        assert (one.lower_bound, one.upper_bound) == (-other.upper_bound, -other.lower_bound)
+        assert not one.status == other.status == "fail"
+
+
+@settings(max_examples=25, deadline=None)
+@given(TABLES, st.data())
+def test_missing_rows_never_help(tables: list[dict[str, int]], data: st.DataObject) -> None:
+    rows = rows_of_tables(tables)
+    gone = data.draw(st.integers(0, len(rows) - 1))
+
+    assert verdict_of((*rows[:gone], *rows[gone + 1 :])).status == "invalid"
+
+
+@settings(max_examples=25, deadline=None)
+@given(TABLES, st.data())
+def test_a_failed_request_of_the_candidate_never_helps(
+    tables: list[dict[str, int]], data: st.DataObject
+) -> None:
+    rows = rows_of_tables(tables)
+    before = verdict_of(rows)
+    failed = with_errors(rows, "bfloat16", data.draw(st.integers(1, len(rows))))
+
+    if before.status != "pass":
+        assert verdict_of(failed).status != "pass"
+
+
+@settings(max_examples=25, deadline=None)
+@given(TABLES, st.integers(1, 200), st.booleans())
+def test_identical_extra_items_never_turn_a_pass_into_a_fail(
+    tables: list[dict[str, int]], extra: int, right: bool
+) -> None:
+    rows = rows_of_tables(tables)
+    same = tuple(
+        row("b0", f"extra-{number}", stack, right=right)
+        for number in range(extra)
+        for stack in ("float32", "bfloat16")
+    )
+    before, after = verdict_of(rows), verdict_of((*rows, *same))
+
+    assert (before.status == "fail") == (after.status == "fail")
+    if before.status == "pass" and right:
+        assert after.status == "pass"
+
+
+ANY_ROW = st.builds(
+    ItemRow,
+    benchmark=st.sampled_from(["a", "b"]),
+    item=st.sampled_from(["1", "2", "3"]),
+    cluster=st.just(""),
+    stack=st.sampled_from(["float32", "bfloat16", "plugin"]),
+    repeat=st.just(0),
+    seed=st.just(0),
+    score=st.sampled_from([0.0, 1.0, 0.5]),
+    prompt_sha256=st.sampled_from(["x", "y"]),
+    answer=st.just(""),
+    finish_reason=st.just(""),
+    tokens=st.just(0),
+    error=st.sampled_from(["", "no answer"]),
+    response_sha256=st.just(""),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(ANY_ROW, max_size=14),
+    st.sampled_from([{}, {"a": 0.08}, {"a": 0.0}, {"a": 0.5, "b": 1.0}]),
+    st.sampled_from([0.0, 0.05, 0.4, 1.0]),
+)
+def test_no_rows_crash_the_judge(
+    rows: list[ItemRow], margins: dict[str, float], alpha: float
+) -> None:
+    verdict = verdict_of(rows, margins=margins, alpha=alpha)
+
+    assert (verdict.status == "invalid") == bool(verdict.faults)
+    assert verdict.sentence.startswith(f"{verdict.status}: ")
