@@ -68,6 +68,8 @@ class Gate(Strict):
     alpha: Share
     margin: Share
     power_margins: float = Field(ge=0)
+    concurrency: int = Field(ge=1)
+    seed: int
 
 
 class GateOverride(Strict):

@@ -82,7 +82,7 @@ def _render(cell: Cell, inputs: Inputs) -> Parts:
         cell.override.model_dump(include={"serve", "env", "operators"}), f"cells.overrides.{cell.id}"
     )
     parts |= {name: sha for name, sha in inputs.templates.items() if "card" not in name}
-    return {**parts, "edited by hand": ", ".join(inputs.edited)}
+    return parts
 
 
 def build_parts(cell: Cell, inputs: Inputs) -> Parts:

@@ -58,6 +58,22 @@ def decide(stage: StageName, cell: str, parts: Parts, past: Sequence[Record]) ->
     return Action(cell=cell, stage=stage, kind="run", reasons=reasons, key=key)
 
 
+def act(
+    stage: StageName,
+    cell: Cell,
+    inputs: Inputs,
+    done: Stages,
+    past: Sequence[Record],
+    release: str,
+) -> Action:
+    """What to do about one stage of a cell, given the stages before it."""
+    action = decide(stage, cell.id, parts_of(stage, cell, inputs, done, release), past)
+    if stage == "render" and action.kind == "reuse" and inputs.edited:
+        edited = tuple(f"{path} differs from its render" for path in inputs.edited)
+        return action.model_copy(update={"kind": "run", "reasons": edited})
+    return action
+
+
 def reused(action: Action, past: Sequence[Record]) -> StageRecord[Any]:
     """The stage record that an action of kind `reuse` points to."""
     for record in past:
@@ -72,8 +88,7 @@ def _plan_cell(
 ) -> list[Action]:
     done, actions = Stages(), []
     for stage in stages_until(until):
-        parts = parts_of(stage, cell, inputs, done, release)
-        action = decide(stage, cell.id, parts, past)
+        action = act(stage, cell, inputs, done, past, release)
         if action.kind == "reuse":
             done = done.model_copy(update={stage: reused(action, past)})
         actions.append(action)

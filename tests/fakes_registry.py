@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.errors import WorldError
-from pipeline.record import canonical, sha256_bytes
+from pipeline.record import (
+    BuildResult,
+    BuiltImage,
+    Frozen,
+    ImageIdentity,
+    Record,
+    RenderResult,
+    StageRecord,
+    Stages,
+    Status,
+    canonical,
+    sha256_bytes,
+)
 from pipeline.world.registry import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -155,3 +168,51 @@ def push_index(registry: Registry, repository: str, *children: str) -> str:
 def _descriptor(media_type: str, data: bytes) -> dict[str, str | int]:
     digest = f"sha256:{sha256_bytes(data)}"
     return {"mediaType": media_type, "digest": digest, "size": len(data)}
+
+
+def stage(status: Status, result: Frozen | None, **parts: str) -> StageRecord[Any]:
+    return StageRecord[Any](
+        key="k",
+        parts=parts,
+        status=status,
+        node="n",
+        started="2026-11-24T00:00:00Z",
+        seconds=1.0,
+        result=result,
+    )
+
+
+def build_result(digest: str) -> BuildResult:
+    image = BuiltImage(
+        layer="model",
+        repository="staging",
+        key="k",
+        config_digest="sha256:c",
+        manifest_digest=digest,
+        size_bytes=1,
+        stored_bytes=1,
+        built=True,
+        seconds=1.0,
+    )
+    return BuildResult(images=(image,), builder="docker 20.10")
+
+
+def bare_record(cell: str, **fields: Any) -> Record:
+    """A record with no more than a test needs: promote and publish never look at `about`."""
+    chip, _, model = cell.partition("/")
+    return Record.model_construct(cell=cell, chip=chip, model=model, release="2026.11.1", **fields)
+
+
+def gated_record(digest: str, *, published: bool = True) -> Record:
+    """A record whose gates passed for an image; promote reads no result but build's."""
+    unread = RenderResult(files=())
+    image = ImageIdentity(
+        config_digest="sha256:c", manifest_digest=digest, base="b", published=published
+    )
+    stages = Stages.model_construct(
+        render=stage("passed", unread),
+        build=stage("passed", build_result(digest)),
+        smoke=stage("passed", unread, image="sha256:c"),
+        accuracy=stage("passed", unread, image="sha256:c"),
+    )
+    return bare_record("cpu/smollm2", image=image, stages=stages)

@@ -10,6 +10,7 @@ from pipeline.record import PromoteResult, Record, StageName
 from pipeline.world.registry import Manifest, Registry
 
 GATES: tuple[StageName, ...] = ("render", "build", "smoke", "accuracy")
+MEASURED: tuple[StageName, ...] = ("smoke", "accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,12 @@ def _reasons_against(record: Record, digest: str | None) -> Iterator[str]:
     built = _built_digests(record)
     if digest not in built:
         yield f"image: {digest}, but build made {', '.join(built) or 'none'}"
+    # A new build leaves the results of the old image in the record until they are measured anew.
+    for name in MEASURED:
+        stage = record.stages.get(name)
+        measured = stage.parts.get("image", "none") if stage else None
+        if measured not in (None, digest, record.image.config_digest):
+            yield f"{name}: passed for image {measured}, this one is {record.image.config_digest}"
 
 
 def _built_digests(record: Record) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from docker.types import DeviceRequest, Ulimit
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.matrix import Run
 from pipeline.run_arguments import engine_arguments
+from pipeline.world.node import processor
 
 OWNER_LABEL = "io.flagos.release.owner"  # <pid>:<start ticks> of the pipeline that started a container
 START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
@@ -69,7 +70,7 @@ class Engine:
         return Host(
             system=info["OperatingSystem"],
             kernel=info["KernelVersion"],
-            cpu=_processor(),
+            cpu=processor(),
             cores=int(info["NCPU"]),
             memory_bytes=int(info["MemTotal"]),
         )
@@ -283,13 +284,6 @@ class Container:
         table = self._container.top()
         column = table["Titles"].index("CMD")
         return [row[column] for row in table["Processes"]]
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return ""
 
 
 def _me() -> str:

@@ -8,25 +8,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.record import (
-    BuildResult,
-    BuiltImage,
-    Frozen,
-    ImageIdentity,
-    PromoteResult,
-    Record,
-    RenderResult,
-    StageRecord,
-    Stages,
-)
+from pipeline.record import PromoteResult
 from pipeline.stages.promote import promote
 from pipeline.world.registry import OCI_INDEX, OCI_MANIFEST, Registry
-from tests.fakes_registry import FakeRegistry, push_image, push_index
+from tests.fakes_registry import FakeRegistry, gated_record, push_image, push_index
 
 PROGRAM = Path("/usr/bin/docker-registry")
 ABSENT = f"sha256:{'0' * 64}"
@@ -211,49 +200,6 @@ def test_an_index_holds_its_children_and_has_no_config(registry: Registry, name:
         registry.config_digest(name, digest)
 
 
-def passed(result: Frozen) -> StageRecord[Any]:
-    return StageRecord[Any](
-        key="k",
-        parts={},
-        status="passed",
-        node="n",
-        started="2026-11-24T00:00:00Z",
-        seconds=1.0,
-        result=result,
-    )
-
-
-def record_of(digest: str, repository: str, config_digest: str) -> Record:
-    """A record whose gates passed; promote reads no result but build's."""
-    image = BuiltImage(
-        layer="model",
-        repository=repository,
-        key="k",
-        config_digest=config_digest,
-        manifest_digest=digest,
-        size_bytes=1,
-        stored_bytes=1,
-        built=True,
-        seconds=1.0,
-    )
-    any_result = RenderResult(files=())
-    return Record.model_construct(
-        cell="cpu/smollm2",
-        chip="cpu",
-        model="smollm2",
-        release="2026.11.1",
-        image=ImageIdentity(
-            config_digest=config_digest, manifest_digest=digest, base="b", published=True
-        ),
-        stages=Stages.model_construct(
-            render=passed(any_result),
-            build=passed(BuildResult(images=(image,), builder="docker 20.10")),
-            smoke=passed(any_result),
-            accuracy=passed(any_result),
-        ),
-    )
-
-
 def promoted(
     registry: Registry, target: Registry, name: str, *layers: bytes
 ) -> tuple[str, PromoteResult]:
@@ -261,7 +207,7 @@ def promoted(
     staging = f"{name}/staging"
     digest = push_image(registry, staging, *layers)
     result = promote(
-        record_of(digest, staging, registry.config_digest(staging, digest)),
+        gated_record(digest),
         source=registry,
         target=target,
         source_repository=staging,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,18 +11,17 @@ from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.record import (
     CardResult,
     FileHash,
-    Frozen,
     ImageIdentity,
     PromoteResult,
     Publication,
     Record,
-    StageRecord,
     Stages,
     Status,
     sha256_bytes,
 )
 from pipeline.stages.publish import publish
 from pipeline.world.hub import FolderHub
+from tests.fakes_registry import bare_record, stage
 
 CARDS = {"card.en.md": b"# Step3\n", "card.zh.md": "# 阶跃\n".encode()}
 README = {"README.md": b"# Step3\n", "README_zh.md": "# 阶跃\n".encode()}
@@ -37,18 +35,6 @@ def hashes(files: dict[str, bytes]) -> tuple[FileHash, ...]:
     )
 
 
-def stage(result: Frozen, status: Status) -> StageRecord[Any]:
-    return StageRecord[Any](
-        key="k",
-        parts={},
-        status=status,
-        node="n",
-        started="2026-11-24T00:00:00Z",
-        seconds=1.0,
-        result=result,
-    )
-
-
 def record_of(
     *, promoted: str = "sha256:a", promote_status: Status = "passed", card: Status = "passed"
 ) -> Record:
@@ -59,17 +45,14 @@ def record_of(
         copied_bytes=0,
         mounted_blobs=1,
     )
-    return Record.model_construct(
-        cell="nvidia/step3",
-        chip="nvidia",
-        model="step3",
-        release="2026.11.1",
+    return bare_record(
+        "nvidia/step3",
         image=ImageIdentity(
             config_digest="sha256:c", manifest_digest="sha256:a", base="b", published=True
         ),
         stages=Stages(
-            promote=stage(result, promote_status),
-            card=stage(CardResult(files=hashes(CARDS)), card),
+            promote=stage(promote_status, result),
+            card=stage(card, CardResult(files=hashes(CARDS))),
         ),
     )
 
@@ -187,9 +170,7 @@ def test_publish_refuses_a_target_without_hubs() -> None:
 
 
 def test_publish_refuses_a_record_in_which_nothing_ran(tmp_path: Path) -> None:
-    empty = Record.model_construct(
-        cell="nvidia/step3", chip="nvidia", model="step3", release="2026.11.1"
-    )
+    empty = bare_record("nvidia/step3")
     with pytest.raises(StageRefusedError) as caught:
         publish(empty, CARDS, [FolderHub(tmp_path)], NAME)
     assert caught.value.details == "promote: not_run\ncard: not_run"

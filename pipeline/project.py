@@ -1,0 +1,106 @@
+"""The project folder as the stages see it: matrix, lock, templates, rendered files, and where outputs go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.cell import Cell, cells
+from pipeline.lock import Lock, read_lock
+from pipeline.matrix import Matrix, Target
+from pipeline.matrix_file import nearest, read_matrix
+from pipeline.errors import UsageError
+from pipeline.parts import SUITES, Inputs
+from pipeline.record import Record, RecordStore, sha256_bytes, sha256_file
+from pipeline.stages.render import render_chip, render_model
+from pipeline.templates import Templates
+
+PACKAGE = Path(__file__).parent
+
+
+class Project:
+    def __init__(self, root: Path, matrix_path: Path) -> None:
+        self.root = root
+        self.matrix_path = matrix_path
+        self.store = RecordStore(root / "out")
+        self.templates = Templates(root / "templates")
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        return read_matrix(self.matrix_path)
+
+    @cached_property
+    def lock(self) -> Lock:
+        return read_lock(self.root)
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return cells(self.matrix)
+
+    @property
+    def share(self) -> Path:
+        """What containers see as /share: weights and what they were made from."""
+        return self.root / "out" / "share"
+
+    def target(self, name: str) -> Target:
+        if name not in self.matrix.targets:
+            raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))
+        return self.matrix.targets[name]
+
+    def files(self, cell: Cell) -> dict[str, bytes]:
+        """What a cell's images are built from: fresh renders, the requirement lock, our own files."""
+        rendered = {**render_chip(cell, self.templates), **render_model(cell, self.templates)}
+        lock = self.root / "images" / cell.chip_id / "requirements.lock"
+        locks = {lock.relative_to(self.root).as_posix(): lock.read_bytes()} if lock.exists() else {}
+        return {**rendered, **locks, **self._serving}
+
+    def inputs(
+        self, cell: Cell, target: Target, *, builder: str | None, node: str
+    ) -> Inputs:
+        files = self.files(cell)
+        return Inputs(
+            lock=self.lock,
+            files=files,
+            edited=self._edited(files),
+            templates=self._template_hashes,
+            suites=self._suite_hashes,
+            builder=builder,
+            node=node,
+            registry=target.registry,
+            hubs=tuple(f"folder:{hub.folder}" for hub in target.hubs),
+        )
+
+    def past(self, selected: Sequence[Cell]) -> dict[str, tuple[Record, ...]]:
+        return {cell.id: self.store.of_cell(cell.chip_id, cell.model_id) for cell in selected}
+
+    def _edited(self, files: Mapping[str, bytes]) -> tuple[str, ...]:
+        """Rendered files whose committed content is another one."""
+        return tuple(
+            path
+            for path, content in files.items()
+            if not (self.root / path).exists() or (self.root / path).read_bytes() != content
+        )
+
+    @cached_property
+    def _serving(self) -> dict[str, bytes]:
+        folder = self.root / "images" / "serving"
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {
+            path.relative_to(self.root).as_posix(): path.read_bytes()
+            for path in found
+            if "__pycache__" not in path.parts
+        }
+
+    @cached_property
+    def _template_hashes(self) -> dict[str, str]:
+        folder = self.root / "templates"
+        return {
+            path.relative_to(self.root).as_posix(): sha256_file(path)
+            for path in sorted(folder.rglob("*.j2"))
+        }
+
+    @cached_property
+    def _suite_hashes(self) -> dict[str, str]:
+        paths = {path for suite in SUITES.values() for path in suite}
+        return {f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes()) for path in sorted(paths)}

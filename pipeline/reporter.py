@@ -1,0 +1,88 @@
+"""What a person sees while stages run: one live line on a terminal, plain lines elsewhere, and a log file a stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+PLAIN_PROGRESS_S = 15.0
+
+
+class StageLog:
+    """`say` is an event, `progress` passes by, `line` goes to the log alone. All three are in the log."""
+
+    def __init__(self, path: Path, title: str, console: Console, status: Status | None) -> None:
+        self.path = path
+        self._title = title
+        self._console = console
+        self._status = status
+        self._shown = time.monotonic()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def say(self, text: str) -> None:
+        self.line(text)
+        self._shown = time.monotonic()
+        self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def progress(self, text: str) -> None:
+        self.line(text)
+        if self._status:
+            self._status.update(f"{self._title}: {text}"[: self._console.width - 4].replace("[", r"\["))
+        elif time.monotonic() - self._shown > PLAIN_PROGRESS_S:
+            self._shown = time.monotonic()
+            self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        self._file.write(text + "\n")
+
+    def build_line(self, text: str) -> None:
+        """A line of a build: to the log, and to the live line."""
+        self.progress(text)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Reporter:
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def stage(self, cell: str, stage: str, path: Path) -> Iterator[StageLog]:
+        title = f"{cell} {stage}"
+        if self.console.is_terminal:
+            with self.console.status(title) as status:
+                log = StageLog(path, title, self.console, status)
+                try:
+                    yield log
+                finally:
+                    log.close()
+            return
+        log = StageLog(path, title, self.console, None)
+        try:
+            yield log
+        finally:
+            log.close()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table on a terminal; aligned plain columns, never cut, elsewhere."""
+        if self.console.is_terminal:
+            table = Table(*columns, box=None, pad_edge=False)
+            for row in rows:
+                table.add_row(*(word.replace("[", r"\[") for word in row))
+            self.console.print(table)
+            return
+        widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns) - 1)]
+        for row in [columns, *rows]:
+            words = [word.ljust(width) for word, width in zip(row, widths, strict=False)]
+            self.say("  ".join([*words, row[-1]]).rstrip())
