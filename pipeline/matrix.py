@@ -154,7 +154,7 @@ class Chip(Strict):
     without_dependencies: list[str] = []
     leave_out: dict[str, str] = {}
     remove: list[str] = []
-    compile_bytecode: bool = True
+    strip: list[str] = []
     overrides: dict[str, str] = {}
     aliases: dict[str, Version] = {}
     indexes: list[str] = []

@@ -74,7 +74,7 @@ def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release
 
 def _render(cell: Cell, inputs: Inputs) -> Parts:
     chip, model = f"chips.{cell.chip_id}", f"models.{cell.model_id}"
-    names = {"family", "python", "system_packages", "aliases", "remove", "compile_bytecode"}
+    names = {"family", "python", "system_packages", "aliases", "remove", "strip"}
     names |= {"serve", "env", "stacks", "released", "title"}
     parts = flatten(cell.chip.model_dump(include=names), chip)
     parts |= flatten(cell.model.model_dump(include={"title", "port", "serve"}), model)

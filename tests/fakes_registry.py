@@ -19,14 +19,8 @@ from pipeline.record import (
     canonical,
     sha256_bytes,
 )
-from pipeline.world.registry import (
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Manifest,
-    Registry,
-)
+from pipeline.world.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest
+from pipeline.world.registry import Registry
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"

@@ -102,14 +102,12 @@ def pass_probability(
     """
     z = z_of(alpha)
     passing = 0.0
-    for lost in range(_most(n, lost_share) + 1):
-        weight = float(binom.pmf(lost, n, lost_share))
-        rest = n - lost
-        # Given the lost items, each other item is gained with the conditional probability.
-        share = gained_share / (1 - lost_share)
-        for gained in range(min(rest, _most(n, share)) + 1):
+    # Given the lost items, each other item is gained with the conditional probability.
+    share = gained_share / (1 - lost_share)
+    for lost, weight in enumerate(_weights(n, lost_share)):
+        for gained, conditional in enumerate(_weights(n - lost, share)):
             if tango_z(lost, gained, n, -margin) > z and mcnemar_harm(lost, gained) > alpha / sets:
-                passing += weight * float(binom.pmf(gained, rest, share))
+                passing += weight * conditional
     return float(passing**sets)
 
 
@@ -121,5 +119,7 @@ def equal_pass_probability(
     return pass_probability(n, margin, lost_share=half, gained_share=half, alpha=alpha, sets=sets)
 
 
-def _most(n: int, share: float) -> int:
-    return min(n, int(binom.isf(NEGLIGIBLE, n, share)) + 1)
+def _weights(n: int, share: float) -> list[float]:
+    """Binomial probabilities of 0, 1, 2 … of n, up to where the rest is negligible."""
+    most = min(n, int(binom.isf(NEGLIGIBLE, n, share)) + 1)
+    return [float(weight) for weight in binom.pmf(range(most + 1), n, share)]

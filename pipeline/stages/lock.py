@@ -5,8 +5,10 @@ What cannot be resolved where we are becomes `null` with its reason; build refus
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -91,15 +93,19 @@ def _weights(weights: Weights, old: WeightsPin | None, hubs: Hubs) -> WeightsPin
 
 
 def _wheel_sha256(name: str) -> str:
-    text = _compile([name], overrides=[], doing=f"locking {name}", extra=["--no-deps", "--no-sources"])
-    hashes = re.findall(r"sha256:([0-9a-f]{64})", text)
-    if len(hashes) != 1:
-        raise WorldError(
-            f"expected one wheel, found {len(hashes)} files",
-            where=name,
-            hint="name a version that has a single pure wheel",
-        )
-    return str(hashes[0])
+    """The hash of the one wheel that pip would take for `name==version`, by pip's own report."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        run(
+            [
+                sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
+                "--no-deps", "--only-binary", ":all:", "--report", report, name,
+            ],
+            doing=f"locking {name}",
+            hint="see that the package index answers and has this version",
+        )  # fmt: skip
+        [installed] = json.loads(report.read_text())["install"]
+    return str(installed["download_info"]["archive_info"]["hashes"]["sha256"])
 
 
 def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.record import PromoteResult, Record, StageName
-from pipeline.world.registry import Manifest, Registry
+from pipeline.world.oci import Manifest
+from pipeline.world.registry import Registry
 
 GATES: tuple[StageName, ...] = ("render", "build", "smoke", "accuracy")
 MEASURED: tuple[StageName, ...] = ("smoke", "accuracy")

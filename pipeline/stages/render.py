@@ -7,52 +7,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-import yaml
-
 from pipeline.cell import Cell
-from pipeline.errors import UsageError
 from pipeline.matrix import ServeValue, json_schema
-from pipeline.record import write_whole
+from pipeline.record import FileHash, RenderResult, sha256_bytes, write_whole
+from pipeline.templates import Templates
 
-BANNER = "Rendered by `nox -s render` from matrix.yaml and {}; change those, not this file."
 SCHEMA_FILE = "docs/matrix.schema.json"
-
-
-class Templates:
-    """The templates of a folder; a variable that is not defined is an error that names template and line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(folder),
-            undefined=jinja2.StrictUndefined,
-            keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701 -- Dockerfiles and YAML, not HTML
-        )
-        self._environment.filters["yaml"] = _yaml_scalar
-
-    def render(self, template_name: str, /, **context: object) -> bytes:
-        try:
-            template = self._environment.get_template(template_name)
-            text = template.render(banner=BANNER.format(f"templates/{template_name}"), **context)
-        except jinja2.TemplateNotFound as error:
-            raise UsageError(
-                f"there is no template {error.name}",
-                where=str(self.folder),
-                hint="a chip's `family` names its runtime template",
-            ) from error
-        except jinja2.TemplateSyntaxError as error:
-            raise UsageError(
-                f"template error: {error.message}", where=f"{error.filename}:{error.lineno}"
-            ) from error
-        except jinja2.UndefinedError as error:
-            raise UsageError(
-                f"template variable: {error.message}",
-                where=f"{self.folder.name}/{template_name}",
-                hint="give it in matrix.yaml or take it out of the template",
-            ) from error
-        return text.encode()
 
 
 def render_chip(cell: Cell, templates: Templates) -> dict[str, bytes]:
@@ -104,6 +64,15 @@ def render_all(cells: Iterable[Cell], templates: Templates) -> dict[str, bytes]:
     return {**files, SCHEMA_FILE: schema.encode()}
 
 
+def render_result(files: Mapping[str, bytes]) -> RenderResult:
+    return RenderResult(
+        files=tuple(
+            FileHash(path=path, sha256=sha256_bytes(content), size_bytes=len(content))
+            for path, content in sorted(files.items())
+        )
+    )
+
+
 def site_packages(cell: Cell) -> str:
     return f"/opt/venv/lib/python{cell.chip.python}/site-packages"
 
@@ -139,11 +108,6 @@ def flagscale_arguments(arguments: Mapping[str, ServeValue]) -> dict[str, ServeV
         else:
             passed[name] = value
     return passed
-
-
-def _yaml_scalar(value: object) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def write(root: Path, files: Mapping[str, bytes], *, whole_matrix: bool) -> tuple[str, ...]:

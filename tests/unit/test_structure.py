@@ -1,6 +1,7 @@
 """The shape of the code, held by reading its imports (DESIGN.md, section 3)."""
 
 import ast
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,17 @@ PACKAGE_HOSTS = [
         ("registry", "npmjs", "org"),
     )
 ]
-NOT_OURS = {".git", ".venv", ".nox", "out", "__pycache__", ".hypothesis"}
+NOT_OURS = {".git", ".venv", ".nox", "out", "__pycache__", ".hypothesis", ".mypy_cache"}
 
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
+
+
+def our_files() -> Iterator[Path]:
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in NOT_OURS]
+        yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
 def imports(source: str, known: frozenset[str] = frozenset()) -> Iterator[str]:
@@ -137,8 +144,7 @@ def test_the_tree_names_no_host_of_a_package_registry() -> None:
     """Where packages come from is the user's setting (pip, apt), never ours."""
     named = [
         f"{path.relative_to(ROOT)}: {host}"
-        for path in ROOT.rglob("*")
-        if path.is_file() and not NOT_OURS.intersection(path.relative_to(ROOT).parts)
+        for path in our_files()
         for host in PACKAGE_HOSTS
         if host.encode() in path.read_bytes()
     ]

@@ -276,7 +276,7 @@ def rows_of_tables(tables: Sequence[Mapping[str, int]]) -> tuple[ItemRow, ...]:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TABLES)
 def test_swapping_the_stacks_mirrors_every_number(tables: list[dict[str, int]]) -> None:
     rows = rows_of_tables(tables)
@@ -294,7 +294,7 @@ def test_swapping_the_stacks_mirrors_every_number(tables: list[dict[str, int]]) 
         assert not one.status == other.status == "fail"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TABLES, st.data())
 def test_missing_rows_never_help(tables: list[dict[str, int]], data: st.DataObject) -> None:
     rows = rows_of_tables(tables)
@@ -303,7 +303,7 @@ def test_missing_rows_never_help(tables: list[dict[str, int]], data: st.DataObje
     assert verdict_of((*rows[:gone], *rows[gone + 1 :])).status == "invalid"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TABLES, st.data())
 def test_a_failed_request_of_the_candidate_never_helps(
     tables: list[dict[str, int]], data: st.DataObject
@@ -316,7 +316,7 @@ def test_a_failed_request_of_the_candidate_never_helps(
         assert verdict_of(failed).status != "pass"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TABLES, st.integers(1, 200), st.booleans())
 def test_identical_extra_items_never_turn_a_pass_into_a_fail(
     tables: list[dict[str, int]], extra: int, right: bool
@@ -352,7 +352,7 @@ ANY_ROW = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(ANY_ROW, max_size=14),
     st.sampled_from([{}, {"a": 0.08}, {"a": 0.0}, {"a": 0.5, "b": 1.0}]),

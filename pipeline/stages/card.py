@@ -1,0 +1,79 @@
+"""card: the model card in two languages, from the record alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.card_commands import commands
+from pipeline.card_facts import Measured, measured
+from pipeline.card_metadata import front_matter
+from pipeline.card_numbers import cell_text, gigabytes, listed, seconds
+from pipeline.card_tables import (
+    SMALL_SET_POINTS,
+    differences,
+    load_rows,
+    nodes,
+    score_rows,
+    smoke_answer,
+    stage_rows,
+    stages_not_done,
+    untested_options,
+    verdict_summary,
+)
+from pipeline.record import CardResult, FileHash, Record, sha256_bytes
+from pipeline.templates import Templates
+
+CARDS = ("card.en.md", "card.zh.md")
+
+
+def card(record: Record, templates: Templates) -> dict[str, bytes]:
+    """Both cards by file name. Raises StageRefusedError with every fact that the record lacks."""
+    values = context(measured(record))
+    return {name: templates.render(f"{name}.j2", **values) for name in CARDS}
+
+
+def card_result(files: Mapping[str, bytes]) -> CardResult:
+    return CardResult(
+        files=tuple(
+            FileHash(path=name, sha256=sha256_bytes(content), size_bytes=len(content))
+            for name, content in sorted(files.items())
+        )
+    )
+
+
+def context(found: Measured) -> dict[str, object]:
+    """Everything that the templates may print."""
+    about, facts = found.about, found.facts
+    return {
+        "record": found.record,
+        "about": about,
+        "identity": found.identity,
+        "build": found.build,
+        "image": found.image,
+        "weights": found.weights,
+        "facts": facts,
+        "checks": found.smoke.checks,
+        "accuracy": found.accuracy,
+        "performance": found.performance,
+        "versions": found.versions,
+        "reference": about.stacks[about.reference],
+        "released": about.stacks[about.released],
+        "front_matter": front_matter(found),
+        "commands": commands(found),
+        "scores": score_rows(found),
+        "verdict": verdict_summary(found),
+        "loads": load_rows(found),
+        "differences": differences(found),
+        "stages": stage_rows(found.record),
+        "nodes": nodes(found.record),
+        "stages_not_done": stages_not_done(found.record),
+        "untested_options": untested_options(found),
+        "answer": smoke_answer(found),
+        "small_set_points": SMALL_SET_POINTS,
+        "answer_tokens": facts.max_model_len // 4,  # leaves three quarters for question and history
+        "weights_bytes": sum(file.size_bytes for file in found.weights.files),
+        "gigabytes": gigabytes,
+        "seconds": seconds,
+        "listed": listed,
+        "cell_text": cell_text,
+    }

@@ -1,0 +1,66 @@
+"""When a question to a registry is asked again, and after which pause."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+
+import requests
+import tenacity
+
+# A registry that is down must be reported in less than 10 s: attempts x connect time + pauses.
+ATTEMPTS = 3
+CONNECT_TIMEOUT_S = 2.0
+DEADLINE_S = 30.0
+PAUSE = tenacity.wait_exponential_jitter(multiplier=0.2, max=1.0, jitter=0.3)
+PASSING_FAULTS = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+)
+
+
+def patiently(
+    ask: Callable[[], requests.Response], attempts: int, sleep: Callable[[float], None]
+) -> requests.Response:
+    """Ask until the answer or fault is one that stays; else the last one."""
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_passing_fault)
+        | tenacity.retry_if_result(is_passing_answer),
+        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_before_delay(DEADLINE_S),
+        wait=_pause_s,
+        sleep=sleep,
+    )
+    try:
+        return retrying(ask)
+    except tenacity.RetryError as error:
+        last: requests.Response = error.last_attempt.result()
+        return last
+
+
+def is_passing_answer(response: requests.Response) -> bool:
+    return response.status_code == 429 or response.status_code >= 500
+
+
+def _is_passing_fault(error: BaseException) -> bool:
+    return isinstance(error, PASSING_FAULTS) and not isinstance(error, requests.exceptions.SSLError)
+
+
+def _pause_s(state: tenacity.RetryCallState) -> float:
+    """Seconds to the next attempt: what Retry-After says, at least our own pause."""
+    outcome = state.outcome
+    if outcome is None or outcome.failed:
+        return PAUSE(state)
+    response: requests.Response = outcome.result()
+    response.close()
+    return max(PAUSE(state), _retry_after_s(response.headers.get("Retry-After", "")))
+
+
+def _retry_after_s(header: str) -> float:
+    if header.isdigit():
+        return float(header)
+    try:
+        return parsedate_to_datetime(header).timestamp() - time.time()
+    except ValueError:
+        return 0.0
