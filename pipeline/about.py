@@ -6,7 +6,6 @@ from pipeline.cell import Cell, Names, hub_name
 from pipeline.matrix import Text
 from pipeline.parts import CONVERTER
 from pipeline.record import About, StackAbout
-from pipeline.stages.render import serve_command
 
 
 def about(cell: Cell, names: Names) -> About:
@@ -26,6 +25,7 @@ def about(cell: Cell, names: Names) -> About:
         stacks={stack: _stack(cell, stack) for stack in cell.stacks},
         served_name=cell.served_name,
         port=cell.model.port,
+        prompt=cell.model.smoke.prompt,
         weights=cell.model.weights,
         weights_path=cell.weights_path,
         converter=CONVERTER,
@@ -44,5 +44,6 @@ def _stack(cell: Cell, stack: str) -> StackAbout:
         arguments=cell.serve_arguments(stack),
         environment=cell.environment(stack),
         excluded_operators=cell.excluded_operators(stack),
-        command=tuple(serve_command(cell, stack)),
+        command=cell.serve_command(stack),
+        log_path=cell.log_path(stack),
     )

@@ -89,6 +89,29 @@ class Cell:
         return {"VLLM_FL_FLAGOS_BLACKLIST": ",".join(excluded)} if excluded else {}
 
     @property
+    def site_packages(self) -> str:
+        return f"/opt/venv/lib/python{self.chip.python}/site-packages"
+
+    @property
+    def conf_folder(self) -> str:
+        """Where `flagscale serve <model>` looks for a model's experiment."""
+        return f"{self.site_packages}/flag_scale/examples/{self.model_id}/conf"
+
+    def experiment_file(self, stack: str) -> str:
+        return "serve.yaml" if stack == self.chip.released else f"serve.{stack}.yaml"
+
+    def serve_command(self, stack: str) -> tuple[str, ...]:
+        """What starts a stack inside the container. The released one needs no argument."""
+        command = ("flagscale", "serve", self.model_id)
+        if stack == self.chip.released:
+            return command
+        return (*command, f"{self.conf_folder}/{self.experiment_file(stack)}")
+
+    def log_path(self, stack: str) -> str:
+        """The server's own log inside the container, where FlagScale puts it."""
+        return f"/var/lib/flagscale/{self.model_id}_{stack}/serve_logs/host_0_localhost.output"
+
+    @property
     def gate(self) -> Gate:
         changes = {
             **self.model.gate.model_dump(exclude_none=True),
@@ -98,7 +121,9 @@ class Cell:
 
     @property
     def benchmarks(self) -> dict[str, Benchmark]:
-        names = self.model.benchmarks if self.override.benchmarks is None else self.override.benchmarks
+        names = (
+            self.model.benchmarks if self.override.benchmarks is None else self.override.benchmarks
+        )
         return {name: self.all_benchmarks[name] for name in names}
 
 
@@ -164,17 +189,21 @@ def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
     for chip_glob, model_glob in pairs:
         _must_match(chip_glob, matrix.chips, "chip")
         _must_match(model_glob, matrix.models, "model")
-    chosen = tuple(
-        cell
-        for cell in cells(matrix)
+    asked = {
+        f"{chip}/{model}"
+        for chip in matrix.chips
+        for model in matrix.models
         if any(
-            fnmatch.fnmatchcase(cell.chip_id, chip) and fnmatch.fnmatchcase(cell.model_id, model)
-            for chip, model in pairs
+            fnmatch.fnmatchcase(chip, chip_glob) and fnmatch.fnmatchcase(model, model_glob)
+            for chip_glob, model_glob in pairs
         )
-    )
+    }
+    chosen = tuple(cell for cell in cells(matrix) if cell.id in asked)
     if not chosen:
         reasons = [
-            f"{exclusion.cell}: excluded, {exclusion.why}" for exclusion in matrix.cells.exclude
+            f"{exclusion.cell}: excluded, {exclusion.why}"
+            for exclusion in matrix.cells.exclude
+            if exclusion.cell in asked
         ]
         raise NothingSelectedError(
             f"no cell matches {' '.join(patterns)}",

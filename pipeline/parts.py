@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline.cell import Cell, flatten
 from pipeline.keys import UNKNOWN, Parts
 from pipeline.lock import Lock, weights_source, wheel_name
-from pipeline.record import StageName, Stages, canonical, sha256_bytes
+from pipeline.record import About, StageName, Stages, canonical, sha256_bytes
 from pipeline.world.debian import bootstrap_arguments
 
 CONVERTER = "/opt/flagrelease/convert_gguf.py"
@@ -30,7 +30,17 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/server.py",
     ),
     "performance": ("stages/performance.py", "world/server.py"),
-    "card": ("stages/card.py",),
+    "card": (
+        "stages/card.py",
+        "cards/commands.py",
+        "cards/facts.py",
+        "cards/metadata.py",
+        "cards/numbers.py",
+        "cards/scores.py",
+        "cards/tables.py",
+        "run_arguments.py",
+        "templates.py",
+    ),
 }
 
 
@@ -47,6 +57,7 @@ class Inputs:
     node: str  # class of the node that measures
     registry: str
     hubs: tuple[str, ...]
+    about: About
 
 
 def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release: str) -> Parts:
@@ -79,7 +90,8 @@ def _render(cell: Cell, inputs: Inputs) -> Parts:
     parts = flatten(cell.chip.model_dump(include=names), chip)
     parts |= flatten(cell.model.model_dump(include={"title", "port", "serve"}), model)
     parts |= flatten(
-        cell.override.model_dump(include={"serve", "env", "operators"}), f"cells.overrides.{cell.id}"
+        cell.override.model_dump(include={"serve", "env", "operators"}),
+        f"cells.overrides.{cell.id}",
     )
     parts |= {name: sha for name, sha in inputs.templates.items() if "card" not in name}
     return parts
@@ -178,6 +190,7 @@ def _card(inputs: Inputs, done: Stages, release: str) -> Parts:
     whole = len(results) == len(measured)
     return {
         "measurements": sha256_bytes(canonical(results)) if whole else UNKNOWN,
+        "what was asked for": sha256_bytes(canonical(inputs.about.model_dump(mode="json"))),
         "release": release,
         **{name: sha for name, sha in inputs.templates.items() if "card" in name},
         **_suite("card", inputs),

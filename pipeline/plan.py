@@ -49,7 +49,12 @@ def decide(stage: StageName, cell: str, parts: Parts, past: Sequence[Record]) ->
     for record, stage_record in ran:
         if stage_record.key == key and stage_record.status in REUSABLE:
             return Action(
-                cell=cell, stage=stage, kind="reuse", reasons=("nothing changed",), key=key, source=record.release
+                cell=cell,
+                stage=stage,
+                kind="reuse",
+                reasons=("nothing changed",),
+                key=key,
+                source=record.release,
             )
     if not ran:
         return Action(cell=cell, stage=stage, kind="run", reasons=("never run",), key=key)

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.cell import Cell, cells
+from pipeline.about import about
+from pipeline.cell import Cell, cells, names
+from pipeline.errors import UsageError
 from pipeline.lock import Lock, read_lock
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import nearest, read_matrix
-from pipeline.errors import UsageError
 from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore, sha256_bytes, sha256_file
 from pipeline.stages.render import render_chip, render_model
@@ -55,9 +56,7 @@ class Project:
         locks = {lock.relative_to(self.root).as_posix(): lock.read_bytes()} if lock.exists() else {}
         return {**rendered, **locks, **self._serving}
 
-    def inputs(
-        self, cell: Cell, target: Target, *, builder: str | None, node: str
-    ) -> Inputs:
+    def inputs(self, cell: Cell, target: Target, *, builder: str | None, node: str) -> Inputs:
         files = self.files(cell)
         return Inputs(
             lock=self.lock,
@@ -68,6 +67,7 @@ class Project:
             builder=builder,
             node=node,
             registry=target.registry,
+            about=about(cell, names(cell, target)),
             hubs=tuple(f"folder:{hub.folder}" for hub in target.hubs),
         )
 
@@ -103,4 +103,7 @@ class Project:
     @cached_property
     def _suite_hashes(self) -> dict[str, str]:
         paths = {path for suite in SUITES.values() for path in suite}
-        return {f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes()) for path in sorted(paths)}
+        return {
+            f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes())
+            for path in sorted(paths)
+        }

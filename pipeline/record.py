@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict
@@ -17,11 +17,9 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.errors import UsageError
 from pipeline.matrix import Benchmark, Exclusion, Gate, License, Run, ServeValue, Text, Weights
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
-Status = Literal[
-    "passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"
-]
+Status = Literal["passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"]
 StageName = Literal[
     "render",
     "build",
@@ -289,7 +287,7 @@ class StackAbout(Frozen):
     environment: Mapping[str, str]
     excluded_operators: Mapping[str, Exclusion]
     command: tuple[str, ...]  # what starts it inside the container
-    log_path: str = ""  # of the server, inside the container
+    log_path: str  # of the server, inside the container
 
 
 class About(Frozen):
@@ -297,7 +295,7 @@ class About(Frozen):
 
     title: str
     modality: str
-    prompt: str = ""  # the question of the smoke test; the card's examples ask it too
+    prompt: str  # the question of the smoke test; the card's examples ask it too
     license: License
     base_model: str
     languages: tuple[str, ...]
@@ -331,7 +329,7 @@ class ImageIdentity(Frozen):
 
 
 class Record(Frozen):
-    record_schema: int = SCHEMA
+    record_schema: Literal[1] = SCHEMA
     cell: str  # <chip>/<model>
     chip: str
     model: str
@@ -342,9 +340,7 @@ class Record(Frozen):
 
     def with_stage(self, name: StageName, stage: StageRecord[Any]) -> Record:
         """The record with one stage replaced and every later stage kept."""
-        return self.model_copy(
-            update={"stages": self.stages.model_copy(update={name: stage})}
-        )
+        return self.model_copy(update={"stages": self.stages.model_copy(update={name: stage})})
 
 
 def canonical(value: Any) -> bytes:

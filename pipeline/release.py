@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.about import about
 from pipeline.cell import Cell, Names, names
-from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError, WorldError
+from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError
 from pipeline.keys import key_of
 from pipeline.matrix import Target
 from pipeline.parts import Inputs, parts_of
 from pipeline.plan import Action, act, reused, stages_until
 from pipeline.project import Project
-from pipeline.record import BuildResult, Frozen, ImageIdentity, PromoteResult, PublishResult, Record, StageName, StageRecord, Status, write_whole
+from pipeline.record import (
+    BuildResult,
+    Frozen,
+    ImageIdentity,
+    PromoteResult,
+    PublishResult,
+    R,
+    Record,
+    StageName,
+    StageRecord,
+    Status,
+    WeightsResult,
+    write_whole,
+)
 from pipeline.reporter import Reporter, StageLog
 from pipeline.serve import accuracy_task, expected_of_smoke, launch
-from pipeline.stages.build import Builder, build
+from pipeline.stages.build import Builder, Layer, build
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
 from pipeline.stages.promote import promote
@@ -86,20 +97,34 @@ class CellRelease:
     @property
     def image(self) -> str:
         """The candidate by digest, in staging."""
-        built = self.record.stages.build
-        assert built and built.result  # every stage after build runs only when build has passed
-        model = built.result.model
-        return f"{self.names.staging_host}/{model.repository}@{model.manifest_digest}"
+        return self.staged("model")
+
+    def staged(self, layer: Layer) -> str:
+        image = next(image for image in self.built.images if image.layer == layer)
+        return f"{self.names.staging_host}/{image.repository}@{image.manifest_digest}"
+
+    @property
+    def built(self) -> BuildResult:
+        return _finished("build", self.record.stages.build)
+
+    @property
+    def weights(self) -> WeightsResult:
+        return _finished("weights", self.record.stages.weights)
 
     @contextmanager
     def serve(self, stack: str, log: StageLog) -> Iterator[Served]:
-        weights = self.record.stages.weights
-        assert weights and weights.result
-        check_whole(self.project.share, self.cell, weights.result)
+        check_whole(self.project.share, self.cell, self.weights)
         started = launch(self.cell, stack, self.image, self.project.share)
         with serving(self.world.engine(), started, log.progress) as served:
             log.say(f"{stack} is ready after {served.ready_seconds:.0f} s")
             yield served
+
+
+def _finished(stage: StageName, found: StageRecord[R] | None) -> R:
+    """The result of a stage that the flow has already passed."""
+    if found is None or found.result is None:
+        raise LookupError(f"{stage} has no result, although a later stage runs")
+    return found.result
 
 
 def release_cell(run: CellRelease, until: StageName, again: bool = False) -> list[Outcome]:
@@ -115,11 +140,33 @@ def release_cell(run: CellRelease, until: StageName, again: bool = False) -> lis
 
 def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
     action = act(stage, run.cell, run.inputs, run.record.stages, run.past, run.release)
-    gone = _is_gone(run, action)
+    try:
+        gone = _is_gone(run, action)
+    except PipelineError as broken:
+        return Outcome(
+            cell=run.cell.id,
+            stage=stage,
+            status="not done",
+            seconds=0,
+            why="; ".join(action.reasons),
+            error=broken,
+        )
     if action.kind == "reuse" and not forced and not gone:
         _keep(run, stage, reused(action, run.past), action.source)
-        return Outcome(cell=run.cell.id, stage=stage, status="reused", seconds=0, why=f"{', '.join(action.reasons)} since {action.source}")
-    why = "the registry no longer has it" if gone else "asked for again" if forced else "; ".join(action.reasons)
+        return Outcome(
+            cell=run.cell.id,
+            stage=stage,
+            status="reused",
+            seconds=0,
+            why=f"{', '.join(action.reasons)} since {action.source}",
+        )
+    why = (
+        "the registry no longer has it"
+        if gone
+        else "asked for again"
+        if forced
+        else "; ".join(action.reasons)
+    )
     parts = parts_of(stage, run.cell, run.inputs, run.record.stages, run.release)
     run.key = key_of(parts)
     started, clock = datetime.now(UTC), time.monotonic()
@@ -131,7 +178,9 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
         status, result, wrong, error = "failed", None, str(refused), refused
     except PipelineError as broken:
         seconds = time.monotonic() - clock
-        return Outcome(cell=run.cell.id, stage=stage, status="not done", seconds=seconds, why=why, error=broken)
+        return Outcome(
+            cell=run.cell.id, stage=stage, status="not done", seconds=seconds, why=why, error=broken
+        )
     if wrong and error is None:
         kind = InconclusiveError if status == "inconclusive" else StageRefusedError
         error = kind(wrong, where=f"{stage} of {run.cell.id}")
@@ -150,20 +199,23 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
             result=result,
         ),
     )
-    return Outcome(cell=run.cell.id, stage=stage, status=status, seconds=seconds, why=why, error=error)
+    return Outcome(
+        cell=run.cell.id, stage=stage, status=status, seconds=seconds, why=why, error=error
+    )
 
 
 def _is_gone(run: CellRelease, action: Action) -> bool:
     """Whether the registry no longer holds what a finished build or promotion left there."""
     if action.kind == "run" or action.stage not in ("build", "promote"):
         return False
-    result = reused(action, run.past).result
-    if isinstance(result, PromoteResult):
-        public = run.world.registry(run.names.host)
-        return public.head(run.names.public, result.tag) != result.digest
-    assert isinstance(result, BuildResult)
-    staging, model = run.world.registry(run.names.staging_host), result.model
-    return staging.head(model.repository, model.manifest_digest) is None
+    match reused(action, run.past).result:
+        case BuildResult(model=model):
+            staging = run.world.registry(run.names.staging_host)
+            return staging.head(model.repository, model.manifest_digest) is None
+        case PromoteResult(tag=tag, digest=digest):
+            public = run.world.registry(run.names.host)
+            return public.head(run.names.public, tag) != digest
+    return False
 
 
 def _keep(run: CellRelease, stage: StageName, found: StageRecord[Any], source: str | None) -> None:
@@ -191,7 +243,13 @@ def _identity(result: BuildResult) -> ImageIdentity:
 
 
 def _render(run: CellRelease, log: StageLog) -> Ended:
-    rendered = {p: c for p, c in run.inputs.files.items() if p.startswith("images/") and not p.startswith("images/serving/") and not p.endswith(".lock")}
+    rendered = {
+        p: c
+        for p, c in run.inputs.files.items()
+        if p.startswith("images/")
+        and not p.startswith("images/serving/")
+        and not p.endswith(".lock")
+    }
     for path in write(run.project.root, rendered, whole_matrix=False):
         log.say(f"wrote {path}")
     run.inputs = replace(run.inputs, edited=())
@@ -212,16 +270,13 @@ def _build(run: CellRelease, log: StageLog) -> Ended:
 
 
 def _weights(run: CellRelease, log: StageLog) -> Ended:
-    built = run.record.stages.build
-    assert built and built.result
-    runtime = next(image for image in built.result.images if image.layer == "runtime")
     result = fetch(
         run.cell,
         run.inputs.lock,
         key=run.key,
         share=run.project.share,
         engine=run.world.engine,
-        runtime_image=f"{run.names.staging_host}/{runtime.repository}@{runtime.manifest_digest}",
+        runtime_image=run.staged("runtime"),
         say=log.say,
     )
     return "passed", result, ""
@@ -229,14 +284,16 @@ def _weights(run: CellRelease, log: StageLog) -> Ended:
 
 def _smoke(run: CellRelease, log: StageLog) -> Ended:
     cell = run.cell
-    weights = run.record.stages.weights
-    assert weights and weights.result
-    check_whole(run.project.share, cell, weights.result)
+    check_whole(run.project.share, cell, run.weights)
     started = launch(cell, cell.chip.released, run.image, run.project.share)
-    result = smoke(cell, started, run.world.engine(), expected_of_smoke(cell, run.inputs), log.progress)
+    result = smoke(
+        cell, started, run.world.engine(), expected_of_smoke(cell, run.inputs), log.progress
+    )
     failed = [check for check in result.checks if not check.passed]
     for check in result.checks:
-        log.say(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.seen} ({check.seconds:.1f} s)")
+        log.say(
+            f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.seen} ({check.seconds:.1f} s)"
+        )
     log.line(result.server_log)
     if not failed:
         return "passed", result, ""
@@ -253,8 +310,17 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     # scipy takes over a second to import, and most runs reuse their verdict.
     from pipeline.stages.accuracy import measure_accuracy
 
-    task = accuracy_task(run.cell, run.inputs, key=run.key, folder=run.folder, downloads=run.project.share / "download", say=log.say)
-    result = measure_accuracy(task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}"))
+    task = accuracy_task(
+        run.cell,
+        run.inputs,
+        key=run.key,
+        folder=run.folder,
+        downloads=run.project.share / "download",
+        say=log.say,
+    )
+    result = measure_accuracy(
+        task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}")
+    )
     log.say(result.verdict.sentence)
     status: Mapping[str, Status] = {"pass": "passed", "fail": "failed"}
     ended: Status = status.get(result.verdict.status) or result.verdict.status  # type: ignore[assignment]

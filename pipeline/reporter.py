@@ -34,10 +34,14 @@ class StageLog:
     def progress(self, text: str) -> None:
         self.line(text)
         if self._status:
-            self._status.update(f"{self._title}: {text}"[: self._console.width - 4].replace("[", r"\["))
+            self._status.update(
+                f"{self._title}: {text}"[: self._console.width - 4].replace("[", r"\[")
+            )
         elif time.monotonic() - self._shown > PLAIN_PROGRESS_S:
             self._shown = time.monotonic()
-            self._console.print(f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{self._title}: {text}", markup=False, highlight=False, soft_wrap=True
+            )
 
     def line(self, text: str) -> None:
         self._file.write(text + "\n")

@@ -9,20 +9,22 @@ from typing import Any
 from pipeline.matrix import Run
 
 
-def command_line(run: Run, *, image: str, name: str, command: Sequence[str], volumes: Mapping[str, str]) -> str:
+def command_line(
+    run: Run, *, image: str, name: str, command: Sequence[str], volumes: Mapping[str, str]
+) -> str:
     """`docker run …` for a card: one argument a line."""
     flags = ["--init", "--detach", f"--name {shlex.quote(name)}", f"--network {run.network}"]
-    flags += [f"--ipc {run.ipc}"] if run.ipc else []
-    flags += [f"--uts {run.uts}"] if run.uts else []
+    flags += [f"--ipc {shlex.quote(run.ipc)}"] if run.ipc else []
+    flags += [f"--uts {shlex.quote(run.uts)}"] if run.uts else []
     flags += [f"--shm-size {run.shm_size}"] if run.shm_size else []
     flags += [f"--gpus {run.gpus}"] if run.gpus else []
     flags += ["--privileged"] if run.privileged else []
-    flags += [f"--device {device}" for device in run.devices]
-    flags += [f"--security-opt {option}" for option in run.security_opt]
+    flags += [f"--device {shlex.quote(device)}" for device in run.devices]
+    flags += [f"--security-opt {shlex.quote(option)}" for option in run.security_opt]
     flags += [f"--ulimit {name}={value}" for name, value in sorted(run.ulimits.items())]
     flags += [f"--env {key}={shlex.quote(value)}" for key, value in sorted(run.environment.items())]
-    flags += [f"--volume {volume}" for volume in run.volumes]
-    flags += [f"--volume {host}:{inside}" for host, inside in volumes.items()]
+    flags += [f"--volume {shlex.quote(volume)}" for volume in run.volumes]
+    flags += [f"--volume {shlex.quote(f'{host}:{inside}')}" for host, inside in volumes.items()]
     return " \\\n  ".join(["docker run", *flags, f"{image} {shlex.join(command)}"])
 
 
@@ -38,7 +40,8 @@ def engine_arguments(run: Run, *, volumes: Mapping[str, str]) -> dict[str, Any]:
         "devices": [_device(device) for device in run.devices],
         "security_opt": list(run.security_opt),
         "ulimits": [
-            {"Name": name, "Soft": value, "Hard": value} for name, value in sorted(run.ulimits.items())
+            {"Name": name, "Soft": value, "Hard": value}
+            for name, value in sorted(run.ulimits.items())
         ],
     }
     if run.ipc:

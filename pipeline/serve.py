@@ -14,7 +14,6 @@ from pipeline.lock import wheel_name
 from pipeline.matrix import Benchmark
 from pipeline.parts import Inputs
 from pipeline.record import FileHash, sha256_bytes
-from pipeline.stages.render import serve_command
 from pipeline.stages.smoke import Expected
 from pipeline.world.benchmark_data import Item, load_items
 from pipeline.world.server import Launch
@@ -32,8 +31,8 @@ def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
         run=cell.chip.run,
         name=f"flagrelease-{cell.chip_id}-{cell.model_id}-{stack}-{os.getpid()}",
         volumes={str(weights): f"{cell.weights_path}:ro"},
-        command=tuple(serve_command(cell, stack)),
-        log_path=f"/var/lib/flagscale/{cell.model_id}_{stack}/serve_logs/host_0_localhost.output",
+        command=cell.serve_command(stack),
+        log_path=cell.log_path(stack),
         port=cell.model.port,
         budget_s=cell.chip.start_budget_s,
     )
@@ -42,14 +41,12 @@ def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
 def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
     locked = inputs.files.get(f"images/{cell.chip_id}/requirements.lock", b"").decode()
     pairs = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", locked, flags=re.MULTILINE)
-    arguments = cell.serve_arguments(cell.chip.released)
     return Expected(
         packages={re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs},
         device_probe=cell.chip.smi,
         prompt=cell.model.smoke.prompt,
         answer=cell.model.smoke.expect,
         tokens_per_s_floor=cell.model.smoke.tokens_per_s_floor,
-        max_model_len=int(str(arguments.get("max_model_len", 1 << 20))),
     )
 
 
@@ -77,7 +74,9 @@ def accuracy_task(
         content = _content(name, benchmark, inputs, downloads, say)
         items[name] = load_items(name, benchmark, content)
         data.append(
-            FileHash(path=benchmark.source.file, sha256=sha256_bytes(content), size_bytes=len(content))
+            FileHash(
+                path=benchmark.source.file, sha256=sha256_bytes(content), size_bytes=len(content)
+            )
         )
     return AccuracyTask(
         key=key,

@@ -53,6 +53,12 @@ def read_yaml(path: Path) -> Source:
             where=str(path),
             hint="run the command from the project folder or name the file with --matrix",
         ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"is not UTF-8: byte {error.start} cannot be read",
+            where=str(path),
+            hint="save the file as UTF-8",
+        ) from error
     loader = yaml.CSafeLoader(text)
     try:
         node = loader.get_single_node()

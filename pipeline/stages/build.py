@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import Literal, Protocol
 
 from pipeline.cell import Cell, Names
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.keys import key_of
-from pipeline.lock import Lock, requirement_inputs
+from pipeline.lock import Lock, base_reference, base_repository, requirement_inputs
 from pipeline.parts import base_parts, model_parts, runtime_parts
 from pipeline.record import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
@@ -47,7 +47,7 @@ class Builder:
 
 
 def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) -> BuildResult:
-    """Raises StageRefusedError when a pin is missing, stale, or a build step fails; WorldError when the disk is short."""
+    """Raises StageRefusedError for a missing or stale pin or a failed step, WorldError when the disk is short."""
     refuse_unlocked(cell, lock)
     base = _base(cell, lock, builder)
     runtime = _image(
@@ -73,19 +73,34 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
 
 def refuse_unlocked(cell: Cell, lock: Lock) -> None:
     """A pin that is missing, null or older than the matrix."""
-    where, hint = f"build of {cell.id}", "run nox -s lock where the missing source can be reached, and commit"
+    where, hint = (
+        f"build of {cell.id}",
+        "run nox -s lock where the missing source can be reached, and commit",
+    )
     requirements = lock.requirements.get(cell.chip_id)
     if requirements is None or requirements.sha256 is None:
         why = requirements.why if requirements else "never locked"
-        raise StageRefusedError(f"the requirements of {cell.chip_id} are not locked: {why}", where=where, hint=hint)
+        raise StageRefusedError(
+            f"the requirements of {cell.chip_id} are not locked: {why}", where=where, hint=hint
+        )
     if requirements.inputs_sha256 != requirement_inputs(cell.chip):
         raise StageRefusedError(
-            f"the packages of {cell.chip_id} in matrix.yaml changed after they were locked", where=where, hint=hint
+            f"the packages of {cell.chip_id} in matrix.yaml changed after they were locked",
+            where=where,
+            hint=hint,
         )
     pin = lock.bases.get(cell.chip_id)
     if cell.chip.base.image is not None and (pin is None or pin.digest is None):
         why = (pin.why if pin else None) or "never locked"
-        raise StageRefusedError(f"the base {cell.chip.base.image} has no digest: {why}", where=where, hint=hint)
+        raise StageRefusedError(
+            f"the base {cell.chip.base.image} has no digest: {why}", where=where, hint=hint
+        )
+    if pin is not None and pin.reference != base_reference(cell.chip.base):
+        raise StageRefusedError(
+            f"the base {base_reference(cell.chip.base)} has no digest: {pin.reference} was locked",
+            where=where,
+            hint=hint,
+        )
 
 
 def labels(cell: Cell, layer: Layer, key: str, builder: Builder) -> dict[str, str]:
@@ -93,7 +108,7 @@ def labels(cell: Cell, layer: Layer, key: str, builder: Builder) -> dict[str, st
     prefix = "org.opencontainers.image"
     what = {"base": "base", "runtime": "serving runtime", "model": cell.model.title}[layer]
     engine = next((v for name, v in cell.chip.packages.items() if name.startswith("vllm")), "")
-    named = {
+    return {
         f"{prefix}.title": f"FlagOS {what} for {cell.chip.title.en}",
         f"{prefix}.vendor": cell.project.vendor,
         f"{prefix}.version": engine,
@@ -104,13 +119,13 @@ def labels(cell: Cell, layer: Layer, key: str, builder: Builder) -> dict[str, st
         "io.flagos.release.key": key,
         "io.flagos.release.cell": cell.id if layer == "model" else cell.chip_id,
     }
-    return named
 
 
 def runtime_context(cell: Cell, files: Mapping[str, bytes]) -> dict[str, bytes | Path]:
     folder = f"images/{cell.chip_id}/"
     context: dict[str, bytes | Path] = {
-        path.removeprefix(folder).removeprefix("images/"): files[path] for path in runtime_parts(cell, files)
+        path.removeprefix(folder).removeprefix("images/"): files[path]
+        for path in runtime_parts(cell, files)
     }
     return {**context, **host_files(files[f"{folder}requirements.lock"], cell.chip.indexes)}
 
@@ -135,7 +150,10 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
         bootstrap(
             cell.chip.base, cell.chip.arch, archive, log=builder.log.path, on_line=builder.log.line
         )
-        changes = [f'LABEL "{name}"="{value}"' for name, value in labels(cell, "base", key, builder).items()]
+        changes = [
+            f'LABEL "{name}"="{value}"'
+            for name, value in labels(cell, "base", key, builder).items()
+        ]
         tag = _tag(repository, key, builder)
         image = builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
     return _pushed("base", repository, key, image, builder, started)
@@ -144,7 +162,7 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
 def _public_base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
     """A public image, pulled by the digest of the lock; it keeps its own repository."""
     pin, started = lock.bases[cell.chip_id], time.monotonic()
-    repository = pin.reference.partition("@")[0].rpartition(":")[0]
+    repository = base_repository(pin.reference)
     builder.log.say(f"pulling {repository}@{pin.digest}")
     image = builder.engine.pull(f"{repository}@{pin.digest}")
     return BuiltImage(
@@ -178,10 +196,9 @@ def _image(
     _refuse_short_disk(cell, builder)
     builder.log.say(f"building the {layer} image")
     with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
-        opened: IO[bytes] = file
-        write_context(opened, context())
+        write_context(file, context())
         image = builder.engine.build(
-            opened,
+            file,
             tag=_tag(repository, key, builder),
             labels=labels(cell, layer, key, builder),
             arguments={**arguments, **proxy_arguments()},
@@ -190,7 +207,9 @@ def _image(
     return _pushed(layer, repository, key, image, builder, started)
 
 
-def _found(layer: Layer, repository: str, key: str, builder: Builder, started: float) -> BuiltImage | None:
+def _found(
+    layer: Layer, repository: str, key: str, builder: Builder, started: float
+) -> BuiltImage | None:
     digest = builder.registry.head(repository, f"b-{key}")
     if digest is None:
         return None

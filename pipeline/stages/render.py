@@ -20,7 +20,7 @@ def render_chip(cell: Cell, templates: Templates) -> dict[str, bytes]:
     chip, folder = cell.chip, f"images/{cell.chip_id}"
     files = {
         f"{folder}/Dockerfile": templates.render(
-            f"runtime.{chip.family}.Dockerfile.j2", chip=chip, site_packages=site_packages(cell)
+            f"runtime.{chip.family}.Dockerfile.j2", chip=chip, site_packages=cell.site_packages
         )
     }
     for name, version in chip.aliases.items():
@@ -31,7 +31,7 @@ def render_chip(cell: Cell, templates: Templates) -> dict[str, bytes]:
 
 
 def render_model(cell: Cell, templates: Templates) -> dict[str, bytes]:
-    """The thin model layer of a cell: one FlagScale experiment and task per stack, the released one by its plain name."""
+    """The thin model layer of a cell: one FlagScale experiment and one task per stack."""
     folder = f"images/{cell.chip_id}/{cell.model_id}"
     shared = {
         "chip": cell.chip,
@@ -42,11 +42,11 @@ def render_model(cell: Cell, templates: Templates) -> dict[str, bytes]:
     }
     files = {
         f"{folder}/Dockerfile": templates.render(
-            "model.Dockerfile.j2", conf_folder=conf_folder(cell), **shared
+            "model.Dockerfile.j2", conf_folder=cell.conf_folder, **shared
         )
     }
     for stack in cell.stacks:
-        files[f"{folder}/conf/{experiment_file(cell, stack)}"] = templates.render(
+        files[f"{folder}/conf/{cell.experiment_file(stack)}"] = templates.render(
             "serve.yaml.j2", stack=stack, environment=cell.environment(stack), **shared
         )
         files[f"{folder}/conf/serve/{stack}.yaml"] = templates.render(
@@ -71,27 +71,6 @@ def render_result(files: Mapping[str, bytes]) -> RenderResult:
             for path, content in sorted(files.items())
         )
     )
-
-
-def site_packages(cell: Cell) -> str:
-    return f"/opt/venv/lib/python{cell.chip.python}/site-packages"
-
-
-def conf_folder(cell: Cell) -> str:
-    """Where `flagscale serve <model>` looks for a model's experiment."""
-    return f"{site_packages(cell)}/flag_scale/examples/{cell.model_id}/conf"
-
-
-def experiment_file(cell: Cell, stack: str) -> str:
-    return "serve.yaml" if stack == cell.chip.released else f"serve.{stack}.yaml"
-
-
-def serve_command(cell: Cell, stack: str) -> list[str]:
-    """What starts a stack inside the container. The released one needs no argument."""
-    command = ["flagscale", "serve", cell.model_id]
-    if stack != cell.chip.released:
-        command.append(f"{conf_folder(cell)}/{experiment_file(cell, stack)}")
-    return command
 
 
 def flagscale_arguments(arguments: Mapping[str, ServeValue]) -> dict[str, ServeValue]:
@@ -133,7 +112,9 @@ def stale(root: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
         sorted(
             name
             for name in names
-            if name not in files and not name.startswith(kept) and not name.endswith("/requirements.lock")
+            if name not in files
+            and not name.startswith(kept)
+            and not name.endswith("/requirements.lock")
         )
     )
 
@@ -154,9 +135,17 @@ def drift(root: Path, files: Mapping[str, bytes], *, whole_matrix: bool) -> str:
 def _diff(path: str, committed: bytes, fresh: bytes) -> Sequence[str]:
     return list(
         difflib.unified_diff(
-            committed.decode(errors="replace").splitlines(keepends=True),
-            fresh.decode().splitlines(keepends=True),
+            _lines(committed),
+            _lines(fresh),
             fromfile=f"committed/{path}",
             tofile=f"rendered/{path}",
         )
     )
+
+
+def _lines(content: bytes) -> list[str]:
+    """Whole lines, so that a last line without an end does not run into the next one of a diff."""
+    lines = content.decode(errors="replace").splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n\\ No newline at end of file\n"
+    return lines

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cell import Cell
+from pipeline.errors import WorldError
 from pipeline.record import Check, Facts, SmokeResult
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import Answer, OpenAI
@@ -20,6 +21,7 @@ from pipeline.world.server import Launch, Served, refuse_taken_port, serving, st
 LONG_PROMPT_TOKENS = 2000
 MEASURED_TOKENS = 64
 AT_ONCE = 8
+STOP_PATIENCE_S = 60
 Outcome = tuple[bool, str]
 
 
@@ -32,7 +34,6 @@ class Expected:
     prompt: str
     answer: str
     tokens_per_s_floor: float
-    max_model_len: int
 
 
 def smoke(
@@ -53,17 +54,28 @@ def smoke(
             checks.run("streaming", lambda: _streaming(ai, expected.prompt))
             checks.run("logprobs", lambda: _logprobs(ai, expected.prompt))
             checks.run("wrong model name", lambda: _wrong_model(ai))
-            checks.run("long prompt", lambda: _long_prompt(ai, expected.max_model_len))
+            checks.run("long prompt", lambda: _long_prompt(ai))
             checks.run(f"{AT_ONCE} at once", lambda: _at_once(ai, expected.prompt))
             rate = _rate(ai)
             checks.run("speed", lambda: _fast_enough(rate, expected.tokens_per_s_floor))
-            facts = _facts(cell, launch, engine, served, inside, first_s=first, rate=rate)
-            checks.run("clean stop", lambda: stop_server(served, patience_s=60))
+            facts = _facts(
+                cell,
+                launch,
+                engine,
+                served,
+                inside,
+                first_s=first,
+                rate=rate,
+                max_model_len=_longest(ai),
+            )
+            checks.run("clean stop", lambda: stop_server(served, patience_s=STOP_PATIENCE_S))
         else:
             facts = None
         server_log = served.log_tail()
     checks.run("nothing left", lambda: _nothing_left(launch))
-    return SmokeResult(checks=tuple(checks.done), facts=facts, server_log="" if checks.all_passed() else server_log)
+    return SmokeResult(
+        checks=tuple(checks.done), facts=facts, server_log="" if checks.all_passed() else server_log
+    )
 
 
 class Checks:
@@ -79,7 +91,10 @@ class Checks:
     def timed(self, name: str, check: Callable[[], Outcome]) -> float:
         self._say(name)
         started = time.monotonic()
-        passed, seen = check()
+        try:
+            passed, seen = check()
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            passed, seen = False, f"an answer of another shape than expected: {error!r}"
         seconds = round(time.monotonic() - started, 2)
         self.done.append(Check(name=name, passed=passed, seen=seen, seconds=seconds))
         return seconds
@@ -90,7 +105,9 @@ class Checks:
 
 def _devices(container: Container, probe: str | None) -> Outcome:
     if probe is None:
-        code, output = container.execute(["python", "-c", "import os; print(os.cpu_count(), 'cores')"])
+        code, output = container.execute(
+            ["python", "-c", "import os; print(os.cpu_count(), 'cores')"]
+        )
     else:
         code, output = container.execute(probe.split())
     return code == 0 and bool(output.strip()), output.strip()[:400]
@@ -153,9 +170,15 @@ def _wrong_model(ai: OpenAI) -> Outcome:
     return 400 <= answer.status < 500, answer.error or f"HTTP {answer.status}"
 
 
-def _long_prompt(ai: OpenAI, max_model_len: int) -> Outcome:
+def _longest(ai: OpenAI) -> int:
+    """How many tokens the server takes and gives together, as its model list says."""
+    models = ai.models().body.get("data") or [{}]
+    return int(models[0].get("max_model_len") or 0)
+
+
+def _long_prompt(ai: OpenAI) -> Outcome:
     """A prompt of 2,000 tokens, or as long as the server takes."""
-    wanted = min(LONG_PROMPT_TOKENS, max_model_len - 16)
+    wanted = min(LONG_PROMPT_TOKENS, _longest(ai) - 16)
     token = 1000  # any ordinary id; the length is what is tested
     answer = ai.complete([token] * wanted, max_tokens=4)
     counted = int((answer.body.get("usage") or {}).get("prompt_tokens") or 0)
@@ -164,9 +187,14 @@ def _long_prompt(ai: OpenAI, max_model_len: int) -> Outcome:
 
 def _at_once(ai: OpenAI, prompt: str) -> Outcome:
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(pool.map(lambda n: ai.chat(f"{prompt} ({n})", max_tokens=16), range(AT_ONCE)))
+        answers = list(
+            pool.map(lambda n: ai.chat(f"{prompt} ({n})", max_tokens=16), range(AT_ONCE))
+        )
     failed = [answer.error for answer in answers if answer.status != 200 or not answer.text]
-    return not failed, f"{AT_ONCE - len(failed)} of {AT_ONCE} answered {'; '.join(failed[:2])}".strip()
+    return (
+        not failed,
+        f"{AT_ONCE - len(failed)} of {AT_ONCE} answered {'; '.join(failed[:2])}".strip(),
+    )
 
 
 def _rate(ai: OpenAI) -> float:
@@ -183,8 +211,8 @@ def _fast_enough(rate: float, floor: float) -> Outcome:
 def _nothing_left(launch: Launch) -> Outcome:
     try:
         refuse_taken_port(launch.port)
-    except Exception as error:
-        return False, str(error)
+    except WorldError as error:
+        return False, error.message
     return True, f"container removed, port {launch.port} free"
 
 
@@ -219,11 +247,11 @@ def _facts(
     *,
     first_s: float,
     rate: float,
+    max_model_len: int,
 ) -> Facts:
     host = engine.host()
     image = engine.pull(launch.image)
     chip_name, driver = _chip(cell, served.container, host.cpu)
-    arguments = cell.serve_arguments(cell.chip.released)
     return Facts(
         chip_name=chip_name,
         driver=driver,
@@ -242,7 +270,7 @@ def _facts(
         flagscale_returned_seconds=round(served.launcher_seconds, 1),
         first_completion_seconds=first_s,
         tokens_per_second=round(rate, 1),
-        max_model_len=int(str(arguments.get("max_model_len", 0))),
+        max_model_len=max_model_len,
         image_size_bytes=image.size_bytes,
     )
 

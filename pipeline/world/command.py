@@ -8,14 +8,18 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CommandError, WorldError
 
-_SECRET = re.compile(r"(?i)(password|token|secret|api[_-]?key)([=: ]+)\S+|(://[^/\s:@]+:)[^@\s]+@")
+_SECRET = re.compile(
+    r"(?i)(password|token|secret|api[_-]?key|bearer)(\"?[=: ]+)\S+|(://[^/\s:@]+:)[^@\s]+@"
+)
 LAST_LINES = 20
 
 
@@ -60,22 +64,31 @@ def run(
         env={**os.environ, **(environment or {})},
         start_new_session=True,
     )
+    is_late = threading.Event()
+    timer = threading.Timer(timeout_s, _end_late, (process, is_late))
     try:
-        output = _stream(process, log, on_line, started + timeout_s)
+        timer.start()
+        output = _stream(process, log, on_line)
     except BaseException:
         _end(process)
         raise
+    finally:
+        timer.cancel()
+        if process.stdout:
+            process.stdout.close()
     seconds = time.monotonic() - started
-    if process.returncode != 0:
+    if process.returncode != 0 or is_late.is_set():
         last = "\n".join(output.splitlines()[-LAST_LINES:])
         raise CommandError(
-            f"a command ended with exit code {process.returncode} after {seconds:.1f} s",
+            f"a command was ended at its limit of {timeout_s:g} s"
+            if is_late.is_set()
+            else f"a command ended with exit code {process.returncode} after {seconds:.1f} s",
             where=doing,
             details="\n".join(
                 [
                     f"$ {hide_secrets(shlex.join(words))}",
                     *([f"log: {log}"] if log else []),
-                    hide_secrets(last),
+                    *([hide_secrets(last)] if last else []),
                 ]
             ),
             hint=hint,
@@ -87,34 +100,38 @@ def _stream(
     process: subprocess.Popen[str],
     log: Path | None,
     on_line: Callable[[str], None] | None,
-    deadline: float,
 ) -> str:
     lines = []
     if log:
         log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log or os.devnull, "a", encoding="utf-8") as file:
-        assert process.stdout is not None
-        for line in process.stdout:
+    with (log or Path(os.devnull)).open("a", encoding="utf-8") as file:
+        for line in process.stdout or ():
             lines.append(line)
             file.write(line)
             if on_line:
                 on_line(line.rstrip())
-            if time.monotonic() > deadline:
-                _end(process)
-                break
     process.wait()
     return "".join(lines)
 
 
+def _end_late(process: subprocess.Popen[str], is_late: threading.Event) -> None:
+    if process.poll() is None:
+        is_late.set()
+        _end(process)
+
+
 def _end(process: subprocess.Popen[str]) -> None:
-    """Interrupt, then terminate, then kill the whole process group."""
-    for sign, patience_s in ((signal.SIGINT, 3), (signal.SIGTERM, 3), (signal.SIGKILL, 5)):
-        if process.poll() is not None:
-            return
-        try:
-            os.killpg(process.pid, sign)
+    """Interrupt, then terminate, then kill; a child that outlives its parent is killed too."""
+    for sign, patience_s in ((signal.SIGINT, 3), (signal.SIGTERM, 3)):
+        with suppress(subprocess.TimeoutExpired):
+            _signal(process, sign)
             process.wait(timeout=patience_s)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+            break
+    _signal(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[str], sign: signal.Signals) -> None:
+    """To the whole process group, which is there as long as any member is."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, sign)

@@ -1,4 +1,4 @@
-"""Build contexts: a tar with fixed owners, modes and times, plus host/ with what this machine needs to reach its indexes."""
+"""Build contexts: a tar with fixed owners, modes and times, and host/ for reaching indexes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ def _ca_bundle() -> Path:
         if path.is_file():
             return path
     if not CA_BUNDLE.exists():
-        raise WorldError("no CA bundle found", where=str(CA_BUNDLE), hint="install ca-certificates or set SSL_CERT_FILE")
+        raise WorldError(
+            "no CA bundle found",
+            where=str(CA_BUNDLE),
+            hint="install ca-certificates or set SSL_CERT_FILE",
+        )
     return CA_BUNDLE
 
 

@@ -21,7 +21,9 @@ from pipeline.matrix import Run
 from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
 
-OWNER_LABEL = "io.flagos.release.owner"  # <pid>:<start ticks> of the pipeline that started a container
+OWNER_LABEL = (
+    "io.flagos.release.owner"  # <pid>:<start ticks> of the pipeline that started a container
+)
 START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
 
 
@@ -57,7 +59,10 @@ class Engine:
         except (docker.errors.DockerException, requests.RequestException) as error:
             where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
             raise WorldError(
-                "the container engine does not answer", where=where, details=str(error), hint=START_HINT
+                "the container engine does not answer",
+                where=where,
+                details=str(error),
+                hint=START_HINT,
             ) from error
 
     @property
@@ -189,10 +194,16 @@ class Engine:
         arguments = engine_arguments(run, volumes=volumes)
         arguments["ulimits"] = [Ulimit(**limit) for limit in arguments["ulimits"]]
         if "device_requests" in arguments:
-            arguments["device_requests"] = [DeviceRequest(**r) for r in arguments["device_requests"]]
+            arguments["device_requests"] = [
+                DeviceRequest(**r) for r in arguments["device_requests"]
+            ]
         with self._asking(f"starting a container of {image}"):
             container = self._client.containers.create(
-                image, list(command), name=name, labels={OWNER_LABEL: _me(), **(labels or {})}, **arguments
+                image,
+                list(command),
+                name=name,
+                labels={OWNER_LABEL: _me(), **(labels or {})},
+                **arguments,
             )
         try:
             with self._asking(f"starting a container of {image}"):
@@ -210,11 +221,10 @@ class Engine:
         run: Run,
         name: str,
         volumes: Mapping[str, str],
-        on_line: Callable[[str], None] = lambda line: None,
     ) -> tuple[int, str]:
         """Run a command in a container of its own to its end: exit code and what it printed."""
         with self.container(image, command, run=run, name=name, volumes=volumes) as container:
-            return container.wait(on_line)
+            return container.wait()
 
     def remove_left_over(self) -> tuple[str, ...]:
         """Remove containers of pipelines that no longer run; their names."""
@@ -230,7 +240,9 @@ class Engine:
         found = self.image(reference)
         if found is None:
             raise WorldError(
-                "the engine reports success, but has no such image", where=reference, details=str(answer)
+                "the engine reports success, but has no such image",
+                where=reference,
+                details=str(answer),
             )
         return found
 
@@ -240,7 +252,9 @@ class Engine:
             yield
         except docker.errors.APIError as error:
             raise WorldError(
-                f"the container engine refused: {error.explanation or error}", where=doing, hint=START_HINT
+                f"the container engine refused: {error.explanation or error}",
+                where=doing,
+                hint=START_HINT,
             ) from error
         except (docker.errors.DockerException, requests.RequestException) as error:
             raise WorldError(
@@ -263,16 +277,14 @@ class Container:
             raise WorldError(
                 f"the container ended: {error.explanation or error}", where=self.name
             ) from error
-        assert isinstance(code, int) and isinstance(output, bytes)  # neither streamed nor detached
+        if not isinstance(code, int) or not isinstance(output, bytes):
+            raise TypeError("an exec that is neither streamed nor detached gives a code and bytes")
         return code, output.decode(errors="replace")
 
-    def wait(self, on_line: Callable[[str], None]) -> tuple[int, str]:
-        lines = []
-        for chunk in self._container.logs(stream=True, follow=True):
-            line = bytes(chunk).decode(errors="replace")
-            lines.append(line)
-            on_line(line.rstrip())
-        return int(self._container.wait()["StatusCode"]), "".join(lines)
+    def wait(self) -> tuple[int, str]:
+        """Exit code and output of the container's own command, once it has ended."""
+        code = int(self._container.wait()["StatusCode"])
+        return code, bytes(self._container.logs()).decode(errors="replace")
 
     def running(self) -> bool:
         try:

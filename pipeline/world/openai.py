@@ -1,4 +1,4 @@
-"""The OpenAI API of a served stack, as smoke calls it: every answer with its status, never an exception for a bad one."""
+"""The OpenAI API of a served stack, as smoke calls it: a bad answer is an answer too."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ class Answer:
     @property
     def completion_tokens(self) -> int:
         return int((self.body.get("usage") or {}).get("completion_tokens") or 0)
+
+
+def direct_session() -> requests.Session:
+    """Straight to the server: a proxy of this machine does not reach its loopback address."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 class OpenAI:
@@ -63,15 +70,25 @@ class OpenAI:
         }
         pieces = []
         try:
-            with requests.post(
-                f"{self.base_url}/v1/chat/completions", json=body, stream=True, timeout=self.timeout_s
-            ) as response:
+            with (
+                direct_session() as session,
+                session.post(
+                    f"{self.base_url}/v1/chat/completions",
+                    json=body,
+                    stream=True,
+                    timeout=self.timeout_s,
+                ) as response,
+            ):
                 if response.status_code != 200:
                     return "", 0, f"HTTP {response.status_code}: {response.text[:300]}"
-                for line in response.iter_lines(decode_unicode=True):
-                    data = str(line).removeprefix("data:").strip()
-                    if line and data != "[DONE]":
-                        delta = (json.loads(data).get("choices") or [{}])[0].get("delta") or {}
+                # As bytes: text would also be split at line ends that JSON may hold.
+                for line in response.iter_lines():
+                    data = line.decode().removeprefix("data:").strip()
+                    if data and data != "[DONE]":
+                        event = json.loads(data)
+                        if "error" in event:
+                            return "".join(pieces), len(pieces), _error_of(response, event)
+                        delta = (event.get("choices") or [{}])[0].get("delta") or {}
                         pieces += [delta["content"]] if delta.get("content") else []
         except (requests.RequestException, ValueError) as error:
             return "".join(pieces), len(pieces), str(error)
@@ -79,9 +96,10 @@ class OpenAI:
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Answer:
         try:
-            response = requests.request(
-                method, self.base_url + path, json=body, timeout=self.timeout_s
-            )
+            with direct_session() as session:
+                response = session.request(
+                    method, self.base_url + path, json=body, timeout=self.timeout_s
+                )
         except requests.RequestException as error:
             return Answer(status=0, body={}, error=str(error))
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.errors import WorldError
 from pipeline.matrix import Weights
-from pipeline.world.registry import Registry
 from pipeline.world.oci import parse_reference
+from pipeline.world.registry import Registry
 
 
 class PublicHubs:
@@ -30,7 +30,9 @@ def _modelscope_revision(model: str) -> str:
     try:
         return str(HubApi().get_model(model)["Revision"])
     except Exception as error:  # the client raises types of many libraries
-        raise WorldError(f"ModelScope does not answer ({type(error).__name__})", where=model) from error
+        raise WorldError(
+            f"ModelScope does not answer ({type(error).__name__})", where=model
+        ) from error
 
 
 def _huggingface_revision(model: str) -> str:
@@ -39,4 +41,6 @@ def _huggingface_revision(model: str) -> str:
     try:
         return str(HfApi().model_info(model, timeout=20).sha)
     except Exception as error:  # the client raises types of many libraries
-        raise WorldError(f"Hugging Face does not answer ({type(error).__name__})", where=model) from error
+        raise WorldError(
+            f"Hugging Face does not answer ({type(error).__name__})", where=model
+        ) from error

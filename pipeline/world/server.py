@@ -13,6 +13,7 @@ import requests
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.matrix import Run
 from pipeline.world.engine import Container, Engine
+from pipeline.world.openai import direct_session
 
 LAST_LINES = 20
 POLL_S = 1.0
@@ -96,7 +97,7 @@ def stop_server(served: Served, *, patience_s: float) -> tuple[bool, str]:
         left = server_processes(served.container)
         if not left:
             return True, f"ended in {time.monotonic() - started:.1f} s"
-        time.sleep(0.5)
+        time.sleep(POLL_S)
     return False, f"still running after {patience_s:.0f} s: {'; '.join(left)}"
 
 
@@ -139,14 +140,17 @@ def _wait(
             raise _refused(f"the server died after {elapsed:.0f} s while starting", launch, log)
         if elapsed > launch.budget_s:
             log = _tail(container, launch.log_path, LAST_LINES)
-            raise _refused(f"the server was not ready in its budget of {launch.budget_s:.0f} s", launch, log)
+            raise _refused(
+                f"the server was not ready in its budget of {launch.budget_s:.0f} s", launch, log
+            )
         say(f"{elapsed:4.0f} s  {_last_line(container, launch.log_path)}")
         time.sleep(POLL_S)
 
 
 def _healthy(url: str) -> bool:
     try:
-        return requests.get(url, timeout=5).status_code == 200
+        with direct_session() as session:
+            return session.get(url, timeout=5).status_code == 200
     except requests.RequestException:
         return False
 

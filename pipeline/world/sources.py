@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,20 +22,33 @@ def wheel(name: str, sha256: str, folder: Path, *, say: Say) -> Path:
         return found
     say(f"downloading {name}")
     folder.mkdir(parents=True, exist_ok=True)
-    run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, name],
-        doing=f"downloading {name}",
-        hint="see that the package index answers and has this version",
-    )
-    downloaded = _newest_wheel(name, folder)
-    if (came := sha256_file(downloaded)) != sha256:
-        downloaded.unlink()
-        raise WorldError(
-            f"the wheel has SHA-256 {came}, the lock says {sha256}",
-            where=name,
-            hint="if the index replaced it on purpose: read what changed, then nox -s lock",
+    # Into a folder of its own: pip takes a damaged file of an earlier download for the wheel.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as fresh:
+        run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--dest",
+                fresh,
+                name,
+            ],
+            doing=f"downloading {name}",
+            hint="see that the package index answers and has this version",
         )
-    return downloaded
+        downloaded = _only_wheel(name, Path(fresh))
+        if (came := sha256_file(downloaded)) != sha256:
+            raise WorldError(
+                f"the wheel has SHA-256 {came}, the lock says {sha256}",
+                where=name,
+                hint="if the index replaced it on purpose: read what changed, then nox -s lock",
+            )
+        kept = downloaded.replace(folder / downloaded.name)
+    write_whole(folder / f"{sha256}.name", kept.name.encode())
+    return kept
 
 
 def member(wheel_file: Path, path: str) -> bytes:
@@ -86,11 +100,12 @@ def _with_hash(folder: Path, sha256: str) -> Path | None:
     return found if found.exists() and sha256_file(found) == sha256 else None
 
 
-def _newest_wheel(name: str, folder: Path) -> Path:
-    distribution, _, version = name.partition("==")
-    pattern = f"{distribution.replace('-', '_')}-{version}-*.whl"
-    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise WorldError(f"pip gave no wheel named {pattern}", where=str(folder), hint="name a version that has a wheel")
-    write_whole(folder / f"{sha256_file(found[-1])}.name", found[-1].name.encode())
-    return found[-1]
+def _only_wheel(name: str, folder: Path) -> Path:
+    found = sorted(folder.iterdir())
+    if len(found) != 1 or found[0].suffix != ".whl":
+        raise WorldError(
+            f"pip gave no wheel, but {', '.join(path.name for path in found) or 'nothing'}",
+            where=name,
+            hint="name a version that has a wheel",
+        )
+    return found[0]

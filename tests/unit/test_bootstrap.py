@@ -18,7 +18,7 @@ LOCKED_REGISTRY = OPEN_REGISTRY.replace("200 OK", "401 Unauthorized")
 
 
 class Machine:
-    """A copy of the project on a machine that has Python and, at first, nothing that is asked for."""
+    """A copy of the project on a machine that has Python and, at first, nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.project = folder / "project"

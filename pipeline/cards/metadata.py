@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from pipeline.card_facts import Measured
+from pipeline.cards.facts import Measured
 from pipeline.matrix import License
 from pipeline.record import BenchmarkVerdict
 

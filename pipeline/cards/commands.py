@@ -8,10 +8,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipeline.card_facts import Measured
+from pipeline.cards.facts import Measured
 from pipeline.run_arguments import command_line
 
 CONTAINER = "flagos"
+LOOPBACK = ("127.0.0.1", "localhost")
 # How much longer than we a reader waits for the server before looking at its log.
 PATIENCE = 5
 
@@ -19,6 +20,7 @@ PATIENCE = 5
 @dataclass(frozen=True, kw_only=True)
 class Commands:
     image: str  # by digest, so that a moved tag changes nothing
+    registry_is_local: bool
     container: str
     share: str  # folder of the weights, the same on the host and in the container
     start: str
@@ -37,6 +39,7 @@ def commands(measured: Measured) -> Commands:
     share = str(PurePosixPath(about.weights_path).parent)
     return Commands(
         image=image,
+        registry_is_local=about.repository.startswith(LOOPBACK),
         container=CONTAINER,
         share=share,
         start=command_line(

@@ -1,0 +1,1 @@
+"""The few modules of the release factory that go into its images."""

@@ -1,0 +1,1 @@
+"""What a card prints, as pure functions of a record."""

