@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from jinja2.bccache import Bucket
 
 from pipeline.cell import Cell, select
 from pipeline.project import Project
 
 ROOT = Path(__file__).parents[1]
+Keys = tuple[str, ...]
+Changes = Mapping[Keys, Any]
 
 TOY = """\
 project: {source: "https://example.test/releases", vendor: Example}
@@ -108,17 +116,57 @@ def toy_project(folder: Path, *edits: tuple[str, str]) -> Project:
     path.write_text(edited(TOY, *edits), "utf-8")
     shutil.copytree(ROOT / "templates", folder / "templates", dirs_exist_ok=True)
     (folder / "images/serving").mkdir(parents=True, exist_ok=True)
-    return Project(folder, path)
+    return project_in(folder)
 
 
-def copied_project(folder: Path, *edits: tuple[str, str]) -> Project:
-    """A copy of the committed project, with changes to its matrix."""
+def copied_project(folder: Path, changes: Changes | None = None) -> Project:
+    """A copy of the committed project, with values of its matrix set anew by their keys."""
     path = folder / "matrix.yaml"
-    path.write_text(edited((ROOT / "matrix.yaml").read_text("utf-8"), *edits), "utf-8")
+    matrix = yaml.load((ROOT / "matrix.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    for (*parents, last), value in (changes or {}).items():
+        block = matrix
+        for key in parents:
+            block = block[key]
+        block[last] = value
+    path.write_text(yaml.dump(matrix, Dumper=yaml.CSafeDumper, sort_keys=False), "utf-8")
     shutil.copy(ROOT / "matrix.lock", folder)
     for name in ("templates", "images"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
-    return Project(folder, path)
+    return project_in(folder)
+
+
+def project_in(folder: Path) -> Project:
+    """The project of a folder as it is now. Templates that were compiled before are not compiled again."""
+    project = Project(folder, folder / "matrix.yaml")
+    project.templates._environment.bytecode_cache = _COMPILED
+    return project
+
+
+class _Compiled(jinja2.BytecodeCache):
+    """Keeps compiled templates by name; jinja2 compiles anew when their source differs."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, bytes] = {}
+
+    def get_cache_key(self, name: str, filename: str | None = None) -> str:
+        return name
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._kept:
+            bucket.bytecode_from_string(self._kept[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._kept[bucket.key] = bucket.bytecode_to_string()
+
+
+_COMPILED = _Compiled()
+
+
+def with_keys_reversed(value: Any) -> Any:
+    """The same content, with the keys of every mapping the other way round."""
+    if isinstance(value, dict):
+        return {key: with_keys_reversed(value[key]) for key in reversed(value)}
+    return [with_keys_reversed(item) for item in value] if isinstance(value, list) else value
 
 
 def one_cell(project: Project, *patterns: str) -> Cell:
@@ -128,4 +176,4 @@ def one_cell(project: Project, *patterns: str) -> Cell:
 
 def committed() -> Project:
     """The committed project itself; for reading only."""
-    return Project(ROOT, ROOT / "matrix.yaml")
+    return project_in(ROOT)

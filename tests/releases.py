@@ -32,7 +32,6 @@ from tests.records import cpu_record
 
 RELEASE = "2026.11.24.1"
 NODE = "Test Processor x2"
-CARDS = {"card.en.md": b"# Poet\n", "card.zh.md": "# 诗人\n".encode()}
 TOLD: tuple[StageName, ...] = (
     *("build", "weights", "smoke", "accuracy", "performance", "card"),
 )  # render, promote and publish are always the real ones
@@ -47,6 +46,10 @@ def finished() -> Record:
     record = cpu_record().with_stage("card", passed(card))
     record = record.with_stage("promote", passed(promoted))
     return record.with_stage("publish", passed(PublishResult(publications=())))
+
+
+def cards_of(release: str) -> dict[str, bytes]:
+    return {"card.en.md": f"# Poet {release}".encode(), "card.zh.md": f"# 诗人 {release}".encode()}
 
 
 class Flow:
@@ -139,9 +142,10 @@ class Flow:
         if stage == "build":
             return self._built(run)
         if stage == "card":
-            for name, content in CARDS.items():
+            cards = cards_of(run.release)
+            for name, content in cards.items():
                 (run.folder / name).write_bytes(content)
-            return card_result(CARDS)
+            return card_result(cards)
         found = finished().stages.get(stage)
         result = found.result if found else None
         if not isinstance(result, Frozen):
@@ -155,7 +159,9 @@ class Flow:
         digest = push_image(self.registry, repository, b"layer of " + run.cell.id.encode())
         *parents, model = built.images
         model = model.model_copy(update={"repository": repository, "manifest_digest": digest})
-        return built.model_copy(update={"images": (*parents, model)})
+        return built.model_copy(
+            update={"images": (*parents, model), "builder": self.engine.builder}
+        )
 
 
 def statuses(outcomes: list[Outcome]) -> dict[StageName, str]:

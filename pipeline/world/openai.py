@@ -68,7 +68,7 @@ class OpenAI:
             "max_tokens": max_tokens,
             "stream": True,
         }
-        pieces = []
+        pieces: list[str] = []
         try:
             with (
                 direct_session() as session,

@@ -174,7 +174,7 @@ def test_an_interrupt_ends_the_program_and_its_children(tmp_path: Path) -> None:
     assert wait_until_gone(int(wait_for(pid)))
 
 
-def test_a_listener_that_fails_ends_the_program(tmp_path: Path) -> None:
+def test_a_listener_that_fails_ends_the_program() -> None:
     def refuse(line: str) -> None:
         raise ValueError(line)
 

@@ -55,18 +55,17 @@ def test_equal_contents_give_equal_bytes_whatever_the_times_and_the_order(tmp_pa
 def test_a_context_holds_names_contents_and_programs_of_nobody(tmp_path: Path) -> None:
     program = wheel(tmp_path, "uv", b"program")
     program.chmod(0o700)
-    secret = wheel(tmp_path, "bundle", b"bundle")
-    secret.chmod(0o600)
-    archive = tarfile.open(
-        fileobj=io.BytesIO(packed({"uv": program, "a/crt": secret, "b": b"text"}))
-    )
-    members = [(m.name, m.mode, m.uid, m.gid, m.uname, m.gname, m.mtime) for m in archive]
+    bundle = wheel(tmp_path, "bundle", b"bundle")
+    bundle.chmod(0o600)
+    context_ = io.BytesIO(packed({"uv": program, "a/crt": bundle, "b": b"text"}))
+    with tarfile.open(fileobj=context_) as archive:
+        members = [(m.name, m.mode, m.uid, m.gid, m.uname, m.gname, m.mtime) for m in archive]
+        contents = [file.read() for member in archive if (file := archive.extractfile(member))]
     assert members == [
         ("a/crt", 0o644, 0, 0, "", "", 0),
         ("b", 0o644, 0, 0, "", "", 0),
         ("uv", 0o755, 0, 0, "", "", 0),
     ]
-    contents = [file.read() for member in archive if (file := archive.extractfile(member))]
     assert contents == [b"bundle", b"text", b"program"]
 
 

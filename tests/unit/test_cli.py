@@ -1,0 +1,308 @@
+"""The command line: what it prints when something is wrong, and its exit codes."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pipeline import release as flow_module
+from pipeline.cli import main
+from pipeline.commands import COMMANDS
+from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
+from pipeline.record import STAGES, StageName
+from pipeline.world.engine import Engine
+from tests.projects import edited, toy_project
+from tests.record_parts import sha256
+from tests.releases import RELEASE, Flow
+
+PUBLIC = (
+    "targets:\n",
+    "targets:\n  world: {registry: public.test/toys, hubs: [{folder: out/world}]}\n",
+)
+
+
+CONNECT = Engine.connect
+
+
+def no_engine() -> Engine:
+    raise WorldError("the container engine does not answer")
+
+
+class CommandLine:
+    """Runs commands in a project folder on a machine without an engine."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def run(self, *words: str) -> tuple[int, str, str]:
+        """Exit code, what was printed, and what went to standard error."""
+        output = io.StringIO()
+        self._capsys.readouterr()
+        code = main(words, Console(file=output, width=200))
+        printed = self._capsys.readouterr()
+        return code, output.getvalue() + printed.out, printed.err
+
+
+@pytest.fixture
+def line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[CommandLine]:
+    toy_project(tmp_path, PUBLIC)
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    made = CommandLine(tmp_path, capsys)
+    monkeypatch.setattr(Engine, "connect", no_engine)
+    yield made
+    signal.signal(signal.SIGTERM, before)
+
+
+def change(line: CommandLine, *edits: tuple[str, str]) -> None:
+    path = line.folder / "matrix.yaml"
+    path.write_text(edited(path.read_text("utf-8"), *edits), "utf-8")
+
+
+def test_a_plan_prints_a_line_for_each_cell_and_stage(line: CommandLine) -> None:
+    code, output, error = line.run("plan", "loom", "--until", "build")
+    assert (code, error) == (0, "")
+    assert output == (
+        "cell       stage        why\n"
+        "loom/poet  render  run  never run\n"
+        "loom/poet  build   run  never run\n"
+    )
+
+
+def test_a_plan_as_json_is_read_by_programs(line: CommandLine) -> None:
+    code, output, error = line.run("plan", "loom", "--until", "weights", "--json")
+    assert (code, error) == (0, "")
+    actions = json.loads(output)
+    assert [(action["stage"], action["kind"], action["reasons"]) for action in actions] == [
+        (stage, "run", ["never run"]) for stage in ("render", "build", "weights")
+    ]
+
+
+def test_an_unknown_chip_ends_with_2_and_the_nearest_name(line: CommandLine) -> None:
+    assert line.run("plan", "abacas") == (
+        2,
+        "",
+        "error: no chip is called abacas\nhint: did you mean abacus?\n",
+    )
+
+
+def test_an_empty_selection_ends_with_3_and_says_what_is_excluded(line: CommandLine) -> None:
+    assert line.run("release", "loom", "critic") == (
+        3,
+        "",
+        "error: no cell matches loom critic\n"
+        "loom/critic: excluded, no loom is that large\n"
+        "hint: `nox -s plan` lists the cells of the matrix\n",
+    )
+
+
+def test_a_broken_matrix_ends_with_2_and_all_its_faults(line: CommandLine) -> None:
+    change(line, ("margin: 0.08", "margin: 3"), ("modality: text\n    weights: {pypi", "x: {pypi"))
+    code, output, error = line.run("release")
+    assert (code, output) == (2, "")
+    assert error == (
+        "error: matrix.yaml has 4 faults\n"
+        "matrix.yaml:5:29: gate.margin: expected a number from 0 to 1, got 3\n"
+        "matrix.yaml:50:5: models.poet.modality: this key is required\n"
+        "matrix.yaml:50:5: models.poet.weights: this key is required\n"
+        "matrix.yaml:51:8: models.poet.x: unknown key (known: base_model, benchmarks, gate,"
+        " languages, license, load, modality, port, serve, smoke, title, weights)\n"
+        "hint: docs/matrix.schema.json describes every key\n"
+    )
+
+
+def test_text_that_is_not_yaml_ends_with_2(line: CommandLine) -> None:
+    (line.folder / "matrix.yaml").write_text("chips: [\n")
+    code, _, error = line.run("plan")
+    assert code == 2
+    assert error.startswith("error: matrix.yaml:2:1: is not YAML: ")
+
+
+def test_no_matrix_ends_with_2_and_says_where_to_run(line: CommandLine) -> None:
+    assert line.run("plan", "--matrix", "other.yaml") == (
+        2,
+        "",
+        "error: other.yaml: cannot be read: No such file or directory\n"
+        "hint: run the command from the project folder or name the file with --matrix\n",
+    )
+
+
+def test_an_unknown_target_ends_with_2_and_the_nearest_name(line: CommandLine) -> None:
+    assert line.run("plan", "--target", "locl") == (
+        2,
+        "",
+        "error: no target is called locl\nhint: did you mean local?\n",
+    )
+
+
+@pytest.mark.parametrize("words", [("release",), ("promote",), ("publish", "loom")])
+def test_a_public_target_without_consent_ends_with_2_before_anything_runs(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # no terminal: nobody was asked
+    assert line.run(*words, "--target", "world", "--release", RELEASE) == (
+        2,
+        "",
+        "error: the target world is public and needs consent\n"
+        "hint: add --yes, or stop earlier with --until card\n",
+    )
+    assert not (line.folder / "out").exists()
+
+
+def test_what_stays_inside_needs_no_consent(line: CommandLine) -> None:
+    words = ("release", "loom", "--target", "world", "--until", "render", "--release", RELEASE)
+    assert line.run(*words)[0] == 0
+
+
+def test_a_name_that_is_no_release_ends_with_2(line: CommandLine) -> None:
+    assert line.run("build", "loom", "--release", "latest") == (
+        2,
+        "",
+        "error: latest is no release name\nhint: names are dates with a number: 2026.11.24.1\n",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+def test_no_engine_ends_with_4_for_every_cell_after_what_needs_none(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = line.folder / "missing.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
+    monkeypatch.setattr(Engine, "connect", CONNECT)
+    code, output, error = line.run("build", "*", "poet", "--release", RELEASE)
+    assert code == 4
+    engine = f"unix://{socket}: the container engine does not answer"
+    assert [text for text in error.splitlines() if engine in text] == [f"error: {engine}"] * 2
+    assert "hint: start it with ./bootstrap, or see that your user may use it" in error
+    rows = [row.split()[:4] for row in output.splitlines() if row.startswith(("abacus/", "loom/"))]
+    assert [row for row in rows if "wrote" not in row] == [
+        ["abacus/poet", "render", "passed", rows[-4][3]],
+        ["abacus/poet", "build", "not", "done"],
+        ["loom/poet", "render", "passed", rows[-2][3]],
+        ["loom/poet", "build", "not", "done"],
+    ]
+    gc.collect()  # docker-py leaves sockets open when nothing answers
+
+
+def test_a_dry_run_needs_no_engine_and_writes_nothing(line: CommandLine) -> None:
+    before = sorted(line.folder.rglob("*"))
+    code, output, _ = line.run("release", "loom", "--dry-run")
+    assert (code, output.count("never run")) == (0, len(STAGES))
+    assert sorted(line.folder.rglob("*")) == before
+
+
+def test_render_writes_and_its_check_finds_a_hand_edit(line: CommandLine) -> None:
+    code, output, _ = line.run("render")
+    assert code == 0
+    assert "images/loom/poet/Dockerfile\n" in output
+    number = len(output.splitlines())
+    assert line.run("render")[:2] == (0, f"{number} rendered files, none changed\n")
+    agreed = f"{number} rendered files agree with what is committed\n"
+    assert line.run("render", "--check")[:2] == (0, agreed)
+    path = line.folder / "images/loom/poet/Dockerfile"
+    path.write_text(path.read_text().replace("EXPOSE 9010", "EXPOSE 80"))
+    code, output, error = line.run("render", "--check")
+    assert (code, output) == (1, "")
+    assert error.startswith(
+        "error: committed files differ from a fresh render\n"
+        "--- committed/images/loom/poet/Dockerfile\n"
+        "+++ rendered/images/loom/poet/Dockerfile\n"
+    )
+    assert error.endswith(
+        "\n-EXPOSE 80\n+EXPOSE 9010\nhint: change matrix.yaml or templates/, then run nox -s render\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["nonsense"], [], ["plan", "--until", "nonsense"]])
+def test_words_that_are_no_command_end_with_2(line: CommandLine, words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        line.run(*words)
+    assert caught.value.code == 2
+
+
+def test_an_interrupt_ends_with_130_and_says_how_to_go_on(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COMMANDS, "plan", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert line.run("plan") == (130, "", "\ninterrupted; run the same command again to go on\n")
+
+
+def test_a_bug_keeps_its_traceback(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(COMMANDS, "plan", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        line.run("plan")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StageRefusedError("garbage text", where="smoke of abacus/poet"), 1),
+        (WorldError("no answer", where="registry.test"), 4),
+        (InconclusiveError("too few items", where="accuracy of abacus/poet"), 5),
+    ],
+)
+def test_one_cell_that_fails_keeps_no_other_from_going_on(
+    line: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
+    error: StageRefusedError | WorldError | InconclusiveError,
+    code: int,
+) -> None:
+    flow = Flow(toy_project(line.folder))
+    monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
+    stages = flow.table()
+
+    def fails_for_abacus(run, log):  # type: ignore[no-untyped-def]
+        flow.ends = {"smoke": error} if run.cell.chip_id == "abacus" else {}
+        return stages["smoke"](run, log)
+
+    monkeypatch.setattr(flow_module, "FLOW", {**stages, "smoke": fails_for_abacus})
+    words = ("smoke", "*", "poet", "--release", RELEASE)
+    ended, output, shown = line.run(*words)
+    assert ended == code
+    assert shown == f"error: {error}\n"
+    last: dict[str, StageName] = {}
+    for row in output.splitlines():
+        if row.startswith(("abacus/", "loom/")) and ":" not in row:
+            last[row.split()[0]] = row.split()[1]  # type: ignore[assignment]
+    assert last == {"abacus/poet": "smoke", "loom/poet": "smoke"}
+    loom = flow.record("loom", "poet").stages.smoke
+    assert loom is not None
+    assert loom.status == "passed"
+
+
+def test_plan_answers_from_the_records_that_are_there(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = Flow(toy_project(line.folder))
+    monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
+    monkeypatch.setattr(flow_module, "FLOW", flow.table())
+    flow.ends["smoke"] = StageRefusedError("no")
+    assert line.run("smoke", "loom", "--release", RELEASE)[0] == 1
+    code, output, _ = line.run("plan", "loom", "--until", "smoke")
+    assert code == 0
+    assert output.splitlines()[1:] == [
+        f"loom/poet  render   reuse  since {RELEASE}",
+        f"loom/poet  build    reuse  since {RELEASE}",
+        f"loom/poet  weights  reuse  since {RELEASE}",
+        f"loom/poet  smoke    run    failed in {RELEASE}",
+    ]
+
+
+def test_a_record_that_cannot_be_read_ends_with_2(line: CommandLine) -> None:
+    path = line.folder / f"out/{RELEASE}/loom/poet/record.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(sha256("no record"))
+    code, _, error = line.run("plan", "loom")
+    assert code == 2
+    assert error.startswith(f"error: {path}: this record cannot be read\n")

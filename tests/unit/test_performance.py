@@ -1,0 +1,113 @@
+"""Load runs inside the served container, and the label that they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.cell import Cell
+from pipeline.errors import StageRefusedError
+from pipeline.record import LoadResult, PerformanceRatio, PerformanceResult
+from pipeline.stages.performance import bench_command, performance
+from pipeline.world.server import Served
+from tests.fakes import FakeContainer, ServingImage
+from tests.projects import one_cell, toy_project
+
+RAW = {
+    "completed": 2,
+    "output_throughput": 20.004,
+    "total_token_throughput": 60.0,
+    "mean_ttft_ms": 12.34,
+    "mean_tpot_ms": 1.237,
+}
+
+
+def cell_of(folder: Path) -> Cell:
+    return one_cell(
+        toy_project(folder, ("{concurrency: [1, 4], input", "{concurrency: [1], input")),
+        *("abacus", "poet"),
+    )
+
+
+def image_of(**fields: Any) -> ServingImage:
+    return ServingImage(port=9010, log="INFO: one\nINFO: two\n", **fields)
+
+
+def measured(cell: Cell, images: dict[str, ServingImage]) -> PerformanceResult:
+    @contextmanager
+    def serve(stack: str) -> Iterator[Served]:
+        yield Served(
+            container=FakeContainer(stack, images[stack], ()),
+            base_url="http://127.0.0.1:9010",
+            log_path="/var/log/serve.output",
+            launcher_seconds=0,
+            ready_seconds=0,
+            launcher_output="",
+        )
+
+    return performance(cell, cell.stacks, serve, lambda _: None)
+
+
+def refusal(cell: Cell, image: ServingImage) -> str:
+    with pytest.raises(StageRefusedError) as caught:
+        measured(cell, {"slow": image})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("speed", "ratio", "label"), [(16.0032, 0.8, "on par"), (15.9, 0.795, "slower")]
+)
+def test_the_lowest_ratio_to_the_reference_makes_the_label(
+    tmp_path: Path, speed: float, ratio: float, label: str
+) -> None:
+    fast = {**RAW, "output_throughput": speed}
+    result = measured(
+        cell_of(tmp_path),
+        {"slow": image_of(bench_result=RAW), "fast": image_of(bench_result=fast)},
+    )
+    assert result.loads[0] == LoadResult(
+        stack="slow",
+        concurrency=1,
+        requests=2,
+        failed=0,
+        output_tokens_per_s=20.0,
+        total_tokens_per_s=60.0,
+        mean_ttft_ms=12.3,
+        mean_tpot_ms=1.24,
+        raw=RAW,
+    )
+    assert result.ratios == (PerformanceRatio(concurrency=1, ratio=ratio),)
+    assert (result.lowest_ratio, result.label_floor, result.label) == (ratio, 0.8, label)
+
+
+def test_a_load_run_that_fails_shows_its_end_and_the_servers_last_lines(tmp_path: Path) -> None:
+    cell = cell_of(tmp_path)
+    image = image_of(benched=(1, "nanobind: leaked\nConnectionRefusedError\n"))
+    assert refusal(cell, image) == (
+        f"abacus/poet slow: {' '.join(bench_command(cell, 1))}:"
+        " the load run ended with exit code 1\nConnectionRefusedError\n"
+        "hint: the server's last lines: INFO: one\nINFO: two"
+    )
+
+
+def test_requests_lost_under_load_are_refused(tmp_path: Path) -> None:
+    image = image_of(bench_result={**RAW, "completed": 1})
+    assert refusal(cell_of(tmp_path), image) == (
+        "abacus/poet slow at concurrency 1: 1 of 2 requests failed under load\nINFO: one\nINFO: two"
+    )
+
+
+def test_the_load_run_asks_the_served_model_with_the_profile_of_the_matrix(tmp_path: Path) -> None:
+    command = bench_command(one_cell(toy_project(tmp_path), "abacus", "poet"), 4)
+    options = dict(zip(command[3::2], command[4::2], strict=False))
+    assert command[:3] == ["vllm", "bench", "serve"]
+    assert {name: options.get(name) for name in ("--model", "--tokenizer", "--base-url")} == {
+        "--model": "poet-abacus-flagos",
+        "--tokenizer": "/share/poet",
+        "--base-url": "http://127.0.0.1:9010",
+    }
+    assert (options["--num-prompts"], options["--max-concurrency"]) == ("8", "4")
