@@ -35,6 +35,7 @@ Share = Annotated[float, BeforeValidator(_share)]
 Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
+Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")]  # host/path
 ServeValue = bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -57,8 +58,8 @@ class Hub(Strict):
 class Target(Strict):
     """Where a release goes. `staging` is the registry prefix that candidates are pushed to; default: the same."""
 
-    registry: str
-    staging: str | None = None
+    registry: Prefix
+    staging: Prefix | None = None
     hubs: list[Hub] = []
 
 

@@ -16,8 +16,9 @@ from pipeline.world.debian import bootstrap_arguments
 
 CONVERTER = "/opt/flagrelease/convert_gguf.py"
 CONVERTER_FILE = "images/serving/convert_gguf.py"
+STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "smoke": ("stages/smoke.py", "world/openai.py", "world/server.py"),
+    "smoke": ("stages/smoke.py", "world/openai.py", *STARTING),
     "accuracy": (
         "stages/accuracy.py",
         "gate/paired.py",
@@ -27,9 +28,9 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/evaluator.py",
         "world/openai_reply.py",
         "world/scoring.py",
-        "world/server.py",
+        *STARTING,
     ),
-    "performance": ("stages/performance.py", "world/server.py"),
+    "performance": ("stages/performance.py", *STARTING),
     "card": (
         "stages/card.py",
         "cards/commands.py",

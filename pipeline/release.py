@@ -222,8 +222,17 @@ def _keep(run: CellRelease, stage: StageName, found: StageRecord[Any], source: s
     """Take over a finished stage; in another release's record it says where the work was done."""
     if run.record.stages.get(stage) == found:
         return
+    if stage == "accuracy" and source and source != run.release:
+        _copy_items(run, source)
     kept = found.model_copy(update={"reused_from": found.reused_from or source})
     _write(run, stage, kept if source != run.release else found)
+
+
+def _copy_items(run: CellRelease, source: str) -> None:
+    """A reused verdict keeps its rows beside it."""
+    items = run.project.store.folder(source, run.cell.chip_id, run.cell.model_id) / "items.jsonl"
+    if items.exists():
+        write_whole(run.folder / items.name, items.read_bytes())
 
 
 def _write(run: CellRelease, stage: StageName, found: StageRecord[Any]) -> None:
@@ -359,6 +368,12 @@ def _promote(run: CellRelease, log: StageLog) -> Ended:
 
 
 def _publish(run: CellRelease, log: StageLog) -> Ended:
+    if missing := [name for name in HUB_FILES if not (run.folder / name).exists()]:
+        raise StageRefusedError(
+            f"{', '.join(missing)} is no longer there",
+            where=str(run.folder),
+            hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id} --again",
+        )
     cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
     hubs = [FolderHub(run.project.root / hub.folder) for hub in run.target.hubs]
     if not hubs:

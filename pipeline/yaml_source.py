@@ -73,6 +73,12 @@ def read_yaml(path: Path) -> Source:
             where=where,
             hint="check indentation, brackets and quotes at this place",
         ) from error
+    except (TypeError, RecursionError) as error:
+        raise UsageError(
+            f"holds what no matrix can hold: {error}",
+            where=str(path),
+            hint="keys are plain words, and no anchor contains itself",
+        ) from error
     finally:
         loader.dispose()
     return Source(data=data, places=places, faults=faults)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.matrix import LoadProfile
 from pipeline.record import LoadResult, PerformanceRatio, PerformanceResult
 from pipeline.world.server import Served
 
-RESULT = "/tmp/bench.json"  # noqa: S108 -- inside a container of our own
+RESULTS = "/tmp"  # noqa: S108 -- inside a container of our own
 
 
 def performance(
@@ -39,7 +40,7 @@ def compared(loads: tuple[LoadResult, ...], cell: Cell) -> PerformanceResult:
     ratios = tuple(
         PerformanceRatio(
             concurrency=level,
-            ratio=round(speed[cell.chip.released, level] / speed[cell.chip.reference, level], 3),
+            ratio=_cut(speed[cell.chip.released, level] / speed[cell.chip.reference, level]),
         )
         for level in profile.concurrency
     )
@@ -53,6 +54,11 @@ def compared(loads: tuple[LoadResult, ...], cell: Cell) -> PerformanceResult:
         input_tokens=profile.input_tokens,
         output_tokens=profile.output_tokens,
     )
+
+
+def _cut(ratio: float) -> float:
+    """Three places, never rounded up: 0.7999 is not 0.8."""
+    return math.floor(ratio * 1000) / 1000
 
 
 def bench_command(cell: Cell, concurrency: int) -> list[str]:
@@ -73,15 +79,15 @@ def bench_command(cell: Cell, concurrency: int) -> list[str]:
         "--seed", "0",
         "--disable-tqdm",
         "--save-result",
-        "--result-dir", RESULT.rpartition("/")[0],
-        "--result-filename", RESULT.rpartition("/")[2],
+        "--result-dir", RESULTS,
+        "--result-filename", f"bench.{concurrency}.json",
     ]  # fmt: skip
 
 
 def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResult:
     command = bench_command(cell, concurrency)
     code, output = served.container.execute(command)
-    found, text = served.container.execute(["cat", RESULT])
+    found, text = served.container.execute(["cat", f"{RESULTS}/bench.{concurrency}.json"])
     if code != 0 or found != 0:
         raise StageRefusedError(
             f"the load run ended with exit code {code}",

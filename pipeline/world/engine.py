@@ -295,7 +295,12 @@ class Container:
 
     def processes(self) -> list[str]:
         """Command lines of every process inside."""
-        table = self._container.top()
+        try:
+            table = self._container.top()
+        except docker.errors.APIError as error:
+            raise WorldError(
+                f"the container ended: {error.explanation}", where=self.name
+            ) from error
         column = table["Titles"].index("CMD")
         return [row[column] for row in table["Processes"]]
 
