@@ -46,8 +46,9 @@ def decide(stage: StageName, cell: str, parts: Parts, past: Sequence[Record]) ->
     """Reuse when any record of the cell has finished this stage under the same key; otherwise run, and say why."""
     key = None if UNKNOWN in parts.values() else key_of(parts)
     ran = [(record, stage_record) for record in past if (stage_record := record.stages.get(stage))]
-    for record, stage_record in ran:
-        if stage_record.key == key and stage_record.status in REUSABLE:
+    same = [(record, stage_record) for record, stage_record in ran if stage_record.key == key]
+    for record, stage_record in same[:1]:  # a later failure is never overruled by an older pass
+        if stage_record.status in REUSABLE:
             return Action(
                 cell=cell,
                 stage=stage,

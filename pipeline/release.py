@@ -40,7 +40,7 @@ from pipeline.stages.promote import promote
 from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
-from pipeline.stages.weights import check_whole, fetch
+from pipeline.stages.weights import check_whole, fetch, is_whole
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
@@ -161,7 +161,7 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
             why=f"{', '.join(action.reasons)} since {action.source}",
         )
     why = (
-        "the registry no longer has it"
+        "what it left is gone"
         if gone
         else "asked for again"
         if forced
@@ -205,13 +205,15 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
 
 
 def _is_gone(run: CellRelease, action: Action) -> bool:
-    """Whether the registry no longer holds what a finished build or promotion left there."""
-    if action.kind == "run" or action.stage not in ("build", "promote"):
+    """Whether what a finished stage left in the registry or on disk is no longer there."""
+    if action.kind == "run" or action.stage not in ("build", "weights", "promote"):
         return False
     match reused(action, run.past).result:
         case BuildResult(model=model):
             staging = run.world.registry(run.names.staging_host)
             return staging.head(model.repository, model.manifest_digest) is None
+        case WeightsResult() as found:
+            return not is_whole(run.project.share, run.cell, found)
         case PromoteResult(tag=tag, digest=digest):
             public = run.world.registry(run.names.host)
             return public.head(run.names.public, tag) != digest
@@ -307,7 +309,7 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     if not failed:
         return "passed", result, ""
     wrong = "; ".join(f"{check.name}: {check.seen}" for check in failed)
-    return "failed", result, f"{wrong}\nlast lines of the server's log:\n{result.server_log}"
+    return "failed", result, f"{wrong}\nfrom the server's log:\n{result.server_log}"
 
 
 def _accuracy(run: CellRelease, log: StageLog) -> Ended:

@@ -171,7 +171,7 @@ def _stack_key(task: AccuracyTask, stack: str) -> str:
 
 
 def _read(path: Path, key: str, task: AccuracyTask) -> Answered | None:
-    """What an earlier run left under this key, if complete and if the stack answered at all."""
+    """What an earlier run left under this key, if complete and every item was answered."""
     if not path.exists():
         return None
     first, _, rest = path.read_bytes().partition(b"\n")
@@ -182,7 +182,7 @@ def _read(path: Path, key: str, task: AccuracyTask) -> Answered | None:
         return None  # not written by us or not by this version: not done
     asked = [(item.benchmark, item.item) for item in _all_items(task)]
     complete = [(row.benchmark, row.item) for row in rows] == asked
-    if head.key != key or not complete or all(row.error for row in rows):
+    if head.key != key or not complete or any(row.error for row in rows):
         return None
     return Answered(rows=rows, seconds=head.seconds)
 

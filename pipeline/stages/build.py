@@ -29,7 +29,7 @@ class Log(Protocol):
 
     path: Path
 
-    def line(self, text: str) -> None: ...
+    def progress(self, text: str) -> None: ...
 
     def say(self, text: str) -> None: ...
 
@@ -148,7 +148,11 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
     with tempfile.TemporaryDirectory(prefix="flagrelease-base-") as folder:
         archive = Path(folder, "base.tar")
         bootstrap(
-            cell.chip.base, cell.chip.arch, archive, log=builder.log.path, on_line=builder.log.line
+            cell.chip.base,
+            cell.chip.arch,
+            archive,
+            log=builder.log.path,
+            on_line=builder.log.progress,
         )
         changes = [
             f'LABEL "{name}"="{value}"'
@@ -202,7 +206,7 @@ def _image(
             tag=_tag(repository, key, builder),
             labels=labels(cell, layer, key, builder),
             arguments={**arguments, **proxy_arguments()},
-            on_line=builder.log.line,
+            on_line=builder.log.progress,
         )
     return _pushed(layer, repository, key, image, builder, started)
 
@@ -223,7 +227,7 @@ def _pushed(
     layer: Layer, repository: str, key: str, image: LocalImage, builder: Builder, started: float
 ) -> BuiltImage:
     builder.log.say(f"pushing the {layer} image ({image.size_bytes / GIB:.2f} GiB unpacked)")
-    pushed = builder.engine.push(_tag(repository, key, builder), on_line=builder.log.line)
+    pushed = builder.engine.push(_tag(repository, key, builder), on_line=builder.log.progress)
     digest = builder.registry.head(repository, f"b-{key}")
     if digest is None or (pushed and digest != pushed):
         raise WorldError(

@@ -71,7 +71,7 @@ def smoke(
             checks.run("clean stop", lambda: stop_server(served, patience_s=STOP_PATIENCE_S))
         else:
             facts = None
-        server_log = served.log_tail()
+        server_log = served.log_errors()
     checks.run("nothing left", lambda: _nothing_left(launch))
     return SmokeResult(
         checks=tuple(checks.done), facts=facts, server_log="" if checks.all_passed() else server_log

@@ -93,6 +93,17 @@ def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
             )
 
 
+def is_whole(share: Path, cell: Cell, expected: WeightsResult) -> bool:
+    """Whether a reused result still holds. A local folder may change under us, so it is always hashed again."""
+    if cell.model.weights.path is not None:
+        return False
+    try:
+        check_whole(share, cell, expected)
+    except StageRefusedError:
+        return False
+    return True
+
+
 def _revision(cell: Cell, lock: Lock) -> str:
     pin = lock.weights.get(cell.model_id)
     if pin is None or pin.revision is None:

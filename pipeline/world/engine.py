@@ -210,7 +210,8 @@ class Engine:
                 container.start()
             yield Container(container)
         finally:
-            with suppress(docker.errors.NotFound):
+            # What cannot be removed now is removed by the next run, by its owner label.
+            with suppress(docker.errors.DockerException, requests.RequestException):
                 container.remove(force=True, v=True)
 
     def run_once(
@@ -231,7 +232,7 @@ class Engine:
         removed = []
         for container in self._client.containers.list(all=True, filters={"label": OWNER_LABEL}):
             if not _alive(container.labels[OWNER_LABEL]):
-                with suppress(docker.errors.NotFound):
+                with suppress(docker.errors.APIError):  # another run cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
         return tuple(removed)

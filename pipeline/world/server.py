@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import direct_session
 
 LAST_LINES = 20
+LOOKED_AT = 1000  # lines of the log
+ERROR = re.compile(r"\b[\w.]*(Error|Exception|InvalidCxxCompiler)\b: .*")
 POLL_S = 1.0
 
 
@@ -48,6 +51,13 @@ class Served:
     def log_tail(self, lines: int = LAST_LINES) -> str:
         """The last lines of the server's own log, for error texts."""
         return _tail(self.container, self.log_path, lines)
+
+    def log_errors(self) -> str:
+        """The first distinct errors of the server's log, where a cause stands; its last lines when it names none."""
+        lines = self.log_tail(LOOKED_AT).splitlines()
+        named = (ERROR.search(line) for line in lines)
+        errors = list(dict.fromkeys(hit[0][:300] for hit in named if hit))
+        return "\n".join(errors[:LAST_LINES] or lines[-LAST_LINES:])
 
 
 @contextmanager

@@ -267,6 +267,7 @@ def test_one_cell_that_fails_keeps_no_other_from_going_on(
         return stages["smoke"](run, log)
 
     monkeypatch.setattr(flow_module, "FLOW", {**stages, "smoke": fails_for_abacus})
+    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
     words = ("smoke", "*", "poet", "--release", RELEASE)
     ended, output, shown = line.run(*words)
     assert ended == code
@@ -287,6 +288,7 @@ def test_plan_answers_from_the_records_that_are_there(
     flow = Flow(toy_project(line.folder))
     monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
     monkeypatch.setattr(flow_module, "FLOW", flow.table())
+    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
     flow.ends["smoke"] = StageRefusedError("no")
     assert line.run("smoke", "loom", "--release", RELEASE)[0] == 1
     code, output, _ = line.run("plan", "loom", "--until", "smoke")
