@@ -151,14 +151,16 @@ def test_a_taken_port_is_named_before_anything_starts(changed: Checkout) -> None
     assert our_containers() == []
 
 
-def test_truncated_weights_are_noticed_before_they_are_served(changed: Checkout) -> None:
+def test_truncated_weights_are_noticed_and_fetched_again(changed: Checkout) -> None:
     path = changed.root / "out" / "share" / "smollm2" / "model.safetensors"
-    size = path.stat().st_size
+    whole = path.read_bytes()
     path.unlink()
     path.write_bytes(b"short")
-    ran = changed.run("smoke", *CELL, "--again")
-    assert ran.code == 1, ran.output
-    assert f"a file of the weights has 5 bytes, {size} were hashed" in ran.output
+    ran = changed.run("weights", *CELL)
+    assert ran.code == 0, ran.output
+    assert "what it left is gone" in ran.output
+    assert path.read_bytes() == whole
+    assert our_containers() == []
 
 
 def test_a_registry_that_is_down_is_named_and_nothing_is_promoted(changed: Checkout) -> None:
