@@ -312,6 +312,14 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     return "failed", result, f"{wrong}\nfrom the server's log:\n{result.server_log}"
 
 
+ENDED: Mapping[str, Status] = {
+    "pass": "passed",
+    "fail": "failed",
+    "inconclusive": "inconclusive",
+    "invalid": "invalid",
+}
+
+
 def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     @contextmanager
     def served(stack: str) -> Iterator[Endpoint]:
@@ -333,8 +341,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}")
     )
     log.say(result.verdict.sentence)
-    status: Mapping[str, Status] = {"pass": "passed", "fail": "failed"}
-    ended: Status = status.get(result.verdict.status) or result.verdict.status  # type: ignore[assignment]
+    ended = ENDED[result.verdict.status]
     return ended, result, "" if ended == "passed" else result.verdict.sentence
 
 

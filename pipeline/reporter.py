@@ -46,10 +46,6 @@ class StageLog:
     def line(self, text: str) -> None:
         self._file.write(text + "\n")
 
-    def build_line(self, text: str) -> None:
-        """A line of a build: to the log, and to the live line."""
-        self.progress(text)
-
     def close(self) -> None:
         self._file.close()
 

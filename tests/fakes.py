@@ -195,9 +195,6 @@ class FakeEngine(Engine):
     def pull(self, reference: str) -> LocalImage:
         return self.images.get(reference) or self._made(reference, reference.encode())
 
-    def tag(self, reference: str, new: str) -> None:
-        self.images[new] = self.images[reference]
-
     @contextmanager
     def container(
         self,

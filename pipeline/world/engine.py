@@ -174,11 +174,6 @@ class Engine:
             found = self._must_have(reference, "")
         return found
 
-    def tag(self, reference: str, new: str) -> None:
-        repository, _, tag = new.rpartition(":")
-        with self._asking(f"tagging {reference}"):
-            self._client.images.get(reference).tag(repository, tag)
-
     @contextmanager
     def container(
         self,
