@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.canonical import write_whole
 from pipeline.cell import Cell, names, select
 from pipeline.errors import PipelineError, UsageError, WorldError
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.parts import Inputs
 from pipeline.plan import Action, plan
 from pipeline.project import Project
-from pipeline.record import STAGES, Record, StageName, write_whole
+from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world.command import run
@@ -123,7 +124,8 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
         )
         return 0
     _ask_consent(options, until)
-    from pipeline.release import CellRelease, World, release_cell
+    from pipeline.release import release_cell
+    from pipeline.steps import CellRelease, World
     from pipeline.world.registry import Registry
 
     registry = cache(Registry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipeline.record import canonical, sha256_bytes
+from pipeline.canonical import canonical, sha256_bytes
 
 Parts = Mapping[str, str]
 UNKNOWN = "?"  # a value that an earlier stage of this run has yet to make

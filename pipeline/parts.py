@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell, flatten
 from pipeline.keys import UNKNOWN, Parts
 from pipeline.lock import Lock, weights_source, wheel_name
-from pipeline.record import About, StageName, Stages, canonical, sha256_bytes
+from pipeline.record import About, StageName, Stages
 from pipeline.world.debian import bootstrap_arguments
 
 CONVERTER = "/opt/flagrelease/convert_gguf.py"

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pipeline.cell import Cell
 from pipeline.keys import UNKNOWN, Parts, changes, key_of
 from pipeline.parts import Inputs, parts_of
-from pipeline.record import STAGES, Frozen, Record, StageName, StageRecord, Stages
+from pipeline.record import STAGES, Record, StageName, StageRecord, Stages
+from pipeline.results import Frozen
 
 REUSABLE = ("passed", "not_applicable")
 

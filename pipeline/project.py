@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.about import about
+from pipeline.canonical import sha256_bytes, sha256_file
 from pipeline.cell import Cell, cells, names
 from pipeline.errors import UsageError
 from pipeline.lock import Lock, read_lock
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import nearest, read_matrix
 from pipeline.parts import SUITES, Inputs
-from pipeline.record import Record, RecordStore, sha256_bytes, sha256_file
+from pipeline.record import Record, RecordStore
 from pipeline.stages.render import render_chip, render_model
 from pipeline.templates import Templates
 

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.canonical import sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.lock import wheel_name
 from pipeline.matrix import Benchmark
 from pipeline.parts import Inputs
-from pipeline.record import FileHash, sha256_bytes
+from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
 from pipeline.world.benchmark_data import Item, load_items
 from pipeline.world.server import Launch

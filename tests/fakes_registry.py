@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import WorldError
-from pipeline.record import (
-    BuildResult,
-    BuiltImage,
-    Frozen,
-    ImageIdentity,
-    Record,
-    RenderResult,
-    StageRecord,
-    Stages,
-    Status,
-    canonical,
-    sha256_bytes,
-)
+from pipeline.record import ImageIdentity, Record, StageRecord, Stages, Status
+from pipeline.results import BuildResult, BuiltImage, Frozen, RenderResult
 from pipeline.world.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest
 from pipeline.world.registry import Registry
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.matrix import Benchmark, Exclusion, PackageFile, Text
-from pipeline.record import (
+from pipeline.record import StackAbout, StageRecord
+from pipeline.results import (
     AccuracyResult,
     BenchmarkVerdict,
     BuildResult,
@@ -18,8 +19,6 @@ from pipeline.record import (
     LoadResult,
     PerformanceRatio,
     PerformanceResult,
-    StackAbout,
-    StageRecord,
     Verdict,
 )
 

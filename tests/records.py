@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from pipeline.matrix import Exclusion, Gate, License, Run, Text, Weights
-from pipeline.record import (
-    About,
-    Facts,
-    ImageIdentity,
-    Record,
-    RenderResult,
-    SmokeResult,
-    StageName,
-    Stages,
-    WeightsResult,
-)
+from pipeline.record import About, ImageIdentity, Record, StageName, Stages
+from pipeline.results import Facts, RenderResult, SmokeResult, WeightsResult
 from tests.record_parts import (
     accuracy_of,
     benchmark,

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.record import sha256_bytes
+from pipeline.canonical import sha256_bytes
 
 
 def wheel_bytes(name: str, version: str, files: Mapping[str, bytes]) -> bytes:

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pipeline.errors import StageRefusedError
-from pipeline.record import (
-    About,
+from pipeline.record import About, ImageIdentity, Record, StageName, StageRecord
+from pipeline.results import (
     AccuracyResult,
     BuildResult,
     BuiltImage,
     Facts,
     Frozen,
-    ImageIdentity,
     PerformanceResult,
-    Record,
     SmokeResult,
-    StageName,
-    StageRecord,
     WeightsResult,
 )
 

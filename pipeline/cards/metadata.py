@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.cards.facts import Measured
 from pipeline.matrix import License
-from pipeline.record import BenchmarkVerdict
+from pipeline.results import BenchmarkVerdict
 
 PIPELINE_TAGS: Mapping[str, str] = {
     "text": "text-generation",

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.cards.facts import Measured
 from pipeline.cards.numbers import p_value, points, signed_points
-from pipeline.record import BenchmarkVerdict
+from pipeline.results import BenchmarkVerdict
 
 # A set is small when a loss of this many points stays possible even if no answer changes.
 SMALL_SET_POINTS = 1

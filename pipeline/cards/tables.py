@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pipeline.cards.facts import LATER, MEASURED, NEEDED, Measured
 from pipeline.cards.numbers import cell_text, seconds
-from pipeline.record import LoadResult, Record, StackAbout
+from pipeline.record import Record, StackAbout
+from pipeline.results import LoadResult
 
 # Options of the server that change what a client sees, and that no stage asks for.
 CLIENT_OPTIONS = ("reasoning_parser", "tool_call_parser")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.record import ItemRow
+from pipeline.results import ItemRow
 
 NAMED_ITEMS = 3
 

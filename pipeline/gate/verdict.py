@@ -20,7 +20,7 @@ from pipeline.gate.paired import (
     z_of,
 )
 from pipeline.gate.validity import policy_faults, row_faults
-from pipeline.record import BenchmarkVerdict, ItemRow, Verdict
+from pipeline.results import BenchmarkVerdict, ItemRow, Verdict
 
 Decision = tuple[Literal["pass", "fail", "inconclusive"], str]
 

@@ -12,16 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.canonical import canonical, sha256_bytes, write_whole
 from pipeline.gate.verdict import judge
-from pipeline.record import (
-    AccuracyResult,
-    FileHash,
-    Frozen,
-    ItemRow,
-    canonical,
-    sha256_bytes,
-    write_whole,
-)
+from pipeline.results import AccuracyResult, FileHash, Frozen, ItemRow
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.evaluator import Endpoint, Progress, evaluate
 

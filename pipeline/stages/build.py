@@ -14,7 +14,7 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.keys import key_of
 from pipeline.lock import Lock, base_reference, base_repository, requirement_inputs
 from pipeline.parts import base_parts, model_parts, runtime_parts
-from pipeline.record import BuildResult, BuiltImage
+from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage

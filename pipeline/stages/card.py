@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pipeline.canonical import sha256_bytes
 from pipeline.cards.commands import commands
 from pipeline.cards.facts import Measured, measured
 from pipeline.cards.metadata import front_matter
@@ -18,7 +19,8 @@ from pipeline.cards.tables import (
     stages_not_done,
     untested_options,
 )
-from pipeline.record import CardResult, FileHash, Record, sha256_bytes
+from pipeline.record import Record
+from pipeline.results import CardResult, FileHash
 from pipeline.templates import Templates
 
 CARDS = ("card.en.md", "card.zh.md")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import CommandError, WorldError
 from pipeline.lock import (
     BasePin,
@@ -26,7 +27,6 @@ from pipeline.lock import (
     wheels_of,
 )
 from pipeline.matrix import Base, Chip, Matrix, Weights
-from pipeline.record import sha256_bytes
 from pipeline.world.command import run
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.matrix import LoadProfile
-from pipeline.record import LoadResult, PerformanceRatio, PerformanceResult
+from pipeline.results import LoadResult, PerformanceRatio, PerformanceResult
 from pipeline.world.server import Served
 
 RESULTS = "/tmp"  # noqa: S108 -- inside a container of our own

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.record import PromoteResult, Record, StageName
+from pipeline.record import Record, StageName
+from pipeline.results import PromoteResult
 from pipeline.world.oci import Manifest
 from pipeline.world.registry import Registry
 

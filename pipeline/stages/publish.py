@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError
-from pipeline.record import FileHash, PublishResult, Record, sha256_bytes
+from pipeline.record import Record
+from pipeline.results import FileHash, PublishResult
 from pipeline.world.hub import FolderHub
 
 # A hub shows README.md; the other language lies beside it.

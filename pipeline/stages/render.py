@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.cell import Cell
 from pipeline.matrix import ServeValue, json_schema
-from pipeline.record import FileHash, RenderResult, sha256_bytes, write_whole
+from pipeline.results import FileHash, RenderResult
 from pipeline.templates import Templates
 
 SCHEMA_FILE = "docs/matrix.schema.json"

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.cell import Cell
 from pipeline.errors import WorldError
-from pipeline.record import Check, Facts, SmokeResult
+from pipeline.results import Check, Facts, SmokeResult
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import Answer, OpenAI
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from pipeline.canonical import sha256_file
 from pipeline.errors import WorldError
-from pipeline.record import sha256_file
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")

@@ -16,8 +16,9 @@ import requests
 import tenacity
 from pydantic import BaseModel, ValidationError
 
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import WorldError
-from pipeline.record import ItemRow, canonical, sha256_bytes
+from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.openai_reply import Chat, ScoredPrompts, Tokens
 from pipeline.world.scoring import best_choice, continuation_logprob, extracted_number

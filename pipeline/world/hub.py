@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.errors import UsageError, WorldError
-from pipeline.record import FileHash, Publication, sha256_bytes, write_whole
+from pipeline.results import FileHash, Publication
 
 OURS = ("card*", "README*")
 

@@ -8,8 +8,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline.canonical import sha256_file, write_whole
 from pipeline.errors import WorldError
-from pipeline.record import sha256_file, write_whole
 from pipeline.world.command import run
 
 Say = Callable[[str], None]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.record import PromoteResult
+from pipeline.results import PromoteResult
 from pipeline.stages.promote import promote
 from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST
 from pipeline.world.registry import Registry

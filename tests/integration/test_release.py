@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from pipeline.record import STAGES, sha256_bytes
+from pipeline.canonical import sha256_bytes
+from pipeline.record import STAGES
 from pipeline.world.registry import Registry
 from tests.integration.conftest import CELL, Checkout
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import WorldError
-from pipeline.record import AccuracyResult, FileHash, ItemRow, canonical, sha256_file
+from pipeline.results import AccuracyResult, FileHash, ItemRow
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
 from pipeline.world.evaluator import Endpoint, Progress

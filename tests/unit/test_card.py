@@ -19,11 +19,12 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import nodes
 
+from pipeline.canonical import sha256_bytes
 from pipeline.cards.facts import NEEDED
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
 from pipeline.errors import StageRefusedError
 from pipeline.matrix import License
-from pipeline.record import Record, StageName, sha256_bytes
+from pipeline.record import Record, StageName
 from pipeline.stages.card import card, card_result
 from pipeline.templates import Templates
 from tests.record_parts import digest

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
-from pipeline.record import sha256_bytes
 from pipeline.world import context
 from pipeline.world.context import PROXIES, host_files, proxy_arguments, write_context
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import UsageError, WorldError
 from pipeline.matrix import Benchmark, PackageFile
-from pipeline.record import ItemRow
+from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of, load_items, shuffled_order
 from pipeline.world.evaluator import Endpoint, evaluate
 from pipeline.world.scoring import best_choice, continuation_logprob, extracted_number

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
-from pipeline.record import PromoteResult, Record
+from pipeline.record import Record
+from pipeline.results import PromoteResult
 from tests.record_parts import passed
 from tests.records import cpu_record
 

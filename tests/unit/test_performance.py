@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
-from pipeline.record import LoadResult, PerformanceRatio, PerformanceResult
+from pipeline.results import LoadResult, PerformanceRatio, PerformanceResult
 from pipeline.stages.performance import bench_command, performance
 from pipeline.world.server import Served
 from tests.fakes import FakeContainer, ServingImage

@@ -15,13 +15,8 @@ from pipeline.keys import UNKNOWN, changes, key_of
 from pipeline.parts import Inputs, parts_of, runtime_parts
 from pipeline.plan import Action, decide, plan, reused, stages_until
 from pipeline.project import Project
-from pipeline.record import (
-    STAGES,
-    CardResult,
-    Record,
-    StageName,
-    Stages,
-)
+from pipeline.record import STAGES, Record, StageName, Stages
+from pipeline.results import CardResult
 from tests.projects import (
     Changes,
     committed,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.record import PromoteResult, Record, StageName, Status
+from pipeline.record import Record, StageName, Status
+from pipeline.results import PromoteResult
 from pipeline.stages.promote import GATES, MEASURED, promote
 from pipeline.world.oci import Manifest
 from tests.fakes_registry import (

@@ -7,18 +7,10 @@ from pathlib import Path
 import pytest
 
 import pipeline.world.hub
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError, UsageError, WorldError
-from pipeline.record import (
-    CardResult,
-    FileHash,
-    ImageIdentity,
-    PromoteResult,
-    Publication,
-    Record,
-    Stages,
-    Status,
-    sha256_bytes,
-)
+from pipeline.record import ImageIdentity, Record, Stages, Status
+from pipeline.results import CardResult, FileHash, PromoteResult, Publication
 from pipeline.stages.publish import publish
 from pipeline.world.hub import FolderHub
 from tests.fakes_registry import bare_record, stage

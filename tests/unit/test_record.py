@@ -10,20 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from pipeline.canonical import canonical, sha256_bytes, sha256_file, write_whole
 from pipeline.errors import UsageError
-from pipeline.record import (
-    STAGES,
-    FileHash,
-    Record,
-    RecordStore,
-    Stages,
-    canonical,
-    read_record,
-    record_bytes,
-    sha256_bytes,
-    sha256_file,
-    write_whole,
-)
+from pipeline.record import STAGES, Record, RecordStore, Stages, read_record, record_bytes
+from pipeline.results import FileHash
 from tests.record_parts import passed
 from tests.records import RELEASE, cpu_facts, cpu_record, nvidia_record, without
 

@@ -13,8 +13,8 @@ from threading import Thread
 
 import pytest
 
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import UsageError, WorldError
-from pipeline.record import sha256_bytes
 from pipeline.world.oci import OCI_MANIFEST, Manifest, Reference, parse_reference
 from pipeline.world.registry import Registry
 from pipeline.world.registry_login import read_credentials

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipeline import release as flow_module
+from pipeline.canonical import sha256_file
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.keys import key_of
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
 from pipeline.parts import base_parts
-from pipeline.record import STAGES, ImageIdentity, StageName, Verdict, sha256_file
+from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import Outcome
+from pipeline.results import Verdict
 from pipeline.stages import smoke as smoke_module
 from pipeline.world import server
 from tests.fakes import FakeEngine, ServingImage

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.cell import Cell
-from pipeline.record import Facts, SmokeResult
+from pipeline.results import Facts, SmokeResult
 from pipeline.serve import expected_of_smoke, launch
 from pipeline.stages import smoke as stage
 from pipeline.stages.smoke import Expected, smoke

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
-from pipeline.record import sha256_bytes
 from pipeline.world import sources
 from pipeline.world.command import Completed, run
 from pipeline.world.sources import member, wheel

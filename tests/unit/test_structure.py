@@ -16,6 +16,7 @@ LAYERS = (
     ("cli",),
     ("commands",),
     ("release",),
+    ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),
     ("stages",),
@@ -88,7 +89,7 @@ def is_upward(importer: str, imported: str) -> bool:
     ("importer", "imported", "upward"),
     [
         ("pipeline.cli", "pipeline.release", False),
-        ("pipeline.release", "pipeline.stages.build", False),
+        ("pipeline.release", "pipeline.steps", False),
         ("pipeline.stages.build", "pipeline.world.engine", False),
         ("pipeline.world.hub", "pipeline.world.command", False),
         ("pipeline.matrix", "pipeline.errors", False),

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.canonical import sha256_bytes
 from pipeline.gate.verdict import judge
-from pipeline.record import ItemRow, Verdict, sha256_bytes
+from pipeline.results import ItemRow, Verdict
 
 MARGIN = 0.08
 

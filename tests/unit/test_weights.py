@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, WeightsPin
 from pipeline.matrix import Run
 from pipeline.parts import CONVERTER
-from pipeline.record import FileHash, WeightsResult, canonical, sha256_bytes
+from pipeline.results import FileHash, WeightsResult
 from pipeline.stages.weights import check_whole, fetch
 from tests.fakes import FakeEngine, FakeImage
 from tests.projects import one_cell, toy_project

@@ -1,0 +1,38 @@
+"""Bytes that are compared and kept: canonical JSON, hashes, files that exist only if whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 canonical JSON. Raises ValueError for NaN and infinities: store counts instead."""
+    return rfc8785.dumps(value)
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under a temporary name, flush to disk, rename: the file exists only if whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
