@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,14 @@ from pipeline.canonical import write_whole
 from pipeline.cell import Cell, names, select
 from pipeline.errors import PipelineError, UsageError, WorldError
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.overview import print_outcomes, print_plan
 from pipeline.parts import Inputs
 from pipeline.plan import Action, plan
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
-from pipeline.world.command import run
+from pipeline.world import git
 from pipeline.world.node import node_class
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def do_plan(options: Options, report: Reporter) -> int:
     selection = _selection(options, builder=None)
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
-    _print_plan(actions, report, as_json=options.json)
+    print_plan(actions, report, as_json=options.json)
     return 0
 
 
@@ -119,7 +119,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
     engine = _lazy_engine()
     selection = _selection(options, builder=_builder_of(engine))
     if options.dry_run:
-        _print_plan(
+        print_plan(
             selection.actions(_planned_name(options, selection), until), report, as_json=False
         )
         return 0
@@ -136,7 +136,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
         until,
         lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
     )
-    world = World(engine=engine, registry=registry, revision=_revision(), report=report)
+    world = World(engine=engine, registry=registry, revision=git.revision(), report=report)
     outcomes: list[Outcome] = []
     for cell in selection.cells:
         known = selection.past[cell.id]
@@ -158,7 +158,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
             record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
         )
         outcomes += release_cell(going, until, options.again)
-    _print_outcomes(outcomes, release, report)
+    print_outcomes(outcomes, release, report)
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         sys.stderr.write(f"error: {error}\n")
@@ -196,7 +196,7 @@ def _name(
     public_tags: Callable[[Cell], Sequence[str]],
 ) -> str:
     """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
-    given = options.release or _git_tag()
+    given = options.release or release_tag(git.tags_of_head())
     if given:
         return check_name(given)
     newest = newest_release(selection.past)
@@ -248,53 +248,6 @@ def _ask_consent(options: Options, until: StageName) -> None:
         f"the target {options.target} is public and needs consent",
         hint="add --yes, or stop earlier with --until card",
     )
-
-
-def _git_tag() -> str | None:
-    return release_tag(_git("tag", "--points-at", "HEAD").split())
-
-
-def _revision() -> str:
-    return _git("rev-parse", "HEAD").strip() or "unknown"
-
-
-def _git(*words: str) -> str:
-    """What git says; nothing outside a repository."""
-    try:
-        return run(["git", *words], doing="asking git", hint="").output
-    except PipelineError:
-        return ""
-
-
-def _print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps([action.model_dump() for action in actions], indent=2) + "\n")
-        return
-    rows = [
-        (
-            action.cell,
-            action.stage,
-            action.kind,
-            "; ".join(action.reasons) if action.kind == "run" else f"since {action.source}",
-        )
-        for action in actions
-    ]
-    report.table(("cell", "stage", "", "why"), rows)
-
-
-def _print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:
-    rows = [
-        (
-            done.cell,
-            done.stage,
-            done.status,
-            f"{done.seconds:.1f}" if done.seconds else "",
-            done.why,
-        )
-        for done in outcomes
-    ]
-    report.say(f"\nrelease {release}")
-    report.table(("cell", "stage", "result", "seconds", "why"), rows)
 
 
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
