@@ -82,7 +82,7 @@ def card(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def promote(session: nox.Session) -> None:
-    """Copy the selected cells by digest to the public repository, all or none."""
+    """Copy the selected cells by digest to the public repository, one after another."""
     run_pipeline(session)
 
 

@@ -116,7 +116,7 @@ def do_stage(options: Options, report: Reporter) -> int:
 
 def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
     """Plan, then run what is not done, cell by cell; the exit code of the first cell that failed."""
-    engine = _lazy_engine()
+    engine = _lazy_engine(cleans=not options.dry_run)
     selection = _selection(options, builder=_builder_of(engine))
     if options.dry_run:
         print_plan(
@@ -215,13 +215,14 @@ def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool
     return all(action.kind == "reuse" for action in selection.actions(release, until))
 
 
-def _lazy_engine() -> Callable[[], Engine]:
+def _lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
     @cache
     def connect() -> Engine:
         from pipeline.world.engine import Engine
 
         engine = Engine.connect()
-        engine.remove_left_over()
+        if cleans:
+            engine.remove_left_over()
         return engine
 
     return connect

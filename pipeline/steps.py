@@ -33,7 +33,6 @@ from pipeline.world.registry import Registry
 from pipeline.world.server import Served, serving
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
-# status, result, and what was wrong
 
 
 @dataclass(frozen=True, kw_only=True)
