@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from pipeline.canonical import canonical, sha256_bytes
@@ -28,27 +29,28 @@ Question = Callable[[Door], Lists]
 
 
 def short_and_long(texts: Sequence[str], count: int, *, most_characters: int = 4000) -> list[str]:
-    """`count` of the texts: two short ones (of the shorter half), then a long one (of the longest
-    quarter), and so on. Every beginning of the list is mixed alike; equal texts are taken once."""
-    known = sorted({text for text in texts if 0 < len(text) <= most_characters})
-    ranked = sorted(known, key=len)
+    """`count` of the texts: a short one (of the shorter half), a long one (of the longest quarter), and so on.
+
+    Every beginning of the list is mixed alike; equal texts are taken once, empty and longer ones never.
+    """
+    known = {text for text in texts if 0 < len(text) <= most_characters}
+    ranked = sorted(known, key=lambda text: (len(text), text))
     if len(ranked) <= count:
         return ranked
-    long_count = count // 3
-    longs = _spread(ranked[-max(long_count, len(ranked) // 4) :], long_count)
-    shorts = _spread(
-        [text for text in ranked if text not in longs][: max(count, len(ranked) // 2)],
-        count - long_count,
+    half = count // 2
+    longs = _spread(ranked[-max(half, len(ranked) // 4) :], half)
+    shorts = _spread(ranked[: max(count - half, len(ranked) // 2)], count - half)
+    # Where the two ranges overlap a text is in both; the rest fills up from the shortest.
+    mixed = list(
+        dict.fromkeys(text for pair in zip_longest(shorts, longs) for text in pair if text)
     )
-    mixed: list[str] = []
-    while shorts or longs:
-        mixed += [*shorts[:2], *longs[:1]]
-        shorts, longs = shorts[2:], longs[1:]
-    return mixed
+    return [*mixed, *(text for text in ranked if text not in mixed)][:count]
 
 
 def _spread(texts: Sequence[str], count: int) -> list[str]:
-    return [texts[index * len(texts) // count] for index in range(count)]
+    """Evenly over the lengths, in an order that hangs on the texts alone."""
+    chosen = [texts[index * len(texts) // count] for index in range(count)]
+    return sorted(chosen, key=lambda text: sha256_bytes(text.encode()))
 
 
 def collect_reference(
