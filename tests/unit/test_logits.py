@@ -256,6 +256,7 @@ def test_a_trace_never_differs_from_itself(ours: Trace) -> None:
     )
 
 
+@settings(max_examples=40)
 @given(
     st.sampled_from(PASSES),
     st.integers(0, 3),
