@@ -317,7 +317,9 @@ def do_gate(options: Options, report: Reporter) -> int:
 def do_simulate(options: Options, report: Reporter) -> int:
     from pipeline.simulating import print_tables
 
-    print_tables(_project(options).matrix.gate, draws=options.draws, seed=options.seed, report=report)
+    print_tables(
+        _project(options).matrix.gate, draws=options.draws, seed=options.seed, report=report
+    )
     return 0
 
 

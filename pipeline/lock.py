@@ -9,8 +9,7 @@ from pydantic import Field, ValidationError
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import UsageError
-from pipeline.matrix import Base, Chip, Matrix, PackageFile, Weights
-from pipeline.policy import Strict
+from pipeline.matrix import Base, Chip, Matrix, PackageFile, Strict, Weights
 
 LOCK_FILE = "matrix.lock"
 BANNER = "# Written by `nox -s lock`; not edited by hand. `null` always has a reason.\n"

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from pipeline.policy import Gate, GateOverride, Share, Strict
+from pipeline.policy import Gate, GateOverride, Share
+
+
+class Strict(BaseModel):
+    """Frozen, and a key that no field has is a fault."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _version(value: Any) -> Any:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from pipeline.canonical import canonical, sha256_bytes
-
-
-class Strict(BaseModel):
-    """Frozen, and a key that no field has is a fault."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _share(value: Any) -> Any:
@@ -36,7 +30,7 @@ Looks = Annotated[
 Band = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
 
 
-class Gate(Strict):
+class Gate(BaseModel, frozen=True, extra="forbid"):
     """What the accuracy gate may accept. Levels are one-sided; margins are shares of the score."""
 
     alpha: Share  # of accepting a loss at a benchmark's margin, over all looks together
@@ -60,7 +54,7 @@ class Gate(Strict):
         return self.margins.get(benchmark, self.margin)
 
 
-class GateOverride(Strict):
+class GateOverride(BaseModel, frozen=True, extra="forbid"):
     """What a model or a cell has otherwise; `margins` and `advisory` replace, they do not add."""
 
     alpha: Share | None = None

@@ -92,7 +92,8 @@ def accuracy_task(
         data=tuple(data),
         gate=cell.gate,
         conditions={
-            stack: conditions(cell, stack, stages) for stack in (cell.chip.reference, cell.chip.released)
+            stack: conditions(cell, stack, stages)
+            for stack in (cell.chip.reference, cell.chip.released)
         },
         items_file=folder / "items.jsonl",
     )
@@ -105,7 +106,9 @@ def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
     shared = {name: str(value) for name, value in settings.items() if name not in may_differ}
     return {
         **shared,
-        "image": stages.build.result.model.config_digest if stages.build and stages.build.result else "",
+        "image": stages.build.result.model.config_digest
+        if stages.build and stages.build.result
+        else "",
         "weights": stages.weights.result.sha256 if stages.weights and stages.weights.result else "",
     }
 

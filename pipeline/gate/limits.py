@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.gate.pairing import Pairs, Side
 from pipeline.gate.paired import Floats, z_of
+from pipeline.gate.pairing import Pairs, Side
 from pipeline.policy import Band, Gate
 
 
@@ -80,9 +80,7 @@ def _lengths(
         return
     excess = candidate - band[1] * reference if ratio > 1 else band[0] * reference - candidate
     error = float(excess.std(ddof=1)) / len(excess) ** 0.5 if len(excess) > 1 else np.inf
-    text = (
-        f"{pairs.benchmark}: answers of {stacks[1]} are {ratio:.2f} times as long as those of {stacks[0]}"
-    )
+    text = f"{pairs.benchmark}: answers of {stacks[1]} are {ratio:.2f} times as long as those of {stacks[0]}"
     yield float(excess.mean()) > z_of(level) * error, text
 
 

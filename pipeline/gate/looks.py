@@ -87,7 +87,7 @@ def look_at(evidence: Evidence, rule: Rule) -> Look:
         else pooled_lower > -rule.pooled_margin
     )
     within = np.all(is_within | ~deciding, axis=-1) & is_pooled_within & deciding.any(axis=-1)
-    failed = is_harmed.any(axis=-1)
+    failed = np.asarray(is_harmed.any(axis=-1))
     return Look(
         lower=lower,
         upper=upper,

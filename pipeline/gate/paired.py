@@ -56,7 +56,8 @@ def holm_rejections(p_values: ArrayLike, alpha: float, among: ArrayLike = True) 
     rejected = np.logical_and.accumulate(ranked <= alpha / np.maximum(left, 1), axis=-1)
     found = np.zeros(p.shape, bool)
     np.put_along_axis(found, order, rejected, axis=-1)
-    return found & family & (alpha > 0)
+    rejections: Booleans = found & family & (alpha > 0)
+    return rejections
 
 
 def tango_z(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, difference: ArrayLike) -> Floats:
@@ -77,13 +78,13 @@ def tango_z(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, difference: ArrayL
 
 def tango_lower_bound(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, z: ArrayLike) -> Floats:
     """The smallest true difference that the data do not reject at `z`: from -1 to the observed."""
-    high = (np.asarray(gained, float) - np.asarray(lost, float)) / np.asarray(n, float)
-    low = np.full_like(high, -1.0)
+    high: Floats = (np.asarray(gained, float) - np.asarray(lost, float)) / np.asarray(n, float)
+    low: Floats = np.full_like(high, -1.0)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        rejected = tango_z(lost, gained, n, middle) > z
+        rejected = tango_z(lost, gained, n, middle) > np.asarray(z, float)
         low, high = np.where(rejected, middle, low), np.where(rejected, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def tango_upper_bound(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, z: ArrayLike) -> Floats:
@@ -96,4 +97,4 @@ def score_lower_bound(score: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
     p, n = np.asarray(score, float), np.asarray(n, float)
     z = z_of(alpha)
     spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (p + z * z / (2 * n) - spread) / (1 + z * z / n)
+    return np.asarray((p + z * z / (2 * n) - spread) / (1 + z * z / n))

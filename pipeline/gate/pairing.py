@@ -52,7 +52,7 @@ class Pairs:
 
     @property
     def runs(self) -> int:
-        return self.reference.scores.shape[1]
+        return int(self.reference.scores.shape[1])
 
     def evidence(self, runs: int) -> Evidence:
         """What the first `runs` runs say of the scores."""
@@ -62,14 +62,15 @@ class Pairs:
             yardstick[:, :runs],
             self.candidate.scores[:, :runs],
             self.clusters,
-            self.reference.scores[:, :runs].mean(),
+            float(self.reference.scores[:, :runs].mean()),
         )
 
     def usable(self, runs: int) -> Evidence:
         """The same of having a usable answer at all."""
-        reference = 1.0 - self.reference.is_unusable[:, :runs]
-        candidate = 1.0 - self.candidate.is_unusable[:, :runs]
-        return _evidence(reference, candidate, self.clusters, reference.mean())
+        reference, candidate = (
+            (~side.is_unusable[:, :runs]).astype(float) for side in (self.reference, self.candidate)
+        )
+        return _evidence(reference, candidate, self.clusters, float(reference.mean()))
 
 
 def pair(rows: Sequence[ItemRow], stacks: tuple[str, str], *, is_generated: bool) -> Pairs:
@@ -145,7 +146,9 @@ def _evidence(
     sums = np.bincount(group, weights=means - means.mean())
     groups = len(sizes)
     spread = np.sqrt(groups / max(groups - 1, 1) * np.sum(sums**2)) / n
-    is_binary = bool(np.all((reference * (1 - reference) == 0) & (candidate * (1 - candidate) == 0)))
+    is_binary = bool(
+        np.all((reference * (1 - reference) == 0) & (candidate * (1 - candidate) == 0))
+    )
     values: Mapping[str, float] = {
         "n": n,
         "runs": runs,
@@ -153,8 +156,8 @@ def _evidence(
         "error": spread,
         "clusters": groups,
         "largest": sizes.max(),
-        "lost": np.sum(changes < 0),
-        "gained": np.sum(changes > 0),
+        "lost": int(np.sum(changes < 0)),
+        "gained": int(np.sum(changes > 0)),
         "reference": score,
     }
     return Evidence(

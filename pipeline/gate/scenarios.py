@@ -75,14 +75,15 @@ def design_of(gate: Gate) -> Design:
 
 def sheet_design(gate: Gate) -> Design:
     """The fact sheet's rule: one level for everything, and all asked again until all pass at once."""
-    levels = {name: SHEET_LEVEL for name in ("level", "pooled_level", "harm_level")}
     ours = design_of(gate)
-    return replace(
-        ours,
-        looks=(1, 2, 4),
-        rule=replace(ours.rule, **levels, pooled_margin=0.01),
-        repeats_all=True,
+    rule = replace(
+        ours.rule,
+        level=SHEET_LEVEL,
+        pooled_level=SHEET_LEVEL,
+        harm_level=SHEET_LEVEL,
+        pooled_margin=0.01,
     )
+    return replace(ours, looks=(1, 2, 4), rule=rule, repeats_all=True)
 
 
 def truth_of(scenario: Scenario, flips: float) -> Truth:

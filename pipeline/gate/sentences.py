@@ -38,9 +38,13 @@ def pass_sentence(tables: Tables, pooled: PooledVerdict | None) -> str:
     where = rows[0].benchmark if len(rows) == 1 else f"any of {len(rows)} benchmarks"
     sure = f"widest loss bound {_points(widest.lower_bound)} on {widest.benchmark}"
     if pooled and pooled.margin is not None:
-        sure += f", {_points(pooled.lower_bound)} over all with a margin of {_points(pooled.margin)}"
+        sure += (
+            f", {_points(pooled.lower_bound)} over all with a margin of {_points(pooled.margin)}"
+        )
     runs = max(row.runs for row in rows)
-    asked = f"{sum(row.n for row in rows)} items" + (f", up to {runs} runs each" if runs > 1 else "")
+    asked = f"{sum(row.n for row in rows)} items" + (
+        f", up to {runs} runs each" if runs > 1 else ""
+    )
     return (
         f"{tables.stacks[1]} is not worse than {tables.stacks[0]} by more than {_margins(rows)} points "
         f"on {where} ({asked}; {sure})"
@@ -92,7 +96,9 @@ def inconclusive_sentence(
             f"{candidate} may be worse than {reference} by more than the margin over all items (loss "
             f"bound {_points(pooled.lower_bound)}, margin {_points(pooled.margin)}){more}"
         )
-    return f"{candidate} is within every margin so far, but an earlier check asks for more runs{more}"
+    return (
+        f"{candidate} is within every margin so far, but an earlier check asks for more runs{more}"
+    )
 
 
 def _powerless(rows: Sequence[BenchmarkVerdict], reference: str) -> str:
@@ -116,9 +122,7 @@ def notes(tables: Tables) -> str:
         sum(row.errors_candidate for row in tables.rows),
     ]
     if any(failed):
-        text += (
-            f"; failed requests: {failed[0]} of {tables.stacks[0]}, {failed[1]} of {tables.stacks[1]}"
-        )
+        text += f"; failed requests: {failed[0]} of {tables.stacks[0]}, {failed[1]} of {tables.stacks[1]}"
     return text
 
 

@@ -80,9 +80,7 @@ def operating_characteristics(design: Design, truth: Truth, *, draws: int, seed:
     )
 
 
-def judged(
-    evidence: Sequence[Evidence], design: Design
-) -> tuple[Booleans, Booleans, Floats]:
+def judged(evidence: Sequence[Evidence], design: Design) -> tuple[Booleans, Booleans, Floats]:
     """Which draws pass, which fail, and the item runs asked of each; `evidence` is by look."""
     held = evidence[0]
     shape = held.difference.shape
@@ -115,7 +113,9 @@ def draw(
 ) -> tuple[Evidence, ...]:
     """Evidence of every look, cumulative, of (draws, benchmark)."""
     by_benchmark = [
-        _draw_benchmark(int(items), score, kinds(truth, float(loss), design.looks), design, draws, rng)
+        _draw_benchmark(
+            int(items), score, kinds(truth, float(loss), design.looks), design, draws, rng
+        )
         for items, score, loss in zip(design.items, design.scores, truth.loss, strict=True)
     ]
     return tuple(
@@ -172,8 +172,7 @@ def _draw_benchmark(
     counts = rng.multinomial(items, kinds.probability, size=draws)
     still, coins = counts @ kinds.is_still, counts @ kinds.is_coin
     by_coin, always, never = (
-        float(kinds.probability @ mark)
-        for mark in (kinds.is_coin, kinds.is_right, kinds.is_still)
+        float(kinds.probability @ mark) for mark in (kinds.is_coin, kinds.is_right, kinds.is_still)
     )
     share = (score - always - by_coin / 2) / never if never else 0.0
     right = counts @ kinds.is_right + rng.binomial(still, min(max(share, 0.0), 1.0))
@@ -184,13 +183,16 @@ def _draw_benchmark(
         squares = counts @ (sums * sums) / (runs * runs * items)
         error = np.sqrt(np.maximum(squares - mean * mean, 0) / (items - 1))
         # Coins fall for the reference independently of the difference; close enough for power.
-        reference = (right + rng.binomial(coins * runs, 0.5) / runs) / items
-        found.append((mean, error, counts @ (sums < 0) * 1.0, counts @ (sums > 0) * 1.0, reference))
+        reference: Floats = (right + rng.binomial(coins * runs, 0.5) / runs) / items
+        lost, gained = (counts @ mark.astype(float) for mark in (sums < 0, sums > 0))
+        found.append((mean, np.asarray(error), lost, gained, np.asarray(reference)))
     return found
 
 
 def _evidence(drawn: Sequence[Drawn], items: Floats, runs: int) -> Evidence:
-    mean, error, lost, gained, reference = (np.stack(part, axis=-1) for part in zip(*drawn, strict=True))
+    mean, error, lost, gained, reference = (
+        np.stack(part, axis=-1) for part in zip(*drawn, strict=True)
+    )
     n = np.broadcast_to(items, mean.shape)
     return Evidence(
         n=n,

@@ -120,7 +120,10 @@ def _pairing_faults(
         if not reference[item].error and not candidate[item].error
     }
     for what, unequal in (
-        ("prompts", {i for i, (one, other) in both.items() if one.prompt_sha256 != other.prompt_sha256}),
+        (
+            "prompts",
+            {i for i, (one, other) in both.items() if one.prompt_sha256 != other.prompt_sha256},
+        ),
         ("seeds", {i for i, (one, other) in both.items() if one.seed != other.seed}),
         ("clusters", {i for i, (one, other) in both.items() if one.cluster != other.cluster}),
     ):

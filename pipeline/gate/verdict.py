@@ -161,7 +161,9 @@ def _look(
 ) -> Ended:
     evidence = Evidence.joined([one.evidence(runs[one.benchmark]) for one in pairs])
     look = look_at(evidence, rule)
-    critical = [one for one, is_critical in zip(pairs, rule.is_critical, strict=True) if is_critical]
+    critical = [
+        one for one, is_critical in zip(pairs, rule.is_critical, strict=True) if is_critical
+    ]
     limits = check_limits(critical, runs, stacks, gate, rule.level)
     status: Literal["pass", "fail", "open", "gain"] = "open"
     if look.failed or limits.shown:

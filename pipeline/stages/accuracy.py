@@ -74,8 +74,9 @@ def measure_accuracy(
     """Ask both stacks, judge, and ask what is undecided again, until the policy's last look.
 
     `known` are rows of an earlier run under the same `rows_key`, which took `known_seconds` of each
-    stack; what they answer is not asked again. `on_served` is called each time a stack is up, before it is asked; `least_runs` says,
-    once both stacks were up, before how many runs nothing may pass.
+    stack; what they answer is not asked again. `on_served` is called each time a stack is up,
+    before it is asked; `least_runs` says, once both stacks were up, before how many runs nothing
+    may pass.
     """
     stacks = (task.reference, task.candidate)
     answers = Answers(

@@ -98,7 +98,11 @@ class Answers:
             found.setdefault((row.stack, row.benchmark, row.repeat), {})[row.item] = row
         for group, by_item in found.items():
             asked = [item.item for item in self.asking.items.get(group[1], ())]
-            if asked and by_item.keys() == set(asked) and not any(r.error for r in by_item.values()):
+            if (
+                asked
+                and by_item.keys() == set(asked)
+                and not any(r.error for r in by_item.values())
+            ):
                 self.groups[group] = tuple(by_item[item] for item in asked)
 
     def add_unfinished(self, stacks: Sequence[str]) -> None:
@@ -145,9 +149,7 @@ class Answers:
         for path in self._files():
             path.unlink()
 
-    def _ask_once(
-        self, endpoint: Endpoint, stack: str, names: Sequence[str], repeat: int
-    ) -> None:
+    def _ask_once(self, endpoint: Endpoint, stack: str, names: Sequence[str], repeat: int) -> None:
         asking = self.asking
         items = shuffled([item for name in names for item in asking.items[name]], repeat)
         started = self.clock()

@@ -76,7 +76,9 @@ def evaluate(
     `temperature` is of written answers; likelihoods have none.
     """
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [pool.submit(_row, endpoint, item, stack, seed, repeat, temperature) for item in items]
+        futures = [
+            pool.submit(_row, endpoint, item, stack, seed, repeat, temperature) for item in items
+        ]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()

@@ -199,7 +199,7 @@ def test_the_pass_probability_equals_a_sum_over_every_table() -> None:
                 tango_lower_bound(lost, gained, n, z_of(alpha)) > -margin
                 and mcnemar_harm(lost, gained) > alpha / sets
             )
-            total += passes * trinomial(n, lost, gained, flip / 2)
+            total += bool(passes) * trinomial(n, lost, gained, flip / 2)
 
     assert equal_pass_probability(n, margin, flip, alpha, sets) == pytest.approx(total**sets)
 

@@ -15,7 +15,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("release",),
+    ("release", "judging", "simulating"),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),

@@ -57,7 +57,13 @@ def verdict_of(
     names = dict.fromkeys(one.benchmark for one in rows)
     margins = dict.fromkeys(names, MARGIN) if margins is None else margins
     gate = Gate(
-        alpha=alpha, margin=MARGIN, margins=margins, power_margins=1, looks=(1,), concurrency=1, seed=0
+        alpha=alpha,
+        margin=MARGIN,
+        margins=margins,
+        power_margins=1,
+        looks=(1,),
+        concurrency=1,
+        seed=0,
     )
     return judge(
         rows,
