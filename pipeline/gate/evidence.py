@@ -29,7 +29,6 @@ class Evidence:
     difference: Floats
     error: Floats  # standard error of `difference`, over clusters where items share something
     clusters: Floats  # how many independent groups of items there are
-    largest: Floats  # items of the largest group
     lost: Floats  # item runs that only the reference got right
     gained: Floats
     reference: Floats  # its mean score
@@ -92,14 +91,14 @@ class Evidence:
 
     @property
     def _whole_item(self) -> Floats:
-        """What one item of the largest group moves the mean by, in the units of `_t_bound`.
+        """What one item moves the mean by, in the units of `_t_bound`.
 
         Estimated variances are no guide where almost nothing flips: no bound is narrower than the
         one of as many whole flips as the quantile squared. Without any flip that is -t²/(n-1), for
-        Tango's -z²/(n+z²); and an answer that goes from right to wrong never raises the bound.
+        Tango's -z²/(n+z²); and where items share nothing, an answer that goes from right to wrong
+        never raises a bound.
         """
-        freedom = np.maximum(self.clusters - 1, 1)
-        return self.largest * self.clusters / (freedom * self.n)
+        return self.clusters / (np.maximum(self.clusters - 1, 1) * self.n)
 
     def _t_bound(self, alpha: float) -> Floats:
         from scipy.special import stdtrit  # half a second to import; not needed for counts

@@ -142,9 +142,9 @@ def _evidence(
     changes = candidate - reference
     means = changes.mean(axis=1)
     n, runs = changes.shape
-    _, group, sizes = np.unique(np.asarray(clusters), return_inverse=True, return_counts=True)
+    names, group = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(group, weights=means - means.mean())
-    groups = len(sizes)
+    groups = len(names)
     spread = np.sqrt(groups / max(groups - 1, 1) * np.sum(sums**2)) / n
     is_binary = bool(
         np.all((reference * (1 - reference) == 0) & (candidate * (1 - candidate) == 0))
@@ -155,7 +155,6 @@ def _evidence(
         "difference": means.mean(),
         "error": spread,
         "clusters": groups,
-        "largest": sizes.max(),
         "lost": int(np.sum(changes < 0)),
         "gained": int(np.sum(changes > 0)),
         "reference": score,

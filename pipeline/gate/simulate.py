@@ -200,7 +200,6 @@ def _evidence(drawn: Sequence[Drawn], items: Floats, runs: int) -> Evidence:
         difference=mean,
         error=error,
         clusters=n,
-        largest=np.ones(mean.shape),
         lost=lost,
         gained=gained,
         reference=reference,
