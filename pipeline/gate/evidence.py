@@ -44,6 +44,10 @@ class Evidence:
             }
         )
 
+    def as_draw(self) -> Evidence:
+        """The same with a leading axis of one release."""
+        return Evidence(**{f.name: getattr(self, f.name)[np.newaxis] for f in fields(self)})
+
     def where(self, mask: Booleans, other: Evidence) -> Evidence:
         """This evidence where `mask` holds, `other` elsewhere."""
         return Evidence(
