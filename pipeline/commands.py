@@ -42,6 +42,9 @@ class Options:
     json: bool = False
     yes: bool = False
     again: bool = False
+    policy: Path | None = None
+    draws: int = 3000
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,10 +254,35 @@ def _ask_consent(options: Options, until: StageName) -> None:
     )
 
 
+def do_gate(options: Options, report: Reporter) -> int:
+    from pipeline.judging import judge_stored
+
+    project = _project(options)
+    judge_stored(
+        project,
+        select(project.matrix, options.cells),
+        release=options.release,
+        policy=options.policy,
+        report=report,
+    )
+    return 0
+
+
+def do_simulate(options: Options, report: Reporter) -> int:
+    from pipeline.simulating import print_tables
+
+    print_tables(
+        _project(options).matrix.gate, draws=options.draws, seed=options.seed, report=report
+    )
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
     "render": do_render,
     "lock": do_lock,
+    "gate": do_gate,
+    "simulate": do_simulate,
     **{stage: do_stage for stage in STAGES if stage != "render"},
 }

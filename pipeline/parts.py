@@ -20,16 +20,29 @@ CONVERTER_FILE = "images/serving/convert_gguf.py"
 STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
 SUITES: Mapping[str, tuple[str, ...]] = {
     "smoke": ("stages/smoke.py", "world/openai.py", *STARTING),
-    "accuracy": (
-        "stages/accuracy.py",
-        "gate/paired.py",
-        "gate/validity.py",
-        "gate/verdict.py",
+    # What a stack answers depends on these …
+    "rows": (
+        "world/answers.py",
         "world/benchmark_data.py",
         "world/evaluator.py",
         "world/openai_reply.py",
         "world/scoring.py",
         *STARTING,
+    ),
+    # … and what is made of the answers on these.
+    "accuracy": (
+        "stages/accuracy.py",
+        "gate/evidence.py",
+        "gate/limits.py",
+        "gate/looks.py",
+        "gate/paired.py",
+        "gate/pairing.py",
+        "gate/sentences.py",
+        "gate/spending.py",
+        "gate/validity.py",
+        "gate/verdict.py",
+        "policy.py",
+        "rows.py",
     ),
     "performance": ("stages/performance.py", *STARTING),
     "card": (
@@ -167,8 +180,13 @@ def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
 
 
 def _accuracy(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
-    parts = {**_served(cell, inputs, done), **_suite("accuracy", inputs), **_roles(cell)}
-    parts |= flatten(cell.gate.model_dump(), "gate")
+    policy = flatten(cell.gate.model_dump(), "gate")
+    return {**row_parts(cell, inputs, done), **_suite("accuracy", inputs), **policy}
+
+
+def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    """What decides an answer. Neither policy nor judge: another of these judges the same rows again."""
+    parts = {**_served(cell, inputs, done), **_suite("rows", inputs), **_roles(cell)}
     for name, benchmark in cell.benchmarks.items():
         parts |= flatten(benchmark.model_dump(), f"benchmarks.{name}")
         wheel = wheel_name(benchmark.source)

@@ -11,7 +11,8 @@ from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import UsageError
-from pipeline.matrix import Benchmark, Exclusion, Gate, License, Run, ServeValue, Text, Weights
+from pipeline.matrix import Benchmark, Exclusion, License, Run, ServeValue, Text, Weights
+from pipeline.policy import Gate
 from pipeline.results import (
     AccuracyResult,
     BuildResult,

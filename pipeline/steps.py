@@ -16,7 +16,8 @@ from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
 from pipeline.reporter import Reporter, StageLog
-from pipeline.results import BuildResult, Frozen, PublishResult, WeightsResult
+from pipeline.results import BuildResult, Frozen, ItemRow, PublishResult, WeightsResult
+from pipeline.rows import stored_rows
 from pipeline.serve import accuracy_task, expected_of_smoke, launch
 from pipeline.stages.build import Builder, Layer, build
 from pipeline.stages.card import card, card_result
@@ -58,6 +59,7 @@ class CellRelease:
     past: tuple[Record, ...]
     record: Record
     key: str = ""
+    is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
 
     @property
     def names(self) -> Names:
@@ -173,23 +175,51 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         with run.serve(stack, log) as server:
             yield Endpoint(base_url=server.base_url, model=run.cell.served_name)
 
-    # scipy takes over a second to import, and most runs reuse their verdict.
+    # numpy takes a while to import, and most runs reuse their verdict.
     from pipeline.stages.accuracy import measure_accuracy
 
     task = accuracy_task(
         run.cell,
         run.inputs,
-        key=run.key,
+        stages=run.record.stages,
         folder=run.folder,
         downloads=run.project.share / "download",
         say=log.say,
     )
+    known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
+    if known:
+        log.say(f"the answers of {known.release} are judged again where they are whole")
     result = measure_accuracy(
-        task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}")
+        task,
+        served,
+        lambda name, done, of: log.progress(f"{name} {done}/{of}"),
+        known=known.rows if known else (),
+        known_seconds=known.seconds if known else None,
     )
-    log.say(result.verdict.sentence)
+    for line in (*result.verdict.warnings, result.verdict.sentence):
+        log.say(line)
     ended = ENDED[result.verdict.status]
     return ended, result, "" if ended == "passed" else result.verdict.sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Rows that the same image, weights and questions gave in an earlier run."""
+
+    release: str
+    rows: tuple[ItemRow, ...]
+    seconds: Mapping[str, float]  # by stack
+
+
+def _judged_before(run: CellRelease, rows_key: str) -> Known | None:
+    for past in run.past:
+        found = past.stages.accuracy and past.stages.accuracy.result
+        if found and found.rows_key == rows_key:
+            folder = run.project.store.folder(past.release, past.chip, past.model)
+            if (folder / found.items_file).exists():
+                rows = stored_rows(folder, found)
+                return Known(release=past.release, rows=rows, seconds=found.stack_seconds)
+    return None
 
 
 def _performance(run: CellRelease, log: StageLog) -> Ended:

@@ -16,7 +16,7 @@ LAYERS = (
     ("cli",),
     ("commands",),
     ("overview",),
-    ("release",),
+    ("release", "judging", "simulating"),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),
