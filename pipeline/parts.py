@@ -29,9 +29,20 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/scoring.py",
         *STARTING,
     ),
-    # … and what is made of the answers on these.
+    # … its traces on these …
+    "traces": (
+        "logit_policy.py",
+        "trace_file.py",
+        "traces.py",
+        "world/teacher.py",
+        "world/token_lists.py",
+    ),
+    # … and what is made of both on these.
     "accuracy": (
         "stages/accuracy.py",
+        "stages/pregate.py",
+        "gate/divergence.py",
+        "gate/logits.py",
         "gate/evidence.py",
         "gate/limits.py",
         "gate/looks.py",
@@ -181,7 +192,12 @@ def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
 
 def _accuracy(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     policy = flatten(cell.gate.model_dump(), "gate")
-    return {**row_parts(cell, inputs, done), **_suite("accuracy", inputs), **policy}
+    return {**trace_parts(cell, inputs, done), **_suite("accuracy", inputs), **policy}
+
+
+def trace_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    """What decides a trace: its texts are those of the items."""
+    return {**row_parts(cell, inputs, done), **_suite("traces", inputs)}
 
 
 def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:

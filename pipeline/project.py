@@ -45,6 +45,11 @@ class Project:
         """What containers see as /share: weights and what they were made from."""
         return self.root / "out" / "share"
 
+    @property
+    def traces(self) -> Path:
+        """What stacks answered to the pre-gate, by cell."""
+        return self.root / "out" / "traces"
+
     def target(self, name: str) -> Target:
         if name not in self.matrix.targets:
             raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))

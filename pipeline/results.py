@@ -255,7 +255,8 @@ class AccuracyResult(Frozen):
     chance: Mapping[str, float] = {}  # by benchmark: the score of guessing
     generated: tuple[str, ...] = ()  # benchmarks whose answers are written, not chosen
     conditions: Mapping[str, Mapping[str, str]] = {}  # by stack: what must be equal
-    least_runs: int = 1  # an earlier check let nothing pass before so many runs
+    least_runs: int = 1  # the pre-gate let nothing pass before so many runs
+    logits: LogitVerdict | None = None  # of the pre-gate
 
 
 class LoadResult(Frozen):

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.canonical import sha256_bytes
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.lock import wheel_name
+from pipeline.logit_policy import PROFILES
 from pipeline.matrix import Benchmark
-from pipeline.parts import Inputs, row_parts
+from pipeline.parts import Inputs, row_parts, trace_parts
 from pipeline.record import Stages
 from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
@@ -24,6 +25,7 @@ from pipeline.world.sources import member, wheel
 
 if TYPE_CHECKING:
     from pipeline.stages.accuracy import AccuracyTask
+    from pipeline.stages.pregate import PreGateTask
 
 # What turns the operators of a stack on and off; see DESIGN.md, section 4.
 OPERATOR_SWITCH = ("worker_cls", "USE_FLAGGEMS", "VLLM_FL_FLAGOS_BLACKLIST")
@@ -96,6 +98,32 @@ def accuracy_task(
             for stack in (cell.chip.reference, cell.chip.released)
         },
         items_file=folder / "items.jsonl",
+    )
+
+
+def pregate_task(
+    cell: Cell, inputs: Inputs, *, stages: Stages, task: AccuracyTask, folder: Path
+) -> PreGateTask:
+    """The pre-gate asks the texts of the items, some short and some long."""
+    from pipeline.stages.pregate import PreGateTask  # imports numpy
+    from pipeline.world.teacher import short_and_long
+
+    profile = PROFILES["release"]
+    texts = [item.prompt for items in task.items.values() for item in items]
+    prompts = tuple(short_and_long(texts, profile.prompts))
+    asked = {
+        "prompts": sha256_bytes(canonical(list(prompts))),
+        "top k": str(cell.gate.logits.top_k),
+    }
+    return PreGateTask(
+        key=key_of({**trace_parts(cell, inputs, stages), **asked}),
+        reference=task.reference,
+        candidate=task.candidate,
+        profile=profile,
+        limits=cell.gate.logits,
+        prompts=prompts,
+        runs_after_warning=cell.gate.looks[-1],
+        folder=folder,
     )
 
 

@@ -18,7 +18,7 @@ from pipeline.record import R, Record, StageName, StageRecord, Status
 from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, Frozen, ItemRow, PublishResult, WeightsResult
 from pipeline.rows import stored_rows
-from pipeline.serve import accuracy_task, expected_of_smoke, launch
+from pipeline.serve import accuracy_task, expected_of_smoke, launch, pregate_task
 from pipeline.stages.build import Builder, Layer, build
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
@@ -176,7 +176,8 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
             yield Endpoint(base_url=server.base_url, model=run.cell.served_name)
 
     # numpy takes a while to import, and most runs reuse their verdict.
-    from pipeline.stages.accuracy import measure_accuracy
+    from pipeline.stages.accuracy import measure_accuracy, without_items
+    from pipeline.stages.pregate import PreGate, PreGateRefusedError
 
     task = accuracy_task(
         run.cell,
@@ -189,14 +190,37 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
     if known:
         log.say(f"the answers of {known.release} are judged again where they are whole")
-    result = measure_accuracy(
-        task,
+
+    def progress(name: str, done: int, of: int) -> None:
+        log.progress(f"{name} {done}/{of}")
+
+    pregate = PreGate(
+        pregate_task(
+            run.cell,
+            run.inputs,
+            stages=run.record.stages,
+            task=task,
+            folder=run.project.traces / run.cell.id,
+        ),
         served,
-        lambda name, done, of: log.progress(f"{name} {done}/{of}"),
-        known=known.rows if known else (),
-        known_seconds=known.seconds if known else None,
+        progress,
+        fresh=run.is_forced,
     )
-    for line in (*result.verdict.warnings, result.verdict.sentence):
+    try:
+        result = measure_accuracy(
+            task,
+            served,
+            progress,
+            known=known.rows if known else (),
+            known_seconds=known.seconds if known else None,
+            on_served=pregate.on_served,
+            least_runs=pregate.least_runs,
+        )
+        result = result.model_copy(update={"logits": pregate.verdict()})
+    except PreGateRefusedError as refused:
+        result = without_items(task, refused.verdict)
+    logits = (f"pre-gate: {result.logits.sentence}",) if result.logits else ()
+    for line in (*logits, *result.verdict.warnings, result.verdict.sentence):
         log.say(line)
     ended = ENDED[result.verdict.status]
     return ended, result, "" if ended == "passed" else result.verdict.sentence
