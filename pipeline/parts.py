@@ -62,6 +62,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "cards/facts.py",
         "cards/metadata.py",
         "cards/numbers.py",
+        "cards/plot.py",
         "cards/scores.py",
         "cards/tables.py",
         "run_arguments.py",
