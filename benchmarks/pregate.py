@@ -146,7 +146,7 @@ def judge(task: Task, endpoint: Endpoint, profile: str, batch: int | None) -> No
 def table(verdict: LogitVerdict) -> str:
     floor = verdict.floor
     rows = [
-        *(_row(f"A/A {row.name.split()[0]}", row) for row in (floor.prefill, floor.decode)),
+        *(_row(f"A/A {row.name.split()[0]}", row) for row in floor.itself),
         *(_row(row.name, row) for row in verdict.comparisons),
     ]
     asked = {name: seconds for name, seconds in verdict.seconds.items() if "warm-up" not in name}
