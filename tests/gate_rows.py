@@ -17,7 +17,9 @@ def gate_of(**changes: object) -> Gate:
     return gate.model_copy(update=changes)
 
 
-def row(benchmark: str, item: str, stack: str, repeat: int, score: float, **more: object) -> ItemRow:
+def row(
+    benchmark: str, item: str, stack: str, repeat: int, score: float, **more: object
+) -> ItemRow:
     plain = ItemRow(
         benchmark=benchmark,
         item=item,

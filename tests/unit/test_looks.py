@@ -80,10 +80,14 @@ def test_a_loss_that_returns_in_every_run_never_passes() -> None:
 
     assert (verdict.status, verdict.next_runs) == ("inconclusive", None)
     assert verdict.benchmarks[0].runs == 4
-    assert verdict.sentence.endswith("56 items lost and 0 gained of 200 in 4 runs); more items would decide")
+    assert verdict.sentence.endswith(
+        "56 items lost and 0 gained of 200 in 4 runs); more items would decide"
+    )
 
 
-def test_harm_fails_at_the_look_that_shows_it_unless_the_policy_leaves_harm_to_the_margins() -> None:
+def test_harm_fails_at_the_look_that_shows_it_unless_the_policy_leaves_harm_to_the_margins() -> (
+    None
+):
     rows = runs(quiz(both=110, lost_always=9), 1)
 
     assert verdict_of(rows, gate_of(margin=0.12)).status == "fail"
@@ -126,9 +130,7 @@ def test_an_advisory_benchmark_neither_fails_nor_carries_a_verdict() -> None:
         "judged (advisory): bfloat16 is worse than float32 (60 items lost and 0 gained of 200)",
     )
     alone = verdict_of(harmed, gate_of(advisory=("judged",)))
-    assert alone.sentence == (
-        "inconclusive: no benchmark of the policy decides, all are advisory"
-    )
+    assert alone.sentence == ("inconclusive: no benchmark of the policy decides, all are advisory")
 
 
 def test_a_benchmark_without_power_blocks_nothing_but_can_show_harm() -> None:
@@ -186,7 +188,9 @@ def test_an_earlier_warning_lets_nothing_pass_before_its_runs() -> None:
     assert verdict_of(rows, gate_of(), least_runs=4).status == "pass"
 
 
-def written(rows: Sequence[ItemRow], stack: str, count: int, **change: object) -> tuple[ItemRow, ...]:
+def written(
+    rows: Sequence[ItemRow], stack: str, count: int, **change: object
+) -> tuple[ItemRow, ...]:
     """The first `count` rows of a stack changed."""
     chosen = [one for one in rows if one.stack == stack][:count]
     return tuple(one.model_copy(update=change) if one in chosen else one for one in rows)

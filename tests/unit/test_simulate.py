@@ -79,7 +79,9 @@ def test_the_published_rules_pass_damage_that_this_gate_stops() -> None:
     assert rates("all -1", 0.10).relative > 0.5
 
 
-def test_asking_only_what_is_undecided_costs_less_and_fails_less_than_the_fact_sheets_rule() -> None:
+def test_asking_only_what_is_undecided_costs_less_and_fails_less_than_the_fact_sheets_rule() -> (
+    None
+):
     ours, sheet = rates("equal", 0.10), rates("equal", 0.10, is_sheet=True)
 
     assert ours.runs < 1.35 < 1.6 < sheet.runs
@@ -101,7 +103,9 @@ def test_the_same_seed_draws_the_same_releases() -> None:
 def test_drawn_releases_have_the_flips_the_losses_and_the_scores_that_are_true() -> None:
     loss = np.linspace(0, 0.05, len(CARD))
     design = design_of(GATE)
-    looks = draw(design, Truth(flips=0.10, loss=loss, persistent=0.25), 400, np.random.default_rng(5))
+    looks = draw(
+        design, Truth(flips=0.10, loss=loss, persistent=0.25), 400, np.random.default_rng(5)
+    )
     first, last = looks[0], looks[-1]
 
     for evidence in looks:
