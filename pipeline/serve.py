@@ -20,6 +20,7 @@ from pipeline.record import Stages
 from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
 from pipeline.world.benchmark_data import Item, load_items
+from pipeline.world.gsm8k_endings import endings
 from pipeline.world.server import Launch
 from pipeline.world.sources import member, wheel
 
@@ -80,7 +81,7 @@ def accuracy_task(
     data = []
     for name, benchmark in cell.benchmarks.items():
         content = _content(name, benchmark, inputs, downloads, say)
-        items[name] = load_items(name, benchmark, content)
+        items[name] = _items(name, benchmark, content)
         data.append(
             FileHash(
                 path=benchmark.source.file, sha256=sha256_bytes(content), size_bytes=len(content)
@@ -139,6 +140,14 @@ def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
         else "",
         "weights": stages.weights.result.sha256 if stages.weights and stages.weights.result else "",
     }
+
+
+def _items(name: str, benchmark: Benchmark, content: bytes) -> tuple[Item, ...]:
+    if benchmark.format == "gsm8k-endings":
+        found = endings(name, content, benchmark.source.file)
+    else:
+        found = load_items(name, benchmark, content)
+    return found[: benchmark.limit]
 
 
 def _content(
