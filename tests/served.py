@@ -16,8 +16,10 @@ from pipeline.record import Record
 from pipeline.results import BuiltImage, WeightsResult
 from pipeline.serve import launch
 from pipeline.world.benchmark_data import load_items
-from pipeline.world.engine import Engine
+from pipeline.world.engine import Container, Engine
 from pipeline.world.evaluator import Endpoint
+from pipeline.world.openai import direct_session
+from pipeline.world.operators import OperatorEvidence
 from pipeline.world.server import Served, serving
 from pipeline.world.sources import member, wheel
 from pipeline.world.teacher import short_and_long
@@ -81,3 +83,22 @@ def built_cell(folder: Path, changes: Changes, *, share: Path) -> ServedCell:
         record=checkout.record(),
         engine=Engine.connect(),
     )
+
+
+def switch_operators(
+    endpoint: Endpoint, *, include: str = "", exclude: str = ""
+) -> OperatorEvidence:
+    """Other operators on a server in development mode, without a restart."""
+    body = {"method": "switch_operators", "args": [include, exclude]}
+    with direct_session() as session:
+        answer = session.post(f"{endpoint.base_url}/collective_rpc", json=body, timeout=60)
+    answer.raise_for_status()
+    (evidence,) = answer.json()["results"]
+    return OperatorEvidence.model_validate(evidence)
+
+
+def plant(container: Container, fault: str) -> None:
+    """The faults that tests/planted/library.py takes up when operators are switched next."""
+    write = "import pathlib, sys; pathlib.Path('/tmp/planted-faults').write_text(sys.argv[1])"
+    code, output = container.execute(["python", "-c", write, fault])
+    assert code == 0, output
