@@ -51,14 +51,18 @@ def _options(words: Sequence[str]) -> Options:
     for name, text in _TEXTS.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_arguments(name, command)
+        _add_node_arguments(name, command)
     found = vars(parser.parse_args(list(words)))
     found["matrix"] = Path(found["matrix"])
+    if "folder" in found:
+        found["folder"] = Path(found["folder"])
     return Options(**found)
 
 
 def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     add: Callable[..., argparse.Action] = command.add_argument
-    add("cells", nargs="*", metavar="CELL", help="a chip and a model, as globs: nvidia 'qwen*'")
+    if name != "collect":
+        add("cells", nargs="*", metavar="CELL", help="a chip and a model, as globs: nvidia 'qwen*'")
     add("--matrix", default="matrix.yaml", metavar="FILE", help="default: matrix.yaml")
     if name == "render":
         add("--check", action="store_true", help="write nothing; fail on drift and show it")
@@ -77,10 +81,22 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
         add("--again", action="store_true", help="run this stage even when nothing changed")
 
 
+def _add_node_arguments(name: str, command: argparse.ArgumentParser) -> None:
+    add: Callable[..., argparse.Action] = command.add_argument
+    if name in ("release", "plan", "bundle", *STAGES) and name != "render":
+        add("--node", metavar="NAME", help="a node without network of the matrix")
+    if name == "bundle":
+        add("--pieces", default="60MiB", metavar="SIZE", help="largest piece; default: 60MiB")
+    if name == "collect":
+        add("folder", metavar="FOLDER", help="what `node/start pack` wrote and came back")
+
+
 _TEXTS = {
     "release": "Take cells through the whole flow, to the target's registry and hubs.",
     "plan": "Say for each cell and stage whether it runs, and why. No Docker, no network.",
     "lock": "Resolve what moves (bases, weights, requirements) into matrix.lock and images/.",
+    "bundle": "Pack what a node without network needs for one cell, in pieces.",
+    "collect": "Verify and merge the records that came back from a node.",
     "render": "Render images/ from matrix.yaml and templates/.",
     "build": "Build the images of cells, unless the registry has them.",
     "weights": "Fetch (and convert) the weights of cells.",

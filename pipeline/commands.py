@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ class Options:
     json: bool = False
     yes: bool = False
     again: bool = False
+    node: str | None = None
+    pieces: str = "60MiB"
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,27 @@ def do_lock(options: Options, report: Reporter) -> int:
         if pin.why
     ]
     report.say("\n".join([f"wrote {LOCK_FILE}", *(f"null: {line}" for line in missing)]))
+    return 0
+
+
+def do_bundle(options: Options, report: Reporter) -> int:
+    from pipeline.node_commands import bundle_cell
+
+    bundle_cell(
+        _project(options),
+        options.cells,
+        node=options.node,
+        pieces=options.pieces,
+        revision=_revision(),
+        report=report,
+    )
+    return 0
+
+
+def do_collect(options: Options, report: Reporter) -> int:
+    from pipeline.node_commands import collect_folder
+
+    collect_folder(_project(options), options.folder, report)
     return 0
 
 
@@ -166,7 +191,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
 
 
 def _project(options: Options) -> Project:
-    return Project(Path.cwd(), options.matrix)
+    return Project(Path.cwd(), options.matrix, options.node)
 
 
 def _selection(options: Options, *, builder: str | None) -> Selection:
@@ -196,6 +221,10 @@ def _name(
     public_tags: Callable[[Cell], Sequence[str]],
 ) -> str:
     """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
+    if options.node and not options.release:
+        raise UsageError(
+            "on a node without network a release needs a name", hint="add --release NAME"
+        )
     given = options.release or _git_tag()
     if given:
         return check_name(given)
@@ -255,7 +284,8 @@ def _git_tag() -> str | None:
 
 
 def _revision() -> str:
-    return _git("rev-parse", "HEAD").strip() or "unknown"
+    """The commit. On a node, where no git is, node/start says from which one the bundle was made."""
+    return os.environ.get("FLAGRELEASE_REVISION") or _git("rev-parse", "HEAD").strip() or "unknown"
 
 
 def _git(*words: str) -> str:
@@ -302,5 +332,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "plan": do_plan,
     "render": do_render,
     "lock": do_lock,
+    "bundle": do_bundle,
+    "collect": do_collect,
     **{stage: do_stage for stage in STAGES if stage != "render"},
 }

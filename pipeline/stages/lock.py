@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +28,12 @@ from pipeline.lock import (
     wheels_of,
 )
 from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.nodes import on_node
 from pipeline.world.command import run
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+NOT_ON_A_NODE = ("huggingface_hub", "modelscope", "nox", "uv")  # they reach networks, or start us
 NEVER = 'python_version < "0"'  # a marker no environment meets: uv then leaves the package out
 
 
@@ -52,6 +56,14 @@ def lock(
         requirements[chip_id], content = _requirements(chip_id, chip)
         if content:
             files[f"images/{chip_id}/requirements.lock"] = content
+    nodes = {}
+    for name, node in matrix.nodes.items():
+        say(f"requirements carried to {name}")
+        chip = on_node(matrix, name).chips[node.chip]
+        nodes[name], content = _requirements(name, chip)
+        if content:
+            files[f"node/{name}.image.lock"] = content
+            files[f"node/{name}.pipeline.lock"] = _pipeline_requirements(name, chip)
     bases = {}
     for chip_id, chip in matrix.chips.items():
         bases[chip_id] = _base(chip.base, old.bases.get(chip_id), hubs)
@@ -60,7 +72,10 @@ def lock(
         say(f"weights of {model_id}")
         weights[model_id] = _weights(model.weights, old.weights.get(model_id), hubs)
     wheels = {name: _wheel_sha256(name) for name in wheels_of(matrix)}
-    return Lock(bases=bases, requirements=requirements, weights=weights, wheels=wheels), files
+    locked = Lock(
+        bases=bases, requirements=requirements, nodes=nodes, weights=weights, wheels=wheels
+    )
+    return locked, files
 
 
 def _base(base: Base, old: BasePin | None, hubs: Hubs) -> BasePin:
@@ -140,6 +155,18 @@ def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
     return RequirementsPin(
         inputs_sha256=inputs, sha256=sha256_bytes(content), packages=count
     ), content
+
+
+def _pipeline_requirements(name: str, chip: Chip) -> bytes:
+    """What this project itself needs on a node beside the node's own packages."""
+    ours = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["dependencies"]
+    absent = [*NOT_ON_A_NODE, *chip.leave_out]
+    return _compile(
+        ours,
+        overrides=[f"{package} ; {NEVER}" for package in absent],
+        doing=f"locking what the pipeline needs on {name}",
+        extra=_options(chip),
+    ).encode()
 
 
 def _options(chip: Chip) -> list[str]:

@@ -20,7 +20,7 @@ from pipeline.lock import (
     wheels_of,
 )
 from pipeline.matrix import Chip, Weights
-from pipeline.stages.build import refuse_unlocked
+from pipeline.layers import refuse_unlocked
 from tests.projects import committed, one_cell, toy_project
 from tests.record_parts import digest, sha256
 

@@ -15,11 +15,13 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
+    ("node_commands",),  # the two ends of the way to a node without network
     ("release",),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),
     ("stages",),
+    ("layers",),  # what images are made of
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
     ("gate", "world"),
 )
