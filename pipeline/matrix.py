@@ -184,6 +184,7 @@ class Node(Strict):
     venv: str  # the environment that the image takes over
     glibc: Version
     provides: list[str]  # distributions that are in it already
+    remove: list[str] = []  # under site-packages, beside what the chip removes
     not_in_base: list[str] = []  # folders of the node that the image does without
     paths: list[str] = []  # of the chip's tools, on the node
     engine_packages: list[str] = []  # Debian packages, where the node has no container engine

@@ -69,6 +69,7 @@ def _chip_on(chip: Chip, node: Node, name: str) -> Chip:
             "glibc": node.glibc,
             "system_packages": [],
             "strip": [],
+            "remove": [*chip.remove, *node.remove],
             "leave_out": {**chip.leave_out, **there},
             "overrides": {n: text for n, text in chip.overrides.items() if n not in there},
             "run": node.run,

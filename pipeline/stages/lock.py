@@ -60,7 +60,8 @@ def lock(
     for name, node in matrix.nodes.items():
         say(f"requirements carried to {name}")
         chip = on_node(matrix, name).chips[node.chip]
-        nodes[name], content = _requirements(name, chip)
+        published = files.get(f"images/{node.chip}/requirements.lock", b"")
+        nodes[name], content = _requirements(name, chip, same_as=published)
         if content:
             files[f"node/{name}.image.lock"] = content
             files[f"node/{name}.pipeline.lock"] = _pipeline_requirements(name, chip)
@@ -127,8 +128,13 @@ def _wheel_sha256(name: str) -> str:
     return str(installed["download_info"]["archive_info"]["hashes"]["sha256"])
 
 
-def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
-    """One closure with hashes. Packages without dependencies are locked apart and appended."""
+def _requirements(
+    chip_id: str, chip: Chip, *, same_as: bytes = b""
+) -> tuple[RequirementsPin, bytes]:
+    """One closure with hashes, in the versions of another where it has them.
+
+    Packages without dependencies are locked apart and appended.
+    """
     inputs = requirement_inputs(chip)
     alone = [name for name in chip.packages if name in chip.without_dependencies]
     closure = [f"{name}=={chip.packages[name]}" for name in chip.packages if name not in alone]
@@ -139,6 +145,7 @@ def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
         text = _compile(
             [*closure, *chip.extra_packages],
             overrides=overrides,
+            constraints=same_as,
             doing=f"locking requirements of {chip_id}",
             extra=options,
         )
@@ -193,18 +200,26 @@ def _index_options(chip: Chip) -> list[str]:
     return [*options, "--index-strategy", "unsafe-best-match"] if options else []
 
 
-def _compile(requirements: list[str], *, overrides: list[str], doing: str, extra: list[str]) -> str:
+def _compile(
+    requirements: list[str],
+    *,
+    overrides: list[str],
+    doing: str,
+    extra: list[str],
+    constraints: bytes = b"",
+) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        wanted, changed, found = (
-            Path(folder, name) for name in ("in.txt", "overrides.txt", "out.txt")
+        wanted, changed, fixed, found = (
+            Path(folder, name) for name in ("in.txt", "overrides.txt", "fixed.txt", "out.txt")
         )
+        fixed.write_bytes(constraints)
         wanted.write_text("\n".join(requirements) + "\n")
         changed.write_text("\n".join(overrides) + "\n")
         run(
             [
                 "uv", "pip", "compile", "--system-certs", "--generate-hashes", "--no-header", "--no-annotate",
                 "--no-emit-index-url", "--no-emit-find-links", "--no-config", "--quiet",
-                "--overrides", changed, *extra, "--output-file", found, wanted,
+                "--overrides", changed, "--constraints", fixed, *extra, "--output-file", found, wanted,
             ],
             doing=doing,
             hint="see that the package index answers, or correct the pins in matrix.yaml",
