@@ -14,9 +14,13 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.canonical import sha256_file, write_whole
 from pipeline.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 SUMS = "pieces.sha256"
 SETTINGS = "bundle.env"
@@ -92,17 +96,18 @@ def _add(archive: tarfile.TarFile, member: Member) -> None:
             archive.addfile(entry, file)
 
 
-class _Cutter:
+class _Cutter(io.RawIOBase):
     """A file to write to, which goes on in the next piece when one is full."""
 
     def __init__(self, folder: Path, piece_bytes: int) -> None:
+        super().__init__()
         self.finished: dict[Path, str] = {}  # folder of the piece → SHA-256
         self._folder = folder
         self._piece_bytes = piece_bytes
         self._piece: _OpenPiece | None = None
 
-    def write(self, data: bytes) -> int:
-        rest = memoryview(data)
+    def write(self, data: Buffer) -> int:
+        whole = rest = memoryview(data)
         while rest:
             piece = self._piece or _OpenPiece(self._folder / f"piece.{len(self.finished):02}")
             self._piece = piece
@@ -110,10 +115,14 @@ class _Cutter:
             piece.write(rest[:room])
             rest = rest[room:]
             if piece.size_bytes == self._piece_bytes:
-                self.close()
-        return len(data)
+                self._end_piece()
+        return len(whole)
 
     def close(self) -> None:
+        self._end_piece()
+        super().close()
+
+    def _end_piece(self) -> None:
         if self._piece is not None:
             self.finished[self._piece.folder] = self._piece.close()
             self._piece = None

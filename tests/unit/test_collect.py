@@ -62,7 +62,9 @@ def test_a_record_comes_back_with_its_files_and_is_committed(node: Path, tmp_pat
         "items.jsonl",
         "record.json",
     ]
-    committed = sorted(path.relative_to(here / "records") for path in (here / "records").rglob("*.*"))
+    committed = sorted(
+        path.relative_to(here / "records") for path in (here / "records").rglob("*.*")
+    )
     assert Path(place, "record.json") in committed
     assert not list(here.rglob("*.safetensors"))
 

