@@ -90,7 +90,8 @@ class Project:
         return tuple(
             path
             for path, content in files.items()
-            if not (self.root / path).exists() or (self.root / path).read_bytes() != content
+            if not path.endswith(".lock")  # a node reads its own, elsewhere
+            and (not (self.root / path).exists() or (self.root / path).read_bytes() != content)
         )
 
     @cached_property
