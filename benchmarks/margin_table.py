@@ -57,7 +57,9 @@ def main() -> None:
         print(f"| {gained} | {most_lost(gained)} | {first_harm(gained)} |")
 
     level = look_level(POLICY_ALPHA, LOOKS)
-    print(f"\nFewest right answers of the reference for power, three margins at level {level:.4f}:\n")
+    print(
+        f"\nFewest right answers of the reference for power, three margins at level {level:.4f}:\n"
+    )
     print("| benchmark | chance | items | margin | right |")
     print("|---|---|---|---|---|")
     for name, (chance, n, margin) in SMOLLM2.items():

@@ -99,7 +99,7 @@ class Cell:
 
     @property
     def site_packages(self) -> str:
-        return f"/opt/venv/lib/python{self.chip.python}/site-packages"
+        return f"{self.chip.venv}/lib/python{self.chip.python}/site-packages"
 
     @property
     def conf_folder(self) -> str:

@@ -139,6 +139,8 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
+    named = {("nodes", name, "chip"): node.chip for name, node in matrix.nodes.items()}
+    yield from _unknown(named, matrix.chips, "chip")
     yield from _cell_faults(("cells",), matrix)
 
 
@@ -190,7 +192,7 @@ def _unknown(named: Mapping[Path_, str], known: Iterable[str], kind: str) -> Ite
 
 
 def _base_fault(base: Base) -> str:
-    if (base.debian is None) == (base.image is None):
+    if (base.debian is None) == (base.image is None) or base.node is not None:
         return "expected an image reference or {debian: <suite>}, exactly one of them"
     return ""
 

@@ -136,6 +136,8 @@ def build_parts(cell: Cell, inputs: Inputs) -> Parts:
 
 
 def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
+    if cell.chip.base.node is not None:
+        return {"base node": cell.chip.base.node}
     if cell.chip.base.image is None:
         return {"base recipe": " ".join(bootstrap_arguments(cell.chip.base, cell.chip.arch))}
     pin = lock.bases.get(cell.chip_id)

@@ -35,10 +35,10 @@ class BuiltImage(Frozen):
     repository: str  # without registry host, e.g. flagrelease/staging/cpu/runtime
     key: str
     config_digest: str
-    manifest_digest: str
+    manifest_digest: str | None  # None: built on a node, in no registry
     size_bytes: int | None  # unpacked, as the engine reports it; None when this engine never had it
-    stored_bytes: int  # compressed, as the registry holds it
-    built: bool  # False: found in the registry under its key
+    stored_bytes: int  # compressed, as the registry holds it; 0 in no registry
+    built: bool  # False: found in the registry (on a node: in the engine) under its key
     seconds: float
 
 

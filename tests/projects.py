@@ -100,6 +100,25 @@ cells:
       gate: {margin: 0.1}
 """
 
+# A node without network for the toy matrix: an edit for `toy_project`.
+WITH_NODE = (
+    "models:\n  poet:",
+    """\
+nodes:
+  shed:
+    chip: abacus
+    python: "3.12"
+    venv: /opt/beads
+    glibc: "2.39"
+    provides: [torch, numpy]
+    not_in_base: [/opt/sdk*]
+    paths: [/opt/beads/tools]
+    engine_packages: [docker.io]
+    run: {devices: [/dev/beads0], environment: {BEAD_LIBRARY: /opt/beads/lib}}
+models:
+  poet:""",
+)
+
 
 def edited(text: str, *edits: tuple[str, str]) -> str:
     """The text with each old part, which must be there once, replaced by its new one."""

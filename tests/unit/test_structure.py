@@ -15,12 +15,13 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("overview",),
+    ("overview", "node_commands"),
     ("release", "judging", "simulating"),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),
     ("stages",),
+    ("layers",),  # what images are made of
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
     ("gate", "world"),
 )
