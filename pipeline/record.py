@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
+from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import UsageError
-from pipeline.matrix import Benchmark, Exclusion, Gate, License, Run, ServeValue, Text, Weights
+from pipeline.matrix import Exclusion, Gate, License, Run, ServeValue, Text, Weights
 from pipeline.results import (
     AccuracyResult,
     BuildResult,

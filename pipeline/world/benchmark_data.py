@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError, WorldError
-from pipeline.matrix import Benchmark
 
 NUMBER_INSTRUCTION = "Solve the problem step by step. End with a line of the form: #### <number>"
 
