@@ -27,7 +27,9 @@ def sha256_file(path: Path) -> str:
 def write_whole(path: Path, data: bytes) -> None:
     """Write under a temporary name, flush to disk, rename: the file exists only if whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(
+        f".{path.name}.partial"
+    )  # one name: the next run overwrites what a kill left
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -139,6 +139,7 @@ class Started:
     run: Run
     name: str
     volumes: Mapping[str, str]
+    user: str | None
 
 
 class FakeEngine(Engine):
@@ -204,12 +205,17 @@ class FakeEngine(Engine):
         run: Run,
         name: str,
         volumes: Mapping[str, str],
-        labels: Mapping[str, str] | None = None,
+        user: str | None = None,
     ) -> Iterator[Container]:
         if name in self.containers:
             raise WorldError(f"the container engine refused: the name {name} is in use", where=name)
         started = Started(
-            image=image, command=tuple(command), run=run, name=name, volumes=dict(volumes)
+            image=image,
+            command=tuple(command),
+            run=run,
+            name=name,
+            volumes=dict(volumes),
+            user=user,
         )
         self.started.append(started)
         if self.when_started:
