@@ -47,7 +47,7 @@ class Evalscope(Strict):
         "ocr_bench",
     ]
     variant: str | None = None  # `dataset_format` of mmmu_pro
-    subsets: list[str] = []  # default: all that the task has
+    subsets: tuple[str, ...] = ()  # default: all that the task has
     data: Inside  # folder under out/share/benchmarks/
     dataset: str  # where that folder comes from: id on a hub, for people
     shape: Literal["cii_bench"] | None = None  # of the folder, where the task reads another one
@@ -61,6 +61,9 @@ class Imported(Strict):
     task: str  # the harness's own name of the task
     folder: Inside  # under out/share/results/
     file: Inside
+    choices: int = Field(default=0, ge=0)  # answers that every item offers; 0: the answer is free
+    filter: str | None = None  # of lm-eval, where a task has several
+    metric: str | None = None  # of lm-eval or the scorer of inspect, likewise
 
 
 class EvaluatorChoice(Strict):

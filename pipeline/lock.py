@@ -7,9 +7,9 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
+from pipeline.benchmark import PackageFile
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import UsageError
-from pipeline.benchmark import PackageFile
 from pipeline.matrix import Base, Chip, Matrix, Weights
 from pipeline.matrix_values import Strict
 

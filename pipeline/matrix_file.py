@@ -151,9 +151,11 @@ def _benchmark_faults(benchmark: Benchmark) -> Iterator[tuple[Path_, str]]:
     elif asked.builtin is not None and asked.builtin.task != "choice":
         if asked.builtin.max_tokens is None:
             yield ("evaluator", "builtin"), "generated answers need a limit: max_tokens"
-    elif asked.evalscope is not None:
-        if (asked.evalscope.task == "mmmu_pro") == (asked.evalscope.variant is None):
-            yield ("evaluator", "evalscope"), "a variant is for mmmu_pro, and mmmu_pro needs one"
+    elif (evalscope := asked.evalscope) is not None:
+        if (evalscope.task == "mmmu_pro") != (evalscope.variant is not None):
+            yield ("evaluator", "evalscope"), "mmmu_pro needs a variant, no other task has one"
+        if (evalscope.shape == "cii_bench") and evalscope.task != "general_vmcq":
+            yield ("evaluator", "evalscope"), "data of shape cii_bench is for the task general_vmcq"
 
 
 def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:

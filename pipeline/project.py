@@ -45,6 +45,11 @@ class Project:
         """What containers see as /share: weights and what they were made from."""
         return self.root / "out" / "share"
 
+    @property
+    def environments(self) -> Path:
+        """Of harnesses that do not fit into ours."""
+        return self.root / "out" / "environments"
+
     def target(self, name: str) -> Target:
         if name not in self.matrix.targets:
             raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))

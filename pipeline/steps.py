@@ -26,10 +26,12 @@ from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch
+from pipeline.suite import Places, prepare_suite
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
 from pipeline.world.registry import Registry
+from pipeline.world.sandbox import Sandbox
 from pipeline.world.server import Served, serving
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
@@ -177,16 +179,19 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     # scipy takes over a second to import, and most runs reuse their verdict.
     from pipeline.stages.accuracy import measure_accuracy
 
-    task = accuracy_task(
+    suite = prepare_suite(
         run.cell,
         run.inputs,
-        key=run.key,
-        folder=run.folder,
-        downloads=run.project.share / "download",
+        Places(share=run.project.share, environments=run.project.environments, folder=run.folder),
+        run_programs=Sandbox(engine=run.world.engine(), image=run.image),
         say=log.say,
     )
+    task = accuracy_task(run.cell, suite, key=run.key, folder=run.folder)
     result = measure_accuracy(
-        task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}")
+        task,
+        served,
+        lambda name, done, of: log.progress(f"{name} {done}/{of}"),
+        evaluator=suite.evaluator,
     )
     log.say(result.verdict.sentence)
     ended = ENDED[result.verdict.status]

