@@ -77,5 +77,4 @@ def environment(home: Path) -> Mapping[str, str]:
         "MODELSCOPE_CACHE": str(home / "modelscope"),
         "EVALSCOPE_CACHE": str(home / "evalscope"),
         "NO_PROXY": "*",  # between us and a server we started
-        "TQDM_DISABLE": "0",
     }
