@@ -115,7 +115,13 @@ class EvalscopeBenchmark:
         caches = self.folder / "caches"
         try:
             run(
-                [self.python, "-P", DRIVER, mode, task_file],  # not: this folder has an evalscope.py too
+                [
+                    self.python,
+                    "-P",
+                    DRIVER,
+                    mode,
+                    task_file,
+                ],  # not: this folder has an evalscope.py too
                 doing=f"evalscope, {mode} {self.name}",
                 hint="its own log is in the folder's logs/; a request that failed ends the pass, run again to go on",
                 log=work.with_suffix(".log"),

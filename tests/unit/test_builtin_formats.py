@@ -183,7 +183,7 @@ def test_the_sandbox_has_no_network_no_rights_and_limits() -> None:
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
     }
-    assert [inside for inside in started.volumes.values()] == ["/work:ro"]
+    assert list(started.volumes.values()) == ["/work:ro"]
 
 
 @pytest.mark.parametrize("ended", [(137, ""), (0, "no list"), (0, '["passed"]'), (0, "")])
