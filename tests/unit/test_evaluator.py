@@ -501,10 +501,10 @@ def test_a_task_that_the_items_are_not_is_refused() -> None:
         load_items("gsm8k", benchmark(), lines(GSM8K))
 
     assert str(caught.value) == (
-        "benchmarks.gsm8k.task: these items are answered by a number, the matrix says choice"
+        "benchmarks.gsm8k.evaluator.builtin.task: these items are answered by a number, the matrix says choice"
     )
 
 
 def test_generation_without_a_limit_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^benchmarks\.gsm8k\.max_tokens: "):
+    with pytest.raises(UsageError, match=r"^benchmarks\.gsm8k\.evaluator\.builtin\.max_tokens: "):
         load_items("gsm8k", benchmark("number"), lines(GSM8K))
