@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from pipeline.benchmark import Benchmark
-from pipeline.matrix_values import Id, Share, Strict, Version
+from pipeline.matrix_values import Id, Strict, Version
+from pipeline.policy import Gate, GateOverride, Share
 
 
 def _base(value: Any) -> Any:
@@ -42,22 +43,6 @@ class Target(Strict):
     registry: Prefix
     staging: Prefix | None = None
     hubs: list[Hub] = []
-
-
-class Gate(Strict):
-    """What the accuracy gate may accept."""
-
-    alpha: Share
-    margin: Share
-    power_margins: float = Field(ge=0)
-    concurrency: int = Field(ge=1)
-    seed: int
-
-
-class GateOverride(Strict):
-    alpha: Share | None = None
-    margin: Share | None = None
-    power_margins: float | None = Field(default=None, ge=0)
 
 
 class Base(Strict):

@@ -50,6 +50,11 @@ class Project:
         """Of harnesses that do not fit into ours."""
         return self.root / "out" / "environments"
 
+    @property
+    def traces(self) -> Path:
+        """What stacks answered to the pre-gate, by cell."""
+        return self.root / "out" / "traces"
+
     def target(self, name: str) -> Target:
         if name not in self.matrix.targets:
             raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))

@@ -7,14 +7,23 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
-from pipeline.parts import Inputs
+from pipeline.errors import StageRefusedError
+from pipeline.keys import key_of
+from pipeline.logit_policy import PROFILES
+from pipeline.parts import Inputs, row_parts, trace_parts
+from pipeline.record import Stages
 from pipeline.stages.smoke import Expected
 from pipeline.suite import Suite
 from pipeline.world.server import Launch
 
 if TYPE_CHECKING:
     from pipeline.stages.accuracy import AccuracyTask
+    from pipeline.stages.pregate import PreGateTask
+
+# What turns the operators of a stack on and off; see DESIGN.md, section 4.
+OPERATOR_SWITCH = ("worker_cls", "USE_FLAGGEMS", "VLLM_FL_FLAGOS_BLACKLIST")
 
 
 def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
@@ -44,19 +53,67 @@ def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
     )
 
 
-def accuracy_task(cell: Cell, suite: Suite, *, key: str, folder: Path) -> AccuracyTask:
+def accuracy_task(
+    cell: Cell, inputs: Inputs, suite: Suite, *, stages: Stages, folder: Path
+) -> AccuracyTask:
     from pipeline.stages.accuracy import AccuracyTask  # imports scipy
 
     return AccuracyTask(
-        key=key,
+        key=key_of(row_parts(cell, inputs, stages)),
         reference=cell.chip.reference,
         candidate=cell.chip.released,
         items=suite.items,
         data=suite.data,
-        margins=dict.fromkeys(suite.items, cell.gate.margin),
-        alpha=cell.gate.alpha,
-        power_margins=cell.gate.power_margins,
-        concurrency=cell.gate.concurrency,
-        seed=cell.gate.seed,
+        gate=cell.gate,
+        conditions={
+            stack: conditions(cell, stack, stages)
+            for stack in (cell.chip.reference, cell.chip.released)
+        },
         items_file=folder / "items.jsonl",
     )
+
+
+def pregate_task(
+    cell: Cell, inputs: Inputs, *, stages: Stages, task: AccuracyTask, folder: Path
+) -> PreGateTask:
+    """The pre-gate asks the texts of the items, some short and some long."""
+    from pipeline.stages.pregate import PreGateTask  # imports numpy
+    from pipeline.world.teacher import short_and_long
+
+    profile = PROFILES["release"]
+    texts = [item.prompt for items in task.items.values() for item in items if item.is_text]
+    if not texts:
+        raise StageRefusedError(
+            "the pre-gate has no text to score: all benchmarks are those of harnesses",
+            where=f"accuracy of {cell.id}",
+            hint=f"name a builtin one too in models.{cell.model_id}.benchmarks, like gsm8k_perturbed",
+        )
+    prompts = tuple(short_and_long(texts, profile.prompts))
+    asked = {
+        "prompts": sha256_bytes(canonical(list(prompts))),
+        "top k": str(cell.gate.logits.top_k),
+    }
+    return PreGateTask(
+        key=key_of({**trace_parts(cell, inputs, stages), **asked}),
+        reference=task.reference,
+        candidate=task.candidate,
+        profile=profile,
+        limits=cell.gate.logits,
+        prompts=prompts,
+        runs_after_warning=cell.gate.looks[-1],
+        folder=folder,
+    )
+
+
+def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
+    """What the compared stacks must have in common: all but the operator switch and what `differs` names."""
+    may_differ = {*cell.chip.differs, *OPERATOR_SWITCH}
+    settings = {**cell.serve_arguments(stack), **cell.environment(stack)}
+    shared = {name: str(value) for name, value in settings.items() if name not in may_differ}
+    return {
+        **shared,
+        "image": stages.build.result.model.config_digest
+        if stages.build and stages.build.result
+        else "",
+        "weights": stages.weights.result.sha256 if stages.weights and stages.weights.result else "",
+    }

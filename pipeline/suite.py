@@ -13,11 +13,12 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import wheel_name
 from pipeline.parts import Inputs
 from pipeline.results import FileHash
+from pipeline.world.answers import Evaluator
 from pipeline.world.benchmark_data import Item, load_items
 from pipeline.world.data_folder import folder_hash
 from pipeline.world.evalscope import REQUIREMENTS, EvalscopeBenchmark
 from pipeline.world.evaluator import RunPrograms
-from pipeline.world.evaluators import Ask, Builtins, Evaluators
+from pipeline.world.evaluators import Builtins, Evaluators
 from pipeline.world.harness_environment import harness_python
 from pipeline.world.imported import ImportedBenchmark
 from pipeline.world.sources import member, wheel
@@ -72,7 +73,7 @@ def prepare_suite(
     )
 
 
-Prepared = tuple[tuple[Item, ...], FileHash, Ask | None]  # None: the builtin evaluator asks
+Prepared = tuple[tuple[Item, ...], FileHash, Evaluator | None]  # None: the builtin evaluator asks
 
 
 def _prepared(

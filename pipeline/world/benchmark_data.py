@@ -35,6 +35,7 @@ class Item:
     per_byte: bool = False  # log-likelihoods are divided by the length of the choice in bytes
     max_tokens: int = 1
     cluster: str = ""  # of items that share an image or a passage
+    is_text: bool = True  # False: `prompt` is a hash, the question is the harness's
 
 
 def chance_of(items: Sequence[Item]) -> float:

@@ -17,7 +17,7 @@ from pipeline.world.benchmark_data import Item
 from pipeline.world.command import run
 from pipeline.world.data_folder import copy_folder
 from pipeline.world.evalscope_rows import listed_items, rows
-from pipeline.world.evalscope_task import environment, task_config
+from pipeline.world.evalscope_task import Sampling, environment, task_config
 from pipeline.world.evaluator import Endpoint, Progress
 
 DRIVER = Path(__file__).with_name("evalscope_driver.py")
@@ -42,7 +42,7 @@ class EvalscopeBenchmark:
         work = self.folder / "listing"
         shutil.rmtree(work, ignore_errors=True)
         found = work / "items.jsonl"
-        config = self._config(NOWHERE, work, concurrency=1, seed=0)
+        config = self._config(NOWHERE, work, Sampling(concurrency=1, seed=0, temperature=0))
         self._drive("list", work, config, items=found)
         listed = listed_items(self.name, found, self.spec.max_tokens)
         if not listed or (expected is not None and len(listed) != expected):
@@ -61,12 +61,16 @@ class EvalscopeBenchmark:
         stack: str,
         concurrency: int,
         seed: int,
+        repeat: int,
+        temperature: float,
         progress: Progress,
     ) -> tuple[ItemRow, ...]:
         """Rows in the order of `items`. A pass that was ended is gone on with; a finished one is never read again."""
-        work = self.folder / f"{stack}-seed{seed}-concurrency{concurrency}"
-        config = self._config(endpoint, work, concurrency=concurrency, seed=seed)
-        asked = [config["model"], config["dataset_args"], [item.prompt for item in items]]
+        work = self.folder / f"{stack}-repeat{repeat}"
+        sampling = Sampling(concurrency=concurrency, seed=seed, temperature=temperature)
+        config = self._config(endpoint, work, sampling)
+        how = [config[name] for name in ("model", "dataset_args", "generation_config")]
+        asked = [how, concurrency, [item.prompt for item in items]]
         unfinished, key = work.with_suffix(".unfinished"), sha256_bytes(canonical(asked)).encode()
         if unfinished.exists() and unfinished.read_bytes() == key and (work / "configs").is_dir():
             config["use_cache"] = str(work)
@@ -74,21 +78,12 @@ class EvalscopeBenchmark:
             shutil.rmtree(work, ignore_errors=True)
             write_whole(unfinished, key)
         self._drive("run", work, config, on_line=_teller(progress, stack))
-        answered = rows(items, work, self.spec.task, stack=stack, seed=seed)
+        answered = rows(items, work, self.spec.task, stack=stack, seed=seed, repeat=repeat)
         unfinished.unlink()
         return answered
 
-    def _config(
-        self, endpoint: Endpoint, work: Path, *, concurrency: int, seed: int
-    ) -> dict[str, Any]:
-        return task_config(
-            self.spec,
-            endpoint,
-            data=self._copy,
-            work=work.resolve(),
-            concurrency=concurrency,
-            seed=seed,
-        )
+    def _config(self, endpoint: Endpoint, work: Path, sampling: Sampling) -> dict[str, Any]:
+        return task_config(self.spec, endpoint, sampling, data=self._copy, work=work.resolve())
 
     @property
     def _copy(self) -> Path:

@@ -92,13 +92,14 @@ def listed_items(name: str, path: Path, max_tokens: int) -> tuple[Item, ...]:
             choices=("",) * sample.choices,
             max_tokens=max_tokens,
             cluster=sample.images_sha256[:16],
+            is_text=False,
         )
         for sample in listed
     )
 
 
 def rows(
-    items: Sequence[Item], work: Path, task: str, *, stack: str, seed: int
+    items: Sequence[Item], work: Path, task: str, *, stack: str, seed: int, repeat: int = 0
 ) -> tuple[ItemRow, ...]:
     """One row per item, in the order of `items`. Raises WorldError for a damaged file and for an answer to nothing."""
     predictions = _by_key(_read(work, "predictions", task, Prediction))
@@ -111,7 +112,7 @@ def rows(
                 where=str(work),
                 hint="the folder holds the results of another task or another version of the data",
             )
-    return tuple(_row(item, predictions, reviews, stack, seed) for item in items)
+    return tuple(_row(item, predictions, reviews, stack, seed, repeat) for item in items)
 
 
 def _row(
@@ -120,6 +121,7 @@ def _row(
     reviews: Mapping[Key, Review],
     stack: str,
     seed: int,
+    repeat: int,
 ) -> ItemRow:
     key = _key_of(item)
     prediction, review = predictions.get(key), reviews.get(key)
@@ -132,7 +134,7 @@ def _row(
         item=item.item,
         cluster=item.cluster or item.item,
         stack=stack,
-        repeat=0,
+        repeat=repeat,
         seed=seed,
         score=0 if error or score is None else _main_value(score),
         prompt_sha256=item.prompt,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +21,20 @@ RETRY_WAIT_S = 5
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    concurrency: int
+    seed: int
+    temperature: float
+
+
 def task_config(
     spec: Evalscope,
     endpoint: Endpoint,
+    sampling: Sampling,
     *,
     data: Path,
     work: Path,
-    concurrency: int,
-    seed: int,
-    resumes: bool = False,
 ) -> dict[str, Any]:
     """One benchmark, one pass of one stack. `work` belongs to it alone."""
     return {
@@ -38,10 +44,10 @@ def task_config(
         "eval_type": "openai_api",
         "datasets": [spec.task],
         "dataset_args": {spec.task: _dataset(spec, data)},
-        "eval_batch_size": concurrency,
+        "eval_batch_size": sampling.concurrency,
         "generation_config": {
-            "temperature": 0.0,
-            "seed": seed,
+            "temperature": sampling.temperature,
+            "seed": sampling.seed,
             "max_tokens": spec.max_tokens,
             "timeout": endpoint.timeout_s,
             "retries": RETRIES,
@@ -50,11 +56,11 @@ def task_config(
         },
         "work_dir": str(work),
         "no_timestamp": True,
-        "use_cache": str(work) if resumes else None,
+        "use_cache": None,
         "ignore_errors": False,  # a failed request must not vanish from the denominator
         "judge": {"strategy": "rule"},
         "collect_perf": False,
-        "seed": seed,
+        "seed": sampling.seed,
     }
 
 

@@ -72,9 +72,11 @@ def evaluate(
     concurrency: int,
     seed: int,
     progress: Progress,
+    repeat: int = 0,
+    temperature: float = 0,
     run_programs: RunPrograms | None = None,
 ) -> tuple[ItemRow, ...]:
-    """One row per item, in the order of `items`.
+    """One row per item, in the order of `items`. `temperature` is of written answers; likelihoods have none.
 
     Raises WorldError when the server is gone, UsageError when there is code to run and nowhere to run it.
     """
@@ -84,7 +86,7 @@ def evaluate(
             where=next(item.benchmark for item in items if item.task == "code"),
         )
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [pool.submit(_answer, endpoint, item, seed) for item in items]
+        futures = [pool.submit(_answer, endpoint, item, seed, temperature) for item in items]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
@@ -94,16 +96,22 @@ def evaluate(
             raise
     answers = _judged([future.result() for future in futures], run_programs)
     return tuple(
-        _row(item, answer, stack, seed) for item, answer in zip(items, answers, strict=True)
+        _row(item, answer, stack, seed, repeat) for item, answer in zip(items, answers, strict=True)
     )
 
 
-def _answer(endpoint: Endpoint, item: Item, seed: int) -> Answer:
-    ask = {"choice": _choose, "number": _solve, "code": _write}[item.task]
+def _answer(endpoint: Endpoint, item: Item, seed: int, temperature: float) -> Answer:
     with requests.Session() as session:
         # A proxy of this machine's environment has no business between us and a server we started.
         session.trust_env = False
-        return ask(Door(endpoint, session), item, seed)
+        door = Door(endpoint, session)
+        match item.task:
+            case "choice":
+                return _choose(door, item, seed)
+            case "number":
+                return _solve(door, item, seed, temperature)
+            case "code":
+                return _write(door, item, seed, temperature)
 
 
 def _judged(answers: Sequence[Answer], run_programs: RunPrograms | None) -> list[Answer]:
@@ -118,13 +126,13 @@ def _judged(answers: Sequence[Answer], run_programs: RunPrograms | None) -> list
     ]
 
 
-def _row(item: Item, answer: Answer, stack: str, seed: int) -> ItemRow:
+def _row(item: Item, answer: Answer, stack: str, seed: int, repeat: int) -> ItemRow:
     return ItemRow(
         benchmark=item.benchmark,
         item=item.item,
         cluster=item.cluster or item.item,
         stack=stack,
-        repeat=0,
+        repeat=repeat,
         seed=seed,
         score=1 if answer.is_right and not answer.error else 0,
         prompt_sha256=sha256_bytes(canonical(answer.sent)),
@@ -167,17 +175,17 @@ def _choose(door: Door, item: Item, seed: int) -> Answer:
     )
 
 
-def _solve(door: Door, item: Item, seed: int) -> Answer:
-    """A number by greedy generation."""
-    answer = _generate(door, item, seed)
+def _solve(door: Door, item: Item, seed: int, temperature: float) -> Answer:
+    """A written answer that ends in a number."""
+    answer = _generate(door, item, seed, temperature)
     number = extracted_number(str(answer.response))
     is_right = number != "" and number == extracted_number(item.expected)
     return replace(answer, answer=number, is_right=is_right)
 
 
-def _write(door: Door, item: Item, seed: int) -> Answer:
-    """A function by greedy generation; the item's expectation is its case, as JSON."""
-    answer = _generate(door, item, seed)
+def _write(door: Door, item: Item, seed: int, temperature: float) -> Answer:
+    """A written function; the item's expectation is its case, as JSON."""
+    answer = _generate(door, item, seed, temperature)
     if answer.error:
         return answer
     case = json.loads(item.expected)
@@ -185,11 +193,11 @@ def _write(door: Door, item: Item, seed: int) -> Answer:
     return replace(answer, program=program(code, case))
 
 
-def _generate(door: Door, item: Item, seed: int) -> Answer:
+def _generate(door: Door, item: Item, seed: int, temperature: float) -> Answer:
     body = {
         "messages": [{"role": "user", "content": item.prompt}],
         "max_tokens": item.max_tokens,
-        "temperature": 0,
+        "temperature": temperature,
         "seed": seed,
     }
     try:
@@ -231,7 +239,7 @@ class Door:
             ) from None
 
     def _sent(self, path: str, body: dict[str, Any]) -> requests.Response:
-        # Greedy requests are safe to repeat; an answered request, good or bad, is an answer.
+        # Requests are safe to repeat; an answered request, good or bad, is an answer.
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BROKEN_CONNECTION),
             stop=tenacity.stop_after_attempt(CONNECTION_ATTEMPTS),

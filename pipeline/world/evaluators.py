@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pipeline.errors import WorldError
 from pipeline.results import ItemRow
+from pipeline.world.answers import Evaluator
 from pipeline.world.benchmark_data import Item
 from pipeline.world.evaluator import Endpoint, Progress, RunPrograms, evaluate
-
-
-class Ask(Protocol):
-    """Asks every item and gives one row per item, in order: `evaluate`, an EvalscopeBenchmark, an ImportedBenchmark."""
-
-    def __call__(
-        self,
-        endpoint: Endpoint,
-        items: Sequence[Item],
-        *,
-        stack: str,
-        concurrency: int,
-        seed: int,
-        progress: Progress,
-    ) -> tuple[ItemRow, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +26,8 @@ class Builtins:
         stack: str,
         concurrency: int,
         seed: int,
+        repeat: int,
+        temperature: float,
         progress: Progress,
     ) -> tuple[ItemRow, ...]:
         return evaluate(
@@ -49,6 +36,8 @@ class Builtins:
             stack=stack,
             concurrency=concurrency,
             seed=seed,
+            repeat=repeat,
+            temperature=temperature,
             progress=progress,
             run_programs=self.run_programs,
         )
@@ -58,8 +47,8 @@ class Builtins:
 class Evaluators:
     """What the accuracy stage is given as its evaluator. Benchmarks that nobody is named for are the builtin's."""
 
-    others: Mapping[str, Ask] = field(default_factory=dict)
-    builtin: Ask = evaluate
+    others: Mapping[str, Evaluator] = field(default_factory=dict)
+    builtin: Evaluator = evaluate
 
     def __call__(
         self,
@@ -69,6 +58,8 @@ class Evaluators:
         stack: str,
         concurrency: int,
         seed: int,
+        repeat: int,
+        temperature: float,
         progress: Progress,
     ) -> tuple[ItemRow, ...]:
         found: dict[tuple[str, str], ItemRow] = {}
@@ -79,6 +70,8 @@ class Evaluators:
                 stack=stack,
                 concurrency=concurrency,
                 seed=seed,
+                repeat=repeat,
+                temperature=temperature,
                 progress=_later(progress, len(found), len(items)),
             )
             found |= {(row.benchmark, row.item): row for row in answered}
@@ -90,7 +83,7 @@ class Evaluators:
             )
         return tuple(found[item.benchmark, item.item] for item in items)
 
-    def _groups(self, items: Sequence[Item]) -> list[tuple[Ask, list[Item]]]:
+    def _groups(self, items: Sequence[Item]) -> list[tuple[Evaluator, list[Item]]]:
         """All of the builtin's in one go; every other benchmark by itself."""
         builtin = [item for item in items if item.benchmark not in self.others]
         groups = [(self.builtin, builtin)] if builtin else []

@@ -53,6 +53,7 @@ class ImportedBenchmark:
                 prompt=one.prompt_sha256,
                 expected="",
                 choices=("",) * self.spec.choices,
+                is_text=False,
             )
             for one in found.values()
         )
@@ -65,11 +66,15 @@ class ImportedBenchmark:
         stack: str,
         concurrency: int,  # noqa: ARG002 an evaluator is told it
         seed: int,
+        repeat: int,
+        temperature: float,  # noqa: ARG002 likewise
         progress: Progress,
     ) -> tuple[ItemRow, ...]:
         found = self._read(stack)
         progress(stack, len(items), len(items))
-        return tuple(self._row(item, found.get(item.item, ABSENT), stack, seed) for item in items)
+        return tuple(
+            self._row(item, found.get(item.item, ABSENT), stack, seed, repeat) for item in items
+        )
 
     def _read(self, stack: str) -> dict[str, FoundResult]:
         """By item. Raises WorldError for a file that is not whole, not of this harness, or has an item twice."""
@@ -83,7 +88,7 @@ class ImportedBenchmark:
             raise WorldError("the file has no results", where=str(path))
         return by_item
 
-    def _row(self, item: Item, found: FoundResult, stack: str, seed: int) -> ItemRow:
+    def _row(self, item: Item, found: FoundResult, stack: str, seed: int, repeat: int) -> ItemRow:
         is_score = math.isfinite(found.score) and 0 <= found.score <= 1
         error = found.error or ("" if is_score else f"the score is {found.score}")
         return ItemRow(
@@ -91,7 +96,7 @@ class ImportedBenchmark:
             item=item.item,
             cluster=item.item,
             stack=stack,
-            repeat=0,
+            repeat=repeat,
             seed=seed,
             score=0 if error else found.score,
             prompt_sha256=found.prompt_sha256 or item.prompt,

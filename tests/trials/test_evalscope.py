@@ -112,7 +112,14 @@ def test_a_task_gives_the_same_rows_for_two_stacks_however_its_answers_arrive(
         for stack in STACKS:
             started = time.monotonic()
             rows = benchmark(
-                endpoint, items, stack=stack, concurrency=4, seed=7, progress=lambda *_: None
+                endpoint,
+                items,
+                stack=stack,
+                concurrency=4,
+                seed=7,
+                repeat=0,
+                temperature=0,
+                progress=lambda *_: None,
             )
             of_stack[stack] = rows
             seconds[stack] = round(time.monotonic() - started, 2)
@@ -157,7 +164,14 @@ def test_a_pass_that_a_failed_request_ended_goes_on_where_it_stopped(
 
         def ask() -> tuple[ItemRow, ...]:
             return benchmark(
-                endpoint, items, stack="s", concurrency=1, seed=7, progress=lambda *_: None
+                endpoint,
+                items,
+                stack="s",
+                concurrency=1,
+                seed=7,
+                repeat=0,
+                temperature=0,
+                progress=lambda *_: None,
             )
 
         server.fails_on = "number 3"

@@ -17,7 +17,7 @@ from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.data_folder import copy_folder, folder_hash
 from pipeline.world.evalscope_rows import listed_items, rows
-from pipeline.world.evalscope_task import GENERAL_PROMPT, environment, task_config
+from pipeline.world.evalscope_task import GENERAL_PROMPT, Sampling, environment, task_config
 from pipeline.world.evaluator import Endpoint
 from tests.projects import ROOT
 from tests.trials.evalscope_record import held_files, read_record
@@ -34,9 +34,8 @@ def spec(task: str = "mmmu", **more: Any) -> Evalscope:
 
 
 def config(asked: Evalscope) -> dict[str, Any]:
-    return task_config(
-        asked, HERE, data=Path("/copy"), work=Path("/work/native"), concurrency=8, seed=3
-    )
+    sampling = Sampling(concurrency=8, seed=3, temperature=0)
+    return task_config(asked, HERE, sampling, data=Path("/copy"), work=Path("/work/native"))
 
 
 def work(folder: Path) -> Path:
@@ -68,7 +67,7 @@ def test_evalscope_is_told_everything_that_the_gate_depends_on() -> None:
         "dataset_args": {"mmmu": {"local_path": "/copy", "subset_list": ["Art", "Math"]}},
         "eval_batch_size": 8,
         "generation_config": {
-            "temperature": 0.0,
+            "temperature": 0,
             "seed": 3,
             "max_tokens": 64,
             "timeout": 300,

@@ -49,7 +49,16 @@ def stack_folder(folder: Path, *stacks: str) -> Path:
 
 def rows_of(benchmark: ImportedBenchmark, stack: str, *stacks: str) -> tuple[ItemRow, ...]:
     items = benchmark.items(stacks or (stack,))
-    return benchmark(NOBODY, items, stack=stack, concurrency=1, seed=0, progress=lambda *_: None)
+    return benchmark(
+        NOBODY,
+        items,
+        stack=stack,
+        concurrency=1,
+        seed=0,
+        repeat=0,
+        temperature=0,
+        progress=lambda *_: None,
+    )
 
 
 def failure(ask: Callable[[], object]) -> str:

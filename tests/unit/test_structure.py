@@ -15,7 +15,8 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("release",),
+    ("overview",),
+    ("release", "judging", "simulating"),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked
