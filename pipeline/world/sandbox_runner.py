@@ -1,7 +1,7 @@
 """Runs inside the sandbox container, as /work/runner.py: every program of /work/task.json in a process of its own.
 
-Only the standard library, and no module of ours. Prints one line: a JSON list of "passed", "failed" or "timed out", in
-the order of the programs.
+Only the standard library, and no module of ours. Prints one line: a JSON list of "passed", "failed", "timed out" or
+"killed" (out of memory), in the order of the programs.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def ended(pid: int, deadline: float) -> str | None:
     code = os.waitstatus_to_exitcode(status)
     if code == REACHED_ITS_END:
         return "passed"
-    return "timed out" if is_late or code in (-signal.SIGXCPU, -signal.SIGKILL) else "failed"
+    if is_late or code == -signal.SIGXCPU:
+        return "timed out"
+    return "killed" if code == -signal.SIGKILL else "failed"
 
 
 def main() -> None:
