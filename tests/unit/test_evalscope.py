@@ -219,7 +219,7 @@ def test_a_data_folder_is_hashed_by_content_and_its_copy_can_lose_files(tmp_path
 def test_the_committed_trial_covers_every_task_and_is_of_this_code() -> None:
     record = read_record()
     assert {run.task for run in record.runs} == set(CASES)
-    assert record.files == held_files(), "run nox -s trials -- tests/trials/test_evalscope.py"
+    assert record.files == held_files(), "run nox -s trials -- -k evalscope"
     by_task: dict[str, set[tuple[int, int, int]]] = {}
     for run in record.runs:
         by_task.setdefault(run.task, set()).add((run.items, run.right, run.errors))
