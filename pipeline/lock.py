@@ -27,7 +27,7 @@ class BasePin(Strict):
 
 class RequirementsPin(Strict):
     inputs_sha256: str  # of the blocks of matrix.yaml that the closure was resolved from
-    sha256: str | None  # of images/<chip>/requirements.lock
+    sha256: str | None  # of images/<chip>/requirements.lock, or of node/<node>.image.lock
     packages: int
     why: str | None = None
 
@@ -41,6 +41,7 @@ class WeightsPin(Strict):
 class Lock(Strict):
     bases: dict[str, BasePin] = Field(default_factory=dict)
     requirements: dict[str, RequirementsPin] = Field(default_factory=dict)
+    nodes: dict[str, RequirementsPin] = Field(default_factory=dict)  # what is carried to each
     weights: dict[str, WeightsPin] = Field(default_factory=dict)
     wheels: dict[str, str] = Field(
         default_factory=dict

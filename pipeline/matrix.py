@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.benchmark import Benchmark
 from pipeline.matrix_values import Id, Strict, Version
@@ -18,6 +19,7 @@ def _base(value: Any) -> Any:
 
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")]  # host/path
+Architecture = Literal["dense", "moe"]
 ServeValue = bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -46,11 +48,12 @@ class Target(Strict):
 
 
 class Base(Strict):
-    """The image under the runtime: bootstrapped from Debian packages, or a public image pulled by digest."""
+    """The image under the runtime: from Debian packages, a public image pulled by digest, or a node's own system."""
 
     debian: str | None = None
     include: list[str] = []
     image: str | None = None
+    node: SkipJsonSchema[str | None] = None  # set by nodes.py: the root file system of that node
 
 
 class Run(Strict):
@@ -80,13 +83,22 @@ class Operators(Strict):
     exclude: dict[str, Exclusion] = {}
 
 
+class OperatorSwitch(Operators):
+    """The library that the stack's worker loads, and what of it: only `include`, or all but `exclude`."""
+
+    library: (
+        str  # a Python module; images/serving/flagrelease_serving/operators.py says what it has
+    )
+    include: list[str] = []
+
+
 class Stack(Strict):
     """One way to run the image; its arguments and variables come on top of the chip's and the model's."""
 
     title: Text
     serve: dict[str, ServeValue] = {}
     env: dict[str, str] = {}
-    operators: Operators | None = None
+    operators: OperatorSwitch | None = None
 
 
 class Chip(Strict):
@@ -96,6 +108,7 @@ class Chip(Strict):
     family: str
     base: Annotated[Base, BeforeValidator(_base)]
     python: Version
+    venv: str = "/opt/venv"
     glibc: Version = "2.36"
     source_packages: list[str] = []
     system_packages: list[str] = []
@@ -104,6 +117,7 @@ class Chip(Strict):
     without_dependencies: list[str] = []
     leave_out: dict[str, str] = {}
     remove: list[str] = []
+    never_loaded: dict[Architecture, list[str]] = {}
     strip: list[str] = []
     overrides: dict[str, str] = {}
     aliases: dict[str, Version] = {}
@@ -118,6 +132,21 @@ class Chip(Strict):
     reference: str
     released: str
     differs: list[str] = []
+
+
+class Node(Strict):
+    """A machine without network, whose own Python environment goes under the image that is built on it."""
+
+    chip: str
+    python: Version
+    venv: str  # the environment that the image takes over
+    glibc: Version
+    provides: list[str]  # distributions that are in it already
+    remove: list[str] = []  # under site-packages, beside what the chip removes
+    not_in_base: list[str] = []  # folders of the node that the image does without
+    paths: list[str] = []  # of the chip's tools, on the node
+    engine_packages: list[str] = []  # Debian packages, where the node has no container engine
+    run: Run
 
 
 class Weights(Strict):
@@ -154,6 +183,7 @@ class LoadProfile(Strict):
 class Model(Strict):
     title: str
     modality: Literal["text", "vision", "omni"]
+    architecture: Architecture = "dense"
     weights: Weights
     license: License
     base_model: str
@@ -193,6 +223,7 @@ class Matrix(Strict):
     benchmarks: dict[Id, Benchmark]
     chips: dict[Id, Chip] = Field(min_length=1)
     models: dict[Id, Model] = Field(min_length=1)
+    nodes: dict[Id, Node] = {}
     cells: Cells = Cells()
 
 

@@ -143,6 +143,8 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
+    named = {("nodes", name, "chip"): node.chip for name, node in matrix.nodes.items()}
+    yield from _unknown(named, matrix.chips, "chip")
     yield from _cell_faults(("cells",), matrix)
 
 
@@ -188,6 +190,13 @@ def _chip_faults(at: Path_, chip: Chip) -> Iterator[Broken]:
     yield from _unknown(alone, chip.packages, "package")
     if fault := _base_fault(chip.base):
         yield (*at, "base"), fault, ""
+    for stack_id, stack in chip.stacks.items():
+        if stack.operators and stack.operators.include and stack.operators.exclude:
+            yield (
+                (*at, "stacks", stack_id, "operators"),
+                "include and exclude are both given",
+                "a stack runs only some operators, or all but some",
+            )
 
 
 def _items(at: Path_, names: Iterable[str]) -> dict[Path_, str]:
@@ -202,7 +211,7 @@ def _unknown(named: Mapping[Path_, str], known: Iterable[str], kind: str) -> Ite
 
 
 def _base_fault(base: Base) -> str:
-    if (base.debian is None) == (base.image is None):
+    if (base.debian is None) == (base.image is None) or base.node is not None:
         return "expected an image reference or {debian: <suite>}, exactly one of them"
     return ""
 

@@ -26,6 +26,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/benchmark_data.py",
         "world/evaluator.py",
         "world/evaluators.py",
+        "world/gsm8k_endings.py",
         "world/gsm8k_perturbed.py",
         "world/human_eval.py",
         "world/sandbox.py",
@@ -77,6 +78,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "cards/facts.py",
         "cards/metadata.py",
         "cards/numbers.py",
+        "cards/plot.py",
         "cards/scores.py",
         "cards/tables.py",
         "run_arguments.py",
@@ -149,6 +151,8 @@ def build_parts(cell: Cell, inputs: Inputs) -> Parts:
 
 
 def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
+    if cell.chip.base.node is not None:
+        return {"base node": cell.chip.base.node}
     if cell.chip.base.image is None:
         return {"base recipe": " ".join(bootstrap_arguments(cell.chip.base, cell.chip.arch))}
     pin = lock.bases.get(cell.chip_id)

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from pipeline.stages.pregate import PreGateTask
 
 # What turns the operators of a stack on and off; see DESIGN.md, section 4.
-OPERATOR_SWITCH = ("worker_cls", "USE_FLAGGEMS", "VLLM_FL_FLAGOS_BLACKLIST")
+OPERATOR_SWITCH = (
+    "worker_cls",
+    "USE_FLAGGEMS",
+    "FLAGRELEASE_OPERATORS",
+    "FLAGRELEASE_OPERATORS_EVIDENCE",
+    "VLLM_FL_FLAGOS_WHITELIST",
+    "VLLM_FL_FLAGOS_BLACKLIST",
+)
 
 
 def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:

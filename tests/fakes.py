@@ -171,7 +171,9 @@ class FakeEngine(Engine):
         return int(self.free_gib * 1024**3)
 
     def image(self, reference: str) -> LocalImage | None:
-        return self.images.get(reference)
+        """By any of its names, or by its config digest."""
+        by_digest = (image for image in self.images.values() if image.config_digest == reference)
+        return self.images.get(reference) or next(by_digest, None)
 
     def import_tree(self, archive: Path, *, tag: str, changes: Sequence[str]) -> LocalImage:
         return self._made(tag, archive.read_bytes())

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
+from pipeline.gate.logits import judge_logits
+from pipeline.logit_policy import LogitLimits
 from pipeline.matrix import Exclusion, Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
@@ -23,7 +25,9 @@ from pipeline.results import (
     PooledVerdict,
     Verdict,
 )
+from tests import traces
 
+NEAR = {7: 0.49, 8: 0.41}  # beside the .5 and .4 of the reference
 NODE = "a test's node (numbers are invented)"
 
 
@@ -184,6 +188,9 @@ def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyRes
         data=tuple(file(fixture(row.benchmark), 30_000) for row in rows),
         settings={"concurrency": 8, "seed": 0, "temperature": 0},
         stack_seconds={reference: 310.2, candidate: 245.9},
+        logits=judge_logits(
+            traces.reference(), traces.trace(candidate, NEAR), LogitLimits(top_k=2)
+        ),
     )
 
 

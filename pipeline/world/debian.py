@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -32,6 +32,17 @@ def bootstrap_arguments(base: Base, arch: str) -> tuple[str, ...]:
         ' "$1"/etc/hostname "$1"/etc/resolv.conf',
         base.debian,
     )
+
+
+def download_packages(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
+    """Debian packages of this machine's release as files, without what they depend on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run(
+        ["env", "-C", folder, "apt-get", "download", *names],
+        doing=f"downloading {', '.join(names)}",
+        hint="run apt-get update, and see that this machine runs Debian",
+    )
+    return tuple(sorted(folder.glob("*.deb")))
 
 
 def bootstrap(
