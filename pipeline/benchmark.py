@@ -96,11 +96,6 @@ class Benchmark(Strict):
     judge: Judge | None = None
 
     @property
-    def is_advisory(self) -> bool:
-        """A judged score carries no verdict."""
-        return self.judge is not None
-
-    @property
     def metric(self) -> Literal["accuracy", "exact_match", "pass@1"]:
         builtin = self.evaluator.builtin
         if builtin is None or builtin.task == "choice":

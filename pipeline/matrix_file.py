@@ -141,6 +141,7 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
         yield from _gate_faults((*at, "gate"), model.gate, matrix)
         named = _items((*at, "benchmarks"), model.benchmarks)
         yield from _unknown(named, matrix.benchmarks, "benchmark")
+        yield from _judged_faults(at, model.benchmarks, model.gate, matrix)
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
     named = {("nodes", name, "chip"): node.chip for name, node in matrix.nodes.items()}
@@ -174,6 +175,23 @@ def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
         named = _items((*here, "benchmarks"), override.benchmarks or ())
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         yield from _gate_faults((*here, "gate"), override.gate, matrix)
+        model = matrix.models.get(cell.partition("/")[2])
+        if model is not None:
+            asked = model.benchmarks if override.benchmarks is None else override.benchmarks
+            gate = override.gate if override.gate.advisory is not None else model.gate
+            yield from _judged_faults(here, asked, gate, matrix)
+
+
+def _judged_faults(
+    at: Path_, names: Iterable[str], gate: GateOverride, matrix: Matrix
+) -> Iterator[Broken]:
+    """A judge's score decides nothing, so what it scores has to be advisory where it is asked."""
+    advisory = matrix.gate.advisory if gate.advisory is None else gate.advisory
+    for name in names:
+        benchmark = matrix.benchmarks.get(name)
+        if benchmark is not None and benchmark.judge is not None and name not in advisory:
+            hint = f"add it to {'.'.join(map(str, at))}.gate.advisory"
+            yield (*at, "benchmarks"), f"{name} is scored by a judge, so it is advisory", hint
 
 
 def _gate_faults(at: Path_, gate: Gate | GateOverride, matrix: Matrix) -> Iterator[Broken]:

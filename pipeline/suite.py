@@ -32,7 +32,6 @@ class Suite:
     items: Mapping[str, tuple[Item, ...]]
     data: tuple[FileHash, ...]
     evaluator: Evaluators
-    advisory: tuple[str, ...]  # benchmarks that a judge scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,6 @@ def prepare_suite(
             others={name: ask for name, (_, _, ask) in prepared.items() if ask is not None},
             builtin=Builtins(run_programs=run_programs),
         ),
-        advisory=tuple(name for name, one in cell.benchmarks.items() if one.is_advisory),
     )
 
 

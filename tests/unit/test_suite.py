@@ -124,7 +124,8 @@ def test_the_matrix_has_the_nine_of_the_published_card_under_the_cards_names() -
     (step3,) = [cell for cell in cells(matrix) if cell.id == "nvidia/step3"]
     assert {one.title: one.items for one in step3.benchmarks.values()} == NINE
     assert list(step3.benchmarks) == matrix.models["step3"].benchmarks
-    assert [name for name, one in step3.benchmarks.items() if one.is_advisory] == ["mmvet_v2"]
+    judged = [name for name, one in step3.benchmarks.items() if one.judge]
+    assert judged == list(step3.gate.advisory) == ["mmvet_v2"]
     pro = {
         one.evaluator.evalscope.variant
         for one in step3.benchmarks.values()
@@ -170,6 +171,22 @@ def test_a_wrong_evaluator_is_a_fault_with_its_place(
     assert f"matrix.yaml:{fault}" in str(caught.value)
 
 
+def test_what_a_judge_scores_has_to_be_advisory_wherever_it_is_asked(tmp_path: Path) -> None:
+    judge = f"    judge: {{model: j, prompt: p, prompt_sha256: '{'0' * 64}'}}\n"
+    text = edited(TOY, ("chips:\n", judge + "chips:\n"))
+    path = tmp_path / "matrix.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_matrix(path)
+    assert (
+        "models.poet.benchmarks: quiz is scored by a judge, so it is advisory"
+        " (add it to models.poet.gate.advisory)"
+    ) in str(caught.value)
+    assert "cells.overrides.abacus/poet" in str(caught.value)
+    path.write_text(edited(text, ("seed: 0", "seed: 0, advisory: [quiz]")))
+    assert read_matrix(path).benchmarks["quiz"].judge is not None
+
+
 def imported(**more: Any) -> Benchmark:
     spec = {"format": "flagevalmm", "task": "t", "folder": "t", "file": "t_evaluated.json"}
     return Benchmark.model_validate(
@@ -194,16 +211,14 @@ def prepared(tmp_path: Path, benchmarks: dict[str, Benchmark]) -> Suite:
     )
 
 
-def test_a_suite_has_items_hashes_and_what_is_only_advisory(tmp_path: Path) -> None:
+def test_a_suite_has_items_and_hashes_of_where_they_come_from(tmp_path: Path) -> None:
     for stack in ("slow", "fast"):
         path = tmp_path / "results" / "t" / stack / "t_evaluated.json"
         path.parent.mkdir(parents=True)
         path.write_text(
             json.dumps([{"question_id": 1, "question": "?", "answer": "A", "correct": True}])
         )
-    judge = {"model": "j", "prompt": "p", "prompt_sha256": "0" * 64}
-    suite = prepared(tmp_path, {"t": imported(judge=judge, items=1)})
-    assert suite.advisory == ("t",)
+    suite = prepared(tmp_path, {"t": imported(items=1)})
     assert [one.item for one in suite.items["t"]] == ["1"]
     assert [one.is_text for one in suite.items["t"]] == [False]
     assert [one.path for one in suite.data] == ["results/t"]
