@@ -50,6 +50,11 @@ class Project:
         return self.root / "out" / "share"
 
     @property
+    def environments(self) -> Path:
+        """Of harnesses that do not fit into ours."""
+        return self.root / "out" / "environments"
+
+    @property
     def traces(self) -> Path:
         """What stacks answered to the pre-gate, by cell."""
         return self.root / "out" / "traces"

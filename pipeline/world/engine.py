@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import docker
 import docker.errors
@@ -55,6 +55,26 @@ class Host:
     cpu: str
     cores: int
     memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """For code that nobody has read: it gets this much, a root file system it cannot write, and no capability."""
+
+    memory_bytes: int
+    processes: int
+    scratch_bytes: int  # of /tmp, in memory
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "mem_limit": self.memory_bytes,
+            "memswap_limit": self.memory_bytes,
+            "pids_limit": self.processes,
+            "read_only": True,
+            "tmpfs": {"/tmp": f"size={self.scratch_bytes},mode=1777"},  # noqa: S108 inside
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+        }
 
 
 class Engine:
@@ -198,6 +218,7 @@ class Engine:
         name: str,
         volumes: Mapping[str, str],
         user: str | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Container]:
         """A running container that is removed at the end, whatever happens."""
         arguments = engine_arguments(run, volumes=volumes)
@@ -206,6 +227,8 @@ class Engine:
             arguments["device_requests"] = [
                 DeviceRequest(**r) for r in arguments["device_requests"]
             ]
+        if limits is not None:
+            arguments |= limits.arguments()
         with _asking(f"starting a container of {image}"):
             container = self._client.containers.create(
                 image,
@@ -233,10 +256,11 @@ class Engine:
         name: str,
         volumes: Mapping[str, str],
         user: str | None = None,
+        limits: Limits | None = None,
     ) -> tuple[int, str]:
         """Run a command in a container of its own to its end: exit code and what it printed."""
         with self.container(
-            image, command, run=run, name=name, volumes=volumes, user=user
+            image, command, run=run, name=name, volumes=volumes, user=user, limits=limits
         ) as container:
             return container.wait()
 

@@ -32,7 +32,7 @@ def endings(name: str, data: bytes, file: str) -> tuple[Item, ...]:
             raise WorldError(
                 f"line {number + 1} is no problem of GSM8K",
                 where=file,
-                hint=f"compare benchmarks.{name}.source in matrix.yaml with the package",
+                hint=f"compare benchmarks.{name}.evaluator.builtin.source with the package",
             ) from error
         if len(sentences) >= 3:
             problems[f"gsm8k-{number:04}"] = sentences

@@ -19,6 +19,7 @@ LAYERS = (
     ("release", "judging", "simulating"),
     ("steps",),  # what every stage is given
     ("plan", "project", "serve"),  # what release reads and tells the stages
+    ("suite",),  # what the stacks are asked
     ("about",),
     ("stages",),
     ("layers",),  # what images are made of
