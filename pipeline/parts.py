@@ -25,7 +25,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/answers.py",
         "world/benchmark_data.py",
         "world/evaluator.py",
-        "world/gsm8k_endings.py",
+        "world/gsm8k_steps.py",
         "world/openai_reply.py",
         "world/scoring.py",
         *STARTING,

@@ -19,7 +19,7 @@ from pipeline.record import Stages
 from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
 from pipeline.world.benchmark_data import Item, load_items
-from pipeline.world.gsm8k_endings import endings
+from pipeline.world.gsm8k_steps import steps
 from pipeline.world.server import Launch
 from pipeline.world.sources import member, wheel
 
@@ -115,8 +115,8 @@ def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
 
 
 def _items(name: str, benchmark: Benchmark, content: bytes) -> tuple[Item, ...]:
-    if benchmark.format == "gsm8k-endings":
-        found = endings(name, content, benchmark.source.file)
+    if benchmark.format == "gsm8k-steps":
+        found = steps(name, content, benchmark.source.file)
     else:
         found = load_items(name, benchmark, content)
     return found[: benchmark.limit]
