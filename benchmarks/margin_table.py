@@ -67,11 +67,11 @@ def main() -> None:
         print(f"| {name} | {chance:.4f} | {n} | {margin:.2f} | {right} |")
 
     print(f"\nP(pass) of an equal candidate at the first look, margin .03, level {level:.4f}:\n")
-    shares = (0.01, 0.02, 0.03, 0.04, 0.05)
-    print("| items | " + " | ".join(f"flips {share:.0%}" for share in shares) + " |")
-    print("|---" * (len(shares) + 1) + "|")
+    flips = (0.01, 0.02, 0.03, 0.04, 0.05)
+    print("| items | " + " | ".join(f"flips {share:.0%}" for share in flips) + " |")
+    print("|---" * (len(flips) + 1) + "|")
     for items in (200, 400, 600, 800, 1299):
-        cells = [equal_pass_probability(items, 0.03, share, level, 1) for share in shares]
+        cells = [equal_pass_probability(items, 0.03, share, level, 1) for share in flips]
         print(f"| {items} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
 
 
