@@ -85,6 +85,7 @@ def _add_node_arguments(name: str, command: argparse.ArgumentParser) -> None:
     add: Callable[..., argparse.Action] = command.add_argument
     if name in ("release", "plan", "bundle", *STAGES) and name != "render":
         add("--node", metavar="NAME", help="a node without network of the matrix")
+        add("--published", action="store_true", help="with the published image, carried whole")
     if name == "bundle":
         add("--pieces", default="60MiB", metavar="SIZE", help="largest piece; default: 60MiB")
     if name == "collect":

@@ -44,6 +44,7 @@ class Options:
     yes: bool = False
     again: bool = False
     node: str | None = None
+    published: bool = False
     pieces: str = "60MiB"
     folder: Path = Path()
 
@@ -105,9 +106,10 @@ def do_bundle(options: Options, report: Reporter) -> int:
     from pipeline.node_commands import bundle_cell
 
     bundle_cell(
-        _project(options),
+        Project(Path.cwd(), options.matrix),
         options.cells,
         node=options.node,
+        published=options.published,
         pieces=options.pieces,
         revision=_revision(),
         report=report,
@@ -191,7 +193,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
 
 
 def _project(options: Options) -> Project:
-    return Project(Path.cwd(), options.matrix, options.node)
+    return Project(Path.cwd(), options.matrix, options.node, published=options.published)
 
 
 def _selection(options: Options, *, builder: str | None) -> Selection:

@@ -86,7 +86,9 @@ def bundled(project: Project, *words: str, pieces: str = "4KiB") -> Path:
     from rich.console import Console
 
     report = Reporter(Console(file=io.StringIO()))
-    bundle_cell(project, words, node=None, pieces=pieces, revision="abc", report=report)
+    bundle_cell(
+        project, words, node=None, published=False, pieces=pieces, revision="abc", report=report
+    )
     return project.root / "out/bundle/abacus/poet"
 
 
