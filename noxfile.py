@@ -81,6 +81,18 @@ def accuracy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def gate(session: nox.Session) -> None:
+    """Judge stored rows again (`-- cpu smollm2 --policy other.yaml`); serves nothing."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def simulate(session: nox.Session) -> None:
+    """Judge the judge: how often the policy passes and fails simulated releases."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def performance(session: nox.Session) -> None:
     """Measure throughput and latency of the stacks."""
     run_pipeline(session)
@@ -94,7 +106,7 @@ def card(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def promote(session: nox.Session) -> None:
-    """Copy the selected cells by digest to the public repository, all or none."""
+    """Copy the selected cells by digest to the public repository, one after another."""
     run_pipeline(session)
 
 
@@ -113,8 +125,6 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def trials(session: nox.Session) -> None:
     """Long tests: planted faults, searches on real engines, fault injection, GPU."""
-    if not Path("tests/trials").is_dir():
-        session.error("there are no trials yet: tests/trials does not exist")
     run_module(session, "pytest", "-q", "--durations=10", "tests/trials", *session.posargs)
 
 

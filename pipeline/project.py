@@ -58,6 +58,11 @@ class Project:
         return None if self.published else self.node
 
     @property
+    def traces(self) -> Path:
+        """What stacks answered to the pre-gate, by cell."""
+        return self.root / "out" / "traces"
+
+    @property
     def carried(self) -> Path:
         """What was carried to the node that we are on, unpacked there by node/start."""
         return self.root / "out" / "node"

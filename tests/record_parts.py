@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.gate.logits import judge_logits
+from pipeline.logit_policy import LogitLimits
 from pipeline.matrix import Benchmark, Exclusion, PackageFile, Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
@@ -19,9 +21,12 @@ from pipeline.results import (
     LoadResult,
     PerformanceRatio,
     PerformanceResult,
+    PooledVerdict,
     Verdict,
 )
+from tests import traces
 
+NEAR = {7: 0.49, 8: 0.41}  # beside the .5 and .4 of the reference
 NODE = "a test's node (numbers are invented)"
 
 
@@ -150,6 +155,15 @@ def verdict_row(
 def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyResult:
     reference, candidate = stacks
     items = sum(row.n for row in rows)
+    deciding = [row for row in rows if row.has_power]
+    lost, gained = (sum(getattr(row, name) for row in deciding) for name in ("lost", "gained"))
+    pooled = PooledVerdict(
+        benchmarks=tuple(row.benchmark for row in deciding),
+        n=sum(row.n for row in deciding),
+        difference=(gained - lost) / sum(row.n for row in deciding),
+        lower_bound=-0.02,
+        margin=0.03,
+    )
     return AccuracyResult(
         verdict=Verdict(
             status="pass",
@@ -161,12 +175,17 @@ def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyRes
             items=items,
             benchmarks=rows,
             faults=(),
+            pooled=pooled,
+            harm_alpha=0.05,
         ),
         items_sha256=sha256("items"),
         items_file="items.jsonl",
         data=tuple(file(fixture(row.benchmark), 30_000) for row in rows),
         settings={"concurrency": 8, "seed": 0, "temperature": 0},
         stack_seconds={reference: 310.2, candidate: 245.9},
+        logits=judge_logits(
+            traces.reference(), traces.trace(candidate, NEAR), LogitLimits(top_k=2)
+        ),
     )
 
 

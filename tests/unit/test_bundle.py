@@ -71,6 +71,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
                 inputs_sha256=requirement_inputs(there), sha256=sha256("l"), packages=1
             )
         },
+        requirements={
+            "abacus": RequirementsPin(
+                inputs_sha256=requirement_inputs(made.matrix.chips["abacus"]),
+                sha256=sha256("r"),
+                packages=1,
+            )
+        },
         weights={
             "poet": WeightsPin(
                 source="pypi:toy-poet==1.0.0",
