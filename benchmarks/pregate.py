@@ -56,6 +56,10 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--share", type=Path, default=ROOT / "out" / "share")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "pregate")
+    parser.add_argument(
+        "--node", help="the node without network that this runs on (node/start python)"
+    )
+    parser.add_argument("--published", action="store_true", help="there, with the published image")
     parser.add_argument("--stack")
     parser.add_argument("--set", dest="variables", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--without", metavar="ARGUMENT")
@@ -213,13 +217,15 @@ def _task(options: argparse.Namespace) -> Task:
     if build is None or not isinstance(build.result, BuildResult):
         raise SystemExit(f"{options.record}: no image was built")
     model = build.result.model
-    project = Project(ROOT, ROOT / "matrix.yaml")
+    project = Project(ROOT, ROOT / "matrix.yaml", options.node, published=options.published)
     cell = next(cell for cell in project.cells if cell.id == record.cell)
     host = record.about.repository.partition("/")[0]
     return Task(
         cell=cell,
         stack=options.stack or cell.chip.released,
-        image=f"{host}/{model.repository}@{model.manifest_digest}",
+        image=f"{host}/{model.repository}@{model.manifest_digest}"
+        if model.manifest_digest
+        else model.config_digest,
         share=options.share,
         folder=options.folder,
         prompts=short_and_long(_texts(cell, project, options.share), PROFILES["release"].prompts),

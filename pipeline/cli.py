@@ -170,6 +170,12 @@ _ARGUMENTS = (
         help="a node without network of the matrix",
     ),
     _argument(
+        ["release", "plan", "bundle", *_RUNNING],
+        "--published",
+        action="store_true",
+        help="on that node: the published image, carried whole",
+    ),
+    _argument(
         ["bundle"],
         "--pieces",
         default="60MiB",

@@ -46,6 +46,7 @@ class Options:
     draws: int = 3000
     seed: int = 0
     node: str | None = None
+    published: bool = False
     pieces: str = "60MiB"
     folder: Path = Path()
 
@@ -107,9 +108,10 @@ def do_bundle(options: Options, report: Reporter) -> int:
     from pipeline.node_commands import bundle_cell
 
     bundle_cell(
-        _project(options),
+        Project(Path.cwd(), options.matrix),
         options.cells,
         node=options.node,
+        published=options.published,
         pieces=options.pieces,
         revision=git.revision(),
         report=report,
@@ -193,7 +195,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
 
 
 def _project(options: Options) -> Project:
-    return Project(Path.cwd(), options.matrix, options.node)
+    return Project(Path.cwd(), options.matrix, options.node, published=options.published)
 
 
 def _selection(options: Options, *, builder: str | None) -> Selection:
