@@ -131,13 +131,22 @@ class Operators(Strict):
     exclude: dict[str, Exclusion] = {}
 
 
+class OperatorSwitch(Operators):
+    """The library that the stack's worker loads, and what of it: only `include`, or all but `exclude`."""
+
+    library: (
+        str  # a Python module; images/serving/flagrelease_serving/operators.py says what it has
+    )
+    include: list[str] = []
+
+
 class Stack(Strict):
     """One way to run the image; its arguments and variables come on top of the chip's and the model's."""
 
     title: Text
     serve: dict[str, ServeValue] = {}
     env: dict[str, str] = {}
-    operators: Operators | None = None
+    operators: OperatorSwitch | None = None
 
 
 class Chip(Strict):

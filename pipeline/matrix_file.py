@@ -158,6 +158,13 @@ def _chip_faults(at: Path_, chip: Chip) -> Iterator[Broken]:
     yield from _unknown(alone, chip.packages, "package")
     if fault := _base_fault(chip.base):
         yield (*at, "base"), fault, ""
+    for stack_id, stack in chip.stacks.items():
+        if stack.operators and stack.operators.include and stack.operators.exclude:
+            yield (
+                (*at, "stacks", stack_id, "operators"),
+                "include and exclude are both given",
+                "a stack runs only some operators, or all but some",
+            )
 
 
 def _items(at: Path_, names: Iterable[str]) -> dict[Path_, str]:

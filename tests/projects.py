@@ -48,7 +48,7 @@ chips:
         title: {en: Fast, zh: 快}
         serve: {dtype: bfloat16}
         env: {FAST: "1"}
-        operators: {exclude: {softmax: {why: wrong, evidence: 2026.11.1.1}}}
+        operators: {library: bead_operators, exclude: {softmax: {why: wrong, evidence: 2026.11.1.1}}}
     reference: slow
     released: fast
     differs: [dtype]
