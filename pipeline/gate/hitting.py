@@ -30,7 +30,8 @@ def _hitting(sets: Sequence[Names], chosen: Names, left: int) -> Names | None:
     def busiest_first(name: str) -> tuple[int, str]:
         return -sum(name in names for names in still_open), name
 
-    for name in sorted(min(still_open, key=len), key=busiest_first):
+    smallest = min(still_open, key=lambda names: len(names))
+    for name in sorted(smallest, key=busiest_first):
         found = _hitting(still_open, chosen | {name}, left - 1)
         if found is not None:
             return found

@@ -86,10 +86,9 @@ def claims(found: Culprits, operators: Iterable[str]) -> tuple[Claim, ...]:
     for failing in found.failing_sets:
         named = " + ".join(sorted(failing))
         wanted.append(Claim(enabled=failing, fails=True, says=f"{named} alone fails"))
-        wanted += [
-            Claim(enabled=failing - {name}, fails=False, says=f"{named} without {name} passes")
-            for name in sorted(failing)
-        ]
+        for smaller in (failing - {name} for name in sorted(failing)):
+            says = f"{' + '.join(sorted(smaller))} alone passes" if smaller else "none on passes"
+            wanted.append(Claim(enabled=smaller, fails=False, says=says))
     return tuple({claim.enabled: claim for claim in wanted}.values())
 
 

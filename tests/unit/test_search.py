@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import ceil, log2
 
 import pytest
@@ -140,8 +140,9 @@ def test_questions_say_where_the_next_culprit_is_and_what_was_found() -> None:
         culprits = {"op010", "op300"} - frozenset().union(*question.failing_sets)
         assert not culprits or culprits & question.suspects
     assert questions[-1].failing_sets == (frozenset({"op010"}), frozenset({"op300"}))
-    shrinking = [len(question.suspects) for question in questions[2:11]]
-    assert shrinking == [400, 200, 100, 50, 25, 13, 7, 4, 2]
+    halving = [len(question.suspects) for question in questions[2:10]]
+    assert halving[0] == 400
+    assert all(less <= (more + 1) // 2 for more, less in pairwise(halving))
 
 
 def test_a_fault_that_another_operator_masks_is_reported_and_the_exclusion_still_passes() -> None:
@@ -172,10 +173,10 @@ def test_claims_are_everything_that_the_answer_stands_on() -> None:
     assert says == {
         "everything but the exclusion passes": (frozenset(FEW) - found.exclusion, False),
         "b + e alone fails": (frozenset("be"), True),
-        "b + e without b passes": (frozenset("e"), False),
-        "b + e without e passes": (frozenset("b"), False),
+        "b alone passes": (frozenset("b"), False),
+        "e alone passes": (frozenset("e"), False),
         "d alone fails": (frozenset("d"), True),
-        "d without d passes": (frozenset(), False),
+        "none on passes": (frozenset(), False),
     }
 
 
