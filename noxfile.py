@@ -69,6 +69,12 @@ def accuracy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bisect(session: nox.Session) -> None:
+    """Find the operators that make a stack fail, and propose their exclusion."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def performance(session: nox.Session) -> None:
     """Measure throughput and latency of the stacks."""
     run_pipeline(session)

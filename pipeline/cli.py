@@ -65,6 +65,14 @@ def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     if name in ("release", "plan", *STAGES) and name != "render":
         add("--target", default="local", help="where the release goes: a target of the matrix")
         add("--release", metavar="NAME", help="name of the release, like 2026.11.24.1")
+    if name == "bisect":
+        add("--target", default="local", help="whose staging registry holds the image")
+        add("--stack", metavar="NAME", help="default: the released one")
+        add("--minutes", type=float, default=60, help="budget of this run (default: 60)")
+        add("--level", default="fail", choices=("fail", "warn"), help="what counts as failing")
+        add("--restart", action="store_true", help="a new engine for every probe of the search")
+        add("--parallel", type=int, default=1, metavar="N", help="engines side by side")
+        add("--gpus", type=int, default=1, metavar="N", help="to spread them over")
     if name in ("release", "plan"):
         add("--until", default="publish", choices=STAGES, metavar="STAGE", help="stop after it")
     if name == "release":
@@ -82,6 +90,7 @@ _TEXTS = {
     "plan": "Say for each cell and stage whether it runs, and why. No Docker, no network.",
     "lock": "Resolve what moves (bases, weights, requirements) into matrix.lock and images/.",
     "render": "Render images/ from matrix.yaml and templates/.",
+    "bisect": "Find the operators that make a cell's stack fail the pre-gate.",
     "build": "Build the images of cells, unless the registry has them.",
     "weights": "Fetch (and convert) the weights of cells.",
     "smoke": "Serve cells for real and check them.",

@@ -27,7 +27,8 @@ class Subject(Frozen):
     stack: str
     image: str  # config digest
     weights: str  # sha256 of the list of files
-    library: str  # name and version
+    library: str  # the module; the image pins its version
+    settings: str  # sha256 of how the stack is served, operators aside
     node: str
 
 

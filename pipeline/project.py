@@ -45,6 +45,10 @@ class Project:
         """What containers see as /share: weights and what they were made from."""
         return self.root / "out" / "share"
 
+    def bisect_folder(self, cell: Cell) -> Path:
+        """Probes, evidence and findings of a search for operators at fault."""
+        return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
+
     def target(self, name: str) -> Target:
         if name not in self.matrix.targets:
             raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))

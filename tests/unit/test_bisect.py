@@ -29,7 +29,8 @@ SUBJECT = Subject(
     stack="fast",
     image="sha256:0123",
     weights="4567",
-    library="beads 1.0",
+    library="beads",
+    settings="89ab",
     node="a bench",
 )
 

@@ -15,8 +15,8 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("release",),
-    ("steps",),  # what every stage is given
+    ("release", "bisecting"),
+    ("steps", "probes"),  # what every stage is given; how bisect asks
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),
     ("stages",),
@@ -24,7 +24,7 @@ LAYERS = (
     ("gate", "world"),
 )
 BOTTOM = len(LAYERS)
-MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world")
+MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world", "probes")
 
 # Each outside thing has one door.
 DOORS = {"subprocess": "world/command.py", "docker": "world/engine.py", "requests": "world/"}
