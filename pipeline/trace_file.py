@@ -89,7 +89,7 @@ def _read(path: Path, key: str) -> tuple[dict[str, Any], Arrays] | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         head: dict[str, Any] = json.loads(arrays.pop("head").tobytes())
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):

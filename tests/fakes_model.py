@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ import numpy.typing as npt
 
 VOCABULARY = 128  # ASCII
 Row = npt.NDArray[np.float64]
+
+
+@cache
+def _normal(seed: tuple[int, ...]) -> Row:
+    return 2.5 * np.random.default_rng(seed).standard_normal(VOCABULARY)
 
 
 @dataclass(kw_only=True)
@@ -27,11 +33,9 @@ class ToyModel:
 
     def logprobs(self, context: tuple[int, ...]) -> Row:
         """Of the whole vocabulary, nats."""
-        generator = np.random.default_rng([*context[-2:], 11])
-        logits = 2.5 * generator.standard_normal(VOCABULARY)
+        logits = _normal((*context[-2:], 11))
         if self.noise:
-            shaken = np.random.default_rng([*context[-2:], self.seed, 12])
-            logits = logits + self.noise * shaken.standard_normal(VOCABULARY)
+            logits = logits + self.noise * _normal((*context[-2:], self.seed, 12)) / 2.5
         row: Row = logits - np.log(np.exp(logits).sum())
         return self.spoil(context, row) if self.spoil else row
 
@@ -39,7 +43,7 @@ class ToyModel:
         entries: list[dict[str, Any] | None] = [None]
         for position in range(1, len(ids)):
             row = self.logprobs(tuple(ids[:position]))
-            ranked = list(np.argsort(-row, kind="stable"))
+            ranked = np.argsort(-row, kind="stable").tolist()
             entries.append(
                 {
                     str(token): {
@@ -47,7 +51,7 @@ class ToyModel:
                         "rank": ranked.index(token) + 1,
                         "decoded_token": chr(token),
                     }
-                    for token in dict.fromkeys([ids[position], *map(int, ranked[:top_k])])
+                    for token in dict.fromkeys([ids[position], *ranked[:top_k]])
                 }
             )
         return entries
@@ -57,7 +61,7 @@ class ToyModel:
         top: list[dict[str, float]] = []
         for _ in range(tokens):
             row = self.logprobs((*ids, *answer))
-            ranked = [int(token) for token in np.argsort(-row, kind="stable")[:top_k]]
+            ranked = np.argsort(-row, kind="stable")[:top_k].tolist()
             answer.append(ranked[0])
             top.append({f"token_id:{token}": float(row[token]) for token in ranked})
         logprobs = {

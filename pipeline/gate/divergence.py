@@ -15,7 +15,7 @@ Numbers = npt.NDArray[np.float64]
 Marks = npt.NDArray[np.bool_]
 
 MINUS_INFINITY = -9999.0  # vLLM's way to write it
-LEAST_TAIL = 1e-12
+LEAST = 1e-12  # probability of a bucket
 ROUNDING = 1e-3  # by which float32 probabilities may sum to more than 1
 
 
@@ -82,18 +82,33 @@ def tail_kl(
     """
     ours, theirs = reference.tokens[positions], candidate.tokens[positions]
     p_log = reference.logprobs[positions].astype(np.float64)
+    all_q_log = candidate.logprobs[positions].astype(np.float64)
     same = (ours[:, :, None] == theirs[:, None, :]) & (ours != NO_TOKEN)[:, :, None]
     is_shared = same.any(axis=2)
-    q_log = np.take_along_axis(
-        candidate.logprobs[positions].astype(np.float64), same.argmax(axis=2), axis=1
-    )
-    p, q = np.where(is_shared, np.exp(p_log), 0), np.where(is_shared, np.exp(q_log), 0)
-    p_tail = np.maximum(1 - p.sum(axis=1), LEAST_TAIL)
-    q_tail = np.maximum(1 - q.sum(axis=1), LEAST_TAIL)
+    q_log = np.take_along_axis(all_q_log, same.argmax(axis=2), axis=1)
+    p, q = np.exp(p_log), np.where(is_shared, np.exp(q_log), 0)
     shared = np.where(is_shared, p * (p_log - q_log), 0).sum(axis=1)
+    p_tail = np.maximum(1 - np.where(is_shared, p, 0).sum(axis=1), LEAST)
+    q_tail = np.maximum(1 - q.sum(axis=1), LEAST)
+    lost = np.where(is_shared, 0, p).sum(axis=1)
+    # What the candidate does not list it gives at most its least listed probability each.
+    most = (~is_shared).sum(axis=1) * np.exp(all_q_log.min(axis=1))
     # Rounding of the sums can leave it a hair below zero.
-    kl = np.maximum(shared + p_tail * np.log(p_tail / q_tail), 0)
-    return kl, 1 - is_shared.mean(axis=1)
+    return np.maximum(shared + _tail(p_tail, q_tail, lost, most), 0), 1 - is_shared.mean(axis=1)
+
+
+def _tail(p_tail: Numbers, q_tail: Numbers, lost: Numbers, most: Numbers) -> Numbers:
+    """The bucket's share of the KL; it is split where the candidate cannot give `lost` its part of q_tail.
+
+    Without that, lists that have no token in common would be equal: everything is tail on both sides.
+    """
+    whole = p_tail * np.log(p_tail / q_tail)
+    rest = np.maximum(p_tail - lost, LEAST)
+    given = np.maximum(np.minimum(most, q_tail), LEAST)
+    other = np.maximum(q_tail - given, LEAST)
+    known = np.maximum(lost, LEAST)
+    split = known * np.log(known / given) + rest * np.log(rest / other)
+    return np.where(given * p_tail < lost * q_tail, split, whole)
 
 
 class _Pair:

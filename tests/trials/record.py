@@ -37,7 +37,8 @@ class PlantedFaults(Frozen):
     weights_sha256: str
     library_sha256: str  # of tests/planted/library.py
     reference: str
-    reference_seconds: Mapping[str, float]
+    reference_start_seconds: float
+    reference_seconds: Mapping[str, float]  # of its own passes
     rows: tuple[Row, ...]
 
 

@@ -26,6 +26,7 @@ class TrialStack:
     planted: bool = True  # whether the library is loaded
     serve: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    exclude: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def block(self) -> dict[str, Any]:
         """The stack as matrix.yaml would hold it."""
@@ -35,28 +36,37 @@ class TrialStack:
             "env": dict(self.env),
         }
         if self.planted:
-            found["operators"] = {"library": "planted.library"}
+            found["operators"] = {"library": "planted.library", "exclude": dict(self.exclude)}
         if self.fault:
             found["env"]["PLANTED_FAULTS"] = self.fault
         return found
 
 
-def _faulty(kind: Kind, fault: str, says: str) -> TrialStack:
-    return TrialStack(name=fault, kind=kind, says=says, fault=fault)
+def faulty(
+    kind: Kind,
+    fault: str,
+    says: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    exclude: Mapping[str, Mapping[str, str]] | None = None,
+) -> TrialStack:
+    return TrialStack(
+        name=fault, kind=kind, says=says, fault=fault, env=env or {}, exclude=exclude or {}
+    )
 
 
 STACKS = (
-    _faulty("gross", "gelu_for_silu", "GELU where the model has SiLU"),
-    _faulty("gross", "rope_base_off", "rotary angles of base 10,000 for 100,000"),
-    _faulty("gross", "nan_now_and_then", "a NaN in every 500th result of SiLU"),
-    _faulty(
+    faulty("gross", "gelu_for_silu", "GELU where the model has SiLU"),
+    faulty("gross", "rope_base_off", "rotary angles of base 10,000 for 100,000"),
+    faulty("gross", "nan_now_and_then", "a NaN in every 500th result of SiLU"),
+    faulty(
         "gross",
         "garbage_above_batch_4",
         "the attention of other tokens when more than 4 requests run together",
     ),
-    _faulty("subtle", "attention_scale_off", "attention scaled by 0.95"),
-    _faulty("subtle", "rms_norm_eps_off", "eps 1e-3 for 1e-5 in every RMSNorm"),
-    _faulty("subtle", "last_of_k_dropped", "the last 32 of K dropped in one down projection"),
+    faulty("subtle", "attention_scale_off", "attention scaled by 0.95"),
+    faulty("subtle", "rms_norm_eps_off", "eps 1e-3 for 1e-5 in every RMSNorm"),
+    faulty("subtle", "last_of_k_dropped", "the last 32 of K dropped in one down projection"),
     TrialStack(
         name="correct_operators", kind="legitimate", says="every operator replaced, rightly"
     ),

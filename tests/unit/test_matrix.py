@@ -229,3 +229,13 @@ def test_an_absent_file_is_told_with_what_to_do(tmp_path: Path) -> None:
 def test_nearest_names_one_word_or_all_of_them() -> None:
     assert nearest("nvida", ["cpu", "nvidia"]) == "did you mean nvidia?"
     assert nearest("tpu9000", ["nvidia", "cpu"]) == "known: cpu, nvidia"
+
+
+def test_a_stack_runs_some_operators_or_all_but_some(tmp_path: Path) -> None:
+    both = "operators: {include: [mm], library: bead_operators, exclude: {softmax"
+    edit = ("operators: {library: bead_operators, exclude: {softmax", both)
+    assert faults(tmp_path, edit)[1:] == [
+        "matrix.yaml:30:20: chips.abacus.stacks.fast.operators: include and exclude are both given"
+        " (a stack runs only some operators, or all but some)",
+        HINT,
+    ]

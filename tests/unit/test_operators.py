@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from pathlib import Path
 import pytest
 from flagrelease_serving.operators import Asked, OperatorError, Operators, asked_by
 
-from pipeline.world.operators import OperatorEvidence
+from pipeline.errors import WorldError
+from pipeline.world.operators import OperatorEvidence, read_evidence, total_calls
+from tests.fakes import FakeContainer, FakeImage
+from tests.projects import committed
+from tests.trials.stacks import LIBRARY, STACKS
 
 SERVING = Path(__file__).parents[2] / "images/serving"
 
@@ -45,7 +50,7 @@ class Abacus:
 def switched(library: Abacus, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> set[str]:
     operators = Operators(library, "abacus")
     operators.switch(include, exclude)
-    return operators.registered()
+    return set(operators.registered)
 
 
 def refusal(library: Abacus, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> str:
@@ -130,7 +135,7 @@ def test_operators_can_be_switched_again_while_serving() -> None:
     operators = Operators(Abacus(), "abacus")
     operators.switch([], ["add"])
     operators.switch(["add"], [])
-    assert operators.registered() == {"add"}
+    assert operators.registered == ("add",)
 
 
 def test_in_the_dispatcher_only_the_dispatcher_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +190,7 @@ def work(how):
     loaded.switch([], [])
     loaded.keep_evidence(Path(sys.argv[1]), rank=0)
     library.counts["add"] = 1
-    time.sleep(0.5)
+    time.sleep(0.3)
     if how == "killed":
         os.kill(os.getpid(), 9)
     library.counts["add"] = 2
@@ -212,3 +217,60 @@ def test_a_killed_worker_leaves_its_last_evidence_and_an_ended_one_all_of_it(
     found = json.loads(path.read_text("utf-8"))
     assert (found["calls"], found["ended"]) == (calls, ended)
     assert found["written"] <= time.time()
+
+
+class Wrote(FakeImage):
+    """A container in which workers left this."""
+
+    def __init__(self, *processes: Mapping[str, object]) -> None:
+        self.evidence = processes
+
+    def answer(self, command: tuple[str, ...]) -> tuple[int, str]:
+        assert command[-1] == "/var/lib/flagscale/poet_fast/operators"
+        return 0, json.dumps(self.evidence)
+
+
+def process(**more: object) -> dict[str, object]:
+    library = Abacus()
+    operators = Operators(library, "abacus")
+    operators.switch([], [])
+    library.counts = {"add": 2}
+    times = {"rank": 0, "process": 7, "started": 1.0, "written": 2.0, "ended": True}
+    return {**operators.evidence(), **times, **more}
+
+
+def evidence_of(*processes: Mapping[str, object]) -> tuple[OperatorEvidence, ...]:
+    container = FakeContainer("toy", Wrote(*processes), ["sleep", "infinity"])
+    return read_evidence(container, "/var/lib/flagscale/poet_fast/operators")
+
+
+def test_calls_are_added_up_over_the_processes_of_a_stack() -> None:
+    found = evidence_of(process(), process(rank=1, calls={"add": 1, "carry": 5}))
+    assert total_calls(found) == {"add": 3, "carry": 5}
+    assert evidence_of() == ()
+
+
+def test_evidence_of_another_version_is_a_clear_error() -> None:
+    with pytest.raises(WorldError, match=r"evidence .* cannot be read") as refused:
+        evidence_of(process(evidence_schema=2))
+    assert refused.value.hint == (
+        "the image's images/serving/ is of another version than this pipeline"
+    )
+
+
+def test_every_fault_of_the_planted_library_is_on_trial() -> None:
+    tree = ast.parse(LIBRARY.read_text("utf-8"))
+    (faults,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "FAULTS"
+    )
+    assert isinstance(faults, ast.Dict)
+    names = {ast.literal_eval(key) for key in faults.keys if key}
+    assert {stack.fault for stack in STACKS} - {""} == names
+
+
+def test_planted_operators_stay_out_of_the_real_matrix() -> None:
+    chips = committed().matrix.chips.values()
+    libraries = {s.operators.library for chip in chips for s in chip.stacks.values() if s.operators}
+    assert libraries == {"flagrelease_serving.flaggems"}

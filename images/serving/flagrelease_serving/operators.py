@@ -102,8 +102,9 @@ class Operators:
         self._name = name
         self._available = {operator: tuple(at) for operator, at in library.available().items()}
         self._before = self._kernels()
-        self._include: tuple[str, ...] = ()
-        self._exclude: tuple[str, ...] = ()
+        self._asked: Mapping[str, list[str]] = {}
+        self.registered: tuple[str, ...] = ()
+        self._dispatcher: Mapping[str, str] = {}
 
     def switch(
         self, include: Collection[str], exclude: Collection[str], *, may_be_none: bool = False
@@ -112,8 +113,9 @@ class Operators:
         if unknown := sorted({*include, *exclude} - self._available.keys()):
             raise OperatorError(f"{self._name} has no operators called {', '.join(unknown)}")
         self._library.enable(include, exclude)
-        self._include, self._exclude = tuple(sorted(include)), tuple(sorted(exclude))
-        replaced, wanted = self._replaced(), set(include or self._available.keys() - set(exclude))
+        kernels = self._kernels()
+        replaced = self._replaced(kernels)
+        wanted = set(include) or self._available.keys() - set(exclude)
         on = {operator for operator in wanted if all(replaced[operator])}
         if wanted - on or not (on or may_be_none):
             raise OperatorError(
@@ -127,17 +129,16 @@ class Operators:
         logger.info(
             "%s: %d operators on, %d off", self._name, len(on), len(self._available) - len(on)
         )
+        self._asked = {"include": sorted(include), "exclude": sorted(exclude)}
+        self.registered = tuple(sorted(on))
+        self._dispatcher = {at: kernels[at] for name in on for at in self._available[name]}
 
-    def registered(self) -> set[str]:
-        """Operators that are wholly on."""
-        return {operator for operator, replaced in self._replaced().items() if all(replaced)}
-
-    def _replaced(self) -> dict[str, list[bool]]:
+    def _replaced(self, now: Mapping[str, str]) -> dict[str, list[bool]]:
         """For each entry of an operator whether the dispatcher calls another kernel than before.
 
         The library's own word counts only outside the dispatcher: FlagGems notes an operator before it registers it.
         """
-        now, said = self._kernels(), set(self._library.registered())
+        said = set(self._library.registered())
         return {
             operator: [now[at] != self._before[at] for at in entries] or [operator in said]
             for operator, entries in self._available.items()
@@ -162,28 +163,26 @@ class Operators:
 
         def end() -> None:
             stop.set()
+            keeper.join()
             write(ended=True)
 
         stop = threading.Event()
+        keeper = threading.Thread(target=keep, name="operator-evidence", daemon=True)
         write(ended=False)
-        threading.Thread(target=keep, name="operator-evidence", daemon=True).start()
+        keeper.start()
         # vLLM's workers are children of multiprocessing, where atexit is not always run.
         multiprocessing.util.Finalize(None, end, exitpriority=0)
 
     def evidence(self) -> dict[str, Any]:
-        on, kernels = self.registered(), self._kernels()
         return {
             "evidence_schema": SCHEMA,
             "library": self._name,
             "backend": self._library.BACKEND,
-            "include": self._include,
-            "exclude": self._exclude,
+            **self._asked,
             "available": len(self._available),
-            "registered": sorted(on),
-            "dispatcher": {
-                at: kernels[at] for operator in sorted(on) for at in self._available[operator]
-            },
-            "calls": dict(sorted(self._library.calls().items())),
+            "registered": self.registered,
+            "dispatcher": self._dispatcher,
+            "calls": dict(self._library.calls()),  # a copy: the worker counts on
         }
 
     def _kernels(self) -> dict[str, str]:
