@@ -33,6 +33,7 @@ class PreGate:
     model: str  # as served
     stack: str
     limit_s: float  # a probe that takes longer hangs
+    retry_wait_s: float = 2  # before a broken connection is tried again
 
     @property
     def profile(self) -> str:
@@ -42,7 +43,12 @@ class PreGate:
 
     def judge(self, served: Served) -> Judged:
         """Verdict, reason and numbers. A server that dies or hangs gets a verdict too."""
-        endpoint = Endpoint(base_url=served.base_url, model=self.model, timeout_s=self.limit_s)
+        endpoint = Endpoint(
+            base_url=served.base_url,
+            model=self.model,
+            timeout_s=self.limit_s,
+            retry_wait_s=self.retry_wait_s,
+        )
         with _killed_after(self.limit_s, served) as is_late:
             try:
                 trace = collect_candidate(

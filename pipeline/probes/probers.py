@@ -38,7 +38,9 @@ def switched(candidate: Candidate, gate: PreGate) -> Iterator[Prober]:
     """One engine, switched between probes; another only when operators have killed it."""
     server = _Switched(candidate=candidate, gate=gate)
     try:
-        yield Prober(profile=f"{gate.profile}, switched", width=1, probe=server.probe)
+        yield Prober(
+            profile=f"{gate.profile}, switched", width=1, probe=server.probe, rest=server.stop
+        )
     finally:
         server.stop()
 

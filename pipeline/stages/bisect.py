@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -38,6 +38,7 @@ class Prober:
     profile: str
     width: int  # probes that may run side by side; slots are 0 to width - 1
     probe: Callable[[Operators, int], ProbeAnswer]
+    rest: Callable[[], None] = lambda: None  # ends what is kept running between probes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,7 @@ class _Run:
         self, searcher: Prober, verifier: Prober, likely: Collection[str]
     ) -> BisectResult:
         found = self._search(searcher, likely)
+        searcher.rest()  # the verifier wants its port and its memory
         if found is None or found.status != "found":
             return self._result(found.status if found else "budget_ended", found)
         checks = self._check(found, verifier)
@@ -116,7 +118,7 @@ class _Run:
 
     def _check(self, found: Culprits, prober: Prober) -> tuple[CheckedClaim, ...] | None:
         """Everything the answer stands on, asked once more; None when the budget ended first."""
-        again = Prober(profile=prober.profile + AGAIN, width=prober.width, probe=prober.probe)
+        again = replace(prober, profile=prober.profile + AGAIN)
         wanted = claims(found, self._task.operators)
         self._say(f"confirming with {len(wanted)} probes: {_named(found)}")
         answers = self._ask(again, [claim.enabled for claim in wanted])
