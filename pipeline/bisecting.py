@@ -66,7 +66,7 @@ def search_cell(
     past: Sequence[Record],
     project: Project,
     target: Target,
-    engine: Engine,
+    engine: Callable[[], Engine],
     search: Search,
     say: Say,
 ) -> tuple[BisectResult, tuple[Path, ...]]:
@@ -89,15 +89,34 @@ def search_cell(
         config_digest=image.config_digest,
         weights_sha256=weights.result.sha256,
         project=project,
-        engine=engine,
+        engine=engine(),
     )
-    library = library_in(engine, served.image, cell, search.stack)
+    library = library_in(served.engine, served.image, cell, search.stack)
     result = search_operators(served, search, library, say)
     return result, write_findings(result, served, library.packages, project.matrix_path)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The reference was asked; nothing is probed yet."""
+
+    task: BisectTask
+    candidate: Candidate
+    gates: Mapping[ProfileName, PreGate]
+
+
 def search_operators(served: Served, search: Search, library: Library, say: Say) -> BisectResult:
     """Serve, search and confirm. Answers and reference stay in the cell's folder, for the next run."""
+    ready = prepare(served, search, library, say)
+    with ExitStack() as engines:
+        searcher = restarted(ready.candidate, ready.gates["quick"])
+        if not search.restarts:
+            searcher = engines.enter_context(switched(ready.candidate, ready.gates["quick"]))
+        verifier = restarted(ready.candidate, ready.gates[search.verify])
+        return bisect(ready.task, searcher, verifier, say)
+
+
+def prepare(served: Served, search: Search, library: Library, say: Say) -> Prepared:
     cell, folder = served.cell, served.folder
     candidate = Candidate(
         cell=cell,
@@ -111,6 +130,15 @@ def search_operators(served: Served, search: Search, library: Library, say: Say)
         width=search.width if search.restarts else 1,
         gpus=search.gpus,
     )
+    task = BisectTask(
+        subject=subject_of(served, search),
+        operators=tuple(sorted(searched(cell, search.stack, library))),
+        likely=frozenset(),
+        level=search.level,
+        budget_s=search.budget_s,
+        cache=folder / "probes",
+    )
+    say(f"{len(task.operators)} operators of {task.subject.library} are searched")
     profiles: tuple[ProfileName, ...] = tuple(dict.fromkeys(("quick", search.verify)))
     prompts = prompts_of(cell, served.project, say)
     asked = references(candidate, profiles, prompts, say)
@@ -124,21 +152,7 @@ def search_operators(served: Served, search: Search, library: Library, say: Say)
         )
         for name in profiles
     }
-    task = BisectTask(
-        subject=subject_of(served, search),
-        operators=tuple(sorted(searched(cell, search.stack, library))),
-        likely=frozenset(),
-        level=search.level,
-        budget_s=search.budget_s,
-        cache=folder / "probes",
-    )
-    say(f"{len(task.operators)} operators of {task.subject.library} are searched")
-    verifier = restarted(candidate, gates[search.verify])
-    with ExitStack() as engines:
-        searcher = restarted(candidate, gates["quick"])
-        if not search.restarts:
-            searcher = engines.enter_context(switched(candidate, gates["quick"]))
-        return bisect(task, searcher, verifier, say)
+    return Prepared(task=task, candidate=candidate, gates=gates)
 
 
 def searched(cell: Cell, stack: str, library: Library) -> frozenset[str]:

@@ -151,7 +151,7 @@ def do_bisect(options: Options, report: Reporter) -> int:
             selection.past[cell.id],
             project,
             project.target(options.target),
-            _lazy_engine()(),
+            _lazy_engine(),
             search,
             log.say,
         )

