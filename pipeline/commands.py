@@ -133,7 +133,11 @@ def do_bisect(options: Options, report: Reporter) -> int:
 
     selection = _selection(options, builder=None)
     if len(selection.cells) != 1:
-        raise UsageError("name exactly one cell to search in", hint="bisect nvidia smollm2")
+        named = ", ".join(cell.id for cell in selection.cells)
+        raise UsageError(
+            f"name exactly one cell to search in, this names {named}",
+            hint="for example: bisect nvidia smollm2",
+        )
     (cell,) = selection.cells
     search = Search(
         stack=options.stack or cell.chip.released,
