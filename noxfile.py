@@ -75,6 +75,18 @@ def bisect(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def gate(session: nox.Session) -> None:
+    """Judge stored rows again (`-- cpu smollm2 --policy other.yaml`); serves nothing."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def simulate(session: nox.Session) -> None:
+    """Judge the judge: how often the policy passes and fails simulated releases."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def performance(session: nox.Session) -> None:
     """Measure throughput and latency of the stacks."""
     run_pipeline(session)
@@ -88,7 +100,7 @@ def card(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def promote(session: nox.Session) -> None:
-    """Copy the selected cells by digest to the public repository, all or none."""
+    """Copy the selected cells by digest to the public repository, one after another."""
     run_pipeline(session)
 
 

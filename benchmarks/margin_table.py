@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from pipeline.gate.paired import (
-    equal_pass_probability,
-    has_power,
-    mcnemar_harm,
-    pass_probability,
-    tango_z,
-    z_of,
-)
+from pipeline.gate.paired import mcnemar_harm, tango_z, z_of
+from pipeline.gate.planning import equal_pass_probability, has_power, pass_probability
 
 ALPHA = 0.05
 ITEMS = 100

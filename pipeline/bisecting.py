@@ -145,6 +145,7 @@ def prepare(served: Served, search: Search, library: Library, say: Say) -> Prepa
     gates = {
         name: PreGate(
             reference=asked[name],
+            limits=cell.gate.logits,
             prompts=prompts,
             model=cell.served_name,
             stack=search.stack,

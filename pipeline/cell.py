@@ -13,7 +13,6 @@ from pipeline.matrix import (
     CellOverride,
     Chip,
     Exclusion,
-    Gate,
     Matrix,
     Model,
     Project,
@@ -21,6 +20,7 @@ from pipeline.matrix import (
     Target,
 )
 from pipeline.matrix_file import nearest
+from pipeline.policy import Gate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,28 +51,39 @@ def _options(words: Sequence[str]) -> Options:
     for name, text in _TEXTS.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_arguments(name, command)
+        if name == "bisect":
+            _add_search_arguments(command.add_argument)
     found = vars(parser.parse_args(list(words)))
     found["matrix"] = Path(found["matrix"])
     return Options(**found)
 
 
+def _add_search_arguments(add: Callable[..., argparse.Action]) -> None:
+    add("--target", default="local", help="whose staging registry holds the image")
+    add("--stack", metavar="NAME", help="default: the released one")
+    add("--minutes", type=float, default=60, help="budget of this run (default: 60)")
+    add("--level", default="fail", choices=("fail", "warn"), help="what counts as failing")
+    add("--restart", action="store_true", help="a new engine for every probe of the search")
+    add("--parallel", type=int, default=1, metavar="N", help="engines side by side")
+    add("--gpus", type=int, default=1, metavar="N", help="to spread them over")
+
+
 def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
     add: Callable[..., argparse.Action] = command.add_argument
-    add("cells", nargs="*", metavar="CELL", help="a chip and a model, as globs: nvidia 'qwen*'")
+    if name == "simulate":
+        add("--draws", type=int, default=3000, help="simulated releases a cell of the table")
+        add("--seed", type=int, default=0, help="of the random numbers")
+    else:
+        add("cells", nargs="*", metavar="CELL", help="a chip and a model, as globs: nvidia 'qwen*'")
     add("--matrix", default="matrix.yaml", metavar="FILE", help="default: matrix.yaml")
     if name == "render":
         add("--check", action="store_true", help="write nothing; fail on drift and show it")
     if name in ("release", "plan", *STAGES) and name != "render":
         add("--target", default="local", help="where the release goes: a target of the matrix")
         add("--release", metavar="NAME", help="name of the release, like 2026.11.24.1")
-    if name == "bisect":
-        add("--target", default="local", help="whose staging registry holds the image")
-        add("--stack", metavar="NAME", help="default: the released one")
-        add("--minutes", type=float, default=60, help="budget of this run (default: 60)")
-        add("--level", default="fail", choices=("fail", "warn"), help="what counts as failing")
-        add("--restart", action="store_true", help="a new engine for every probe of the search")
-        add("--parallel", type=int, default=1, metavar="N", help="engines side by side")
-        add("--gpus", type=int, default=1, metavar="N", help="to spread them over")
+    if name == "gate":
+        add("--release", metavar="NAME", help="whose rows; default: the newest that has any")
+        add("--policy", type=Path, metavar="FILE", help="YAML with keys of `gate` to be changed")
     if name in ("release", "plan"):
         add("--until", default="publish", choices=STAGES, metavar="STAGE", help="stop after it")
     if name == "release":
@@ -95,6 +106,8 @@ _TEXTS = {
     "weights": "Fetch (and convert) the weights of cells.",
     "smoke": "Serve cells for real and check them.",
     "accuracy": "Compare the released stack with the reference, item by item.",
+    "gate": "Judge stored rows again, under the matrix's policy or another. No Docker.",
+    "simulate": "Judge the judge: how often its policy passes and fails simulated releases.",
     "performance": "Measure throughput and latency of every stack.",
     "card": "Write the cards of cells from their records.",
     "promote": "Copy tested images by digest to the public repository, and tag them.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +21,14 @@ from pipeline.errors import (
     WorldError,
 )
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.overview import print_outcomes, print_plan
 from pipeline.parts import Inputs
 from pipeline.plan import Action, plan
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
-from pipeline.world.command import run
+from pipeline.world import git
 from pipeline.world.node import node_class
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Options:
     gpus: int = 1
     restart: bool = False
     level: Level = "fail"
+    policy: Path | None = None
+    draws: int = 3000
+    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +117,7 @@ def do_plan(options: Options, report: Reporter) -> int:
     selection = _selection(options, builder=None)
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
-    _print_plan(actions, report, as_json=options.json)
+    print_plan(actions, report, as_json=options.json)
     return 0
 
 
@@ -155,7 +158,7 @@ def do_bisect(options: Options, report: Reporter) -> int:
             selection.past[cell.id],
             project,
             project.target(options.target),
-            _lazy_engine(),
+            _lazy_engine(cleans=True),
             search,
             log.say,
         )
@@ -176,10 +179,10 @@ _NEXT: Mapping[str, str] = {
 
 def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
     """Plan, then run what is not done, cell by cell; the exit code of the first cell that failed."""
-    engine = _lazy_engine()
+    engine = _lazy_engine(cleans=not options.dry_run)
     selection = _selection(options, builder=_builder_of(engine))
     if options.dry_run:
-        _print_plan(
+        print_plan(
             selection.actions(_planned_name(options, selection), until), report, as_json=False
         )
         return 0
@@ -196,7 +199,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
         until,
         lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
     )
-    world = World(engine=engine, registry=registry, revision=_revision(), report=report)
+    world = World(engine=engine, registry=registry, revision=git.revision(), report=report)
     outcomes: list[Outcome] = []
     for cell in selection.cells:
         known = selection.past[cell.id]
@@ -218,7 +221,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
             record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
         )
         outcomes += release_cell(going, until, options.again)
-    _print_outcomes(outcomes, release, report)
+    print_outcomes(outcomes, release, report)
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         sys.stderr.write(f"error: {error}\n")
@@ -256,7 +259,7 @@ def _name(
     public_tags: Callable[[Cell], Sequence[str]],
 ) -> str:
     """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
-    given = options.release or _git_tag()
+    given = options.release or release_tag(git.tags_of_head())
     if given:
         return check_name(given)
     newest = newest_release(selection.past)
@@ -275,13 +278,14 @@ def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool
     return all(action.kind == "reuse" for action in selection.actions(release, until))
 
 
-def _lazy_engine() -> Callable[[], Engine]:
+def _lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
     @cache
     def connect() -> Engine:
         from pipeline.world.engine import Engine
 
         engine = Engine.connect()
-        engine.remove_left_over()
+        if cleans:
+            engine.remove_left_over()
         return engine
 
     return connect
@@ -310,51 +314,27 @@ def _ask_consent(options: Options, until: StageName) -> None:
     )
 
 
-def _git_tag() -> str | None:
-    return release_tag(_git("tag", "--points-at", "HEAD").split())
+def do_gate(options: Options, report: Reporter) -> int:
+    from pipeline.judging import judge_stored
+
+    project = _project(options)
+    judge_stored(
+        project,
+        select(project.matrix, options.cells),
+        release=options.release,
+        policy=options.policy,
+        report=report,
+    )
+    return 0
 
 
-def _revision() -> str:
-    return _git("rev-parse", "HEAD").strip() or "unknown"
+def do_simulate(options: Options, report: Reporter) -> int:
+    from pipeline.simulating import print_tables
 
-
-def _git(*words: str) -> str:
-    """What git says; nothing outside a repository."""
-    try:
-        return run(["git", *words], doing="asking git", hint="").output
-    except PipelineError:
-        return ""
-
-
-def _print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps([action.model_dump() for action in actions], indent=2) + "\n")
-        return
-    rows = [
-        (
-            action.cell,
-            action.stage,
-            action.kind,
-            "; ".join(action.reasons) if action.kind == "run" else f"since {action.source}",
-        )
-        for action in actions
-    ]
-    report.table(("cell", "stage", "", "why"), rows)
-
-
-def _print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:
-    rows = [
-        (
-            done.cell,
-            done.stage,
-            done.status,
-            f"{done.seconds:.1f}" if done.seconds else "",
-            done.why,
-        )
-        for done in outcomes
-    ]
-    report.say(f"\nrelease {release}")
-    report.table(("cell", "stage", "result", "seconds", "why"), rows)
+    print_tables(
+        _project(options).matrix.gate, draws=options.draws, seed=options.seed, report=report
+    )
+    return 0
 
 
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
@@ -363,5 +343,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "render": do_render,
     "lock": do_lock,
     "bisect": do_bisect,
+    "gate": do_gate,
+    "simulate": do_simulate,
     **{stage: do_stage for stage in STAGES if stage != "render"},
 }

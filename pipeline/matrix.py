@@ -8,17 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from pipeline.policy import Gate, GateOverride, Share
+
 
 class Strict(BaseModel):
     """Frozen, and a key that no field has is a fault."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _share(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise PydanticCustomError("share", "expected a number from 0 to 1")
-    return value
 
 
 def _version(value: Any) -> Any:
@@ -31,7 +27,6 @@ def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
 
-Share = Annotated[float, BeforeValidator(_share)]
 Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
@@ -61,22 +56,6 @@ class Target(Strict):
     registry: Prefix
     staging: Prefix | None = None
     hubs: list[Hub] = []
-
-
-class Gate(Strict):
-    """What the accuracy gate may accept."""
-
-    alpha: Share
-    margin: Share
-    power_margins: float = Field(ge=0)
-    concurrency: int = Field(ge=1)
-    seed: int
-
-
-class GateOverride(Strict):
-    alpha: Share | None = None
-    margin: Share | None = None
-    power_margins: float | None = Field(default=None, ge=0)
 
 
 class PackageFile(Strict):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import UsageError
 from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.policy import Gate, GateOverride
 from pipeline.yaml_source import Fault, Path_, Source, read_yaml
 
 _SERVE_VALUE = "a boolean, a number, a text, a list or a mapping"  # the one union of the matrix
@@ -130,8 +131,10 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
     """Names that nothing defines, and blocks whose keys contradict each other."""
     for chip_id, chip in matrix.chips.items():
         yield from _chip_faults(("chips", chip_id), chip)
+    yield from _gate_faults(("gate",), matrix.gate, matrix)
     for model_id, model in matrix.models.items():
         at: Path_ = ("models", model_id)
+        yield from _gate_faults((*at, "gate"), model.gate, matrix)
         named = _items((*at, "benchmarks"), model.benchmarks)
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         if fault := _weights_fault(model.weights):
@@ -149,6 +152,14 @@ def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
         yield from _unknown({here: cell}, cells, "cell")
         named = _items((*here, "benchmarks"), override.benchmarks or ())
         yield from _unknown(named, matrix.benchmarks, "benchmark")
+        yield from _gate_faults((*here, "gate"), override.gate, matrix)
+
+
+def _gate_faults(at: Path_, gate: Gate | GateOverride, matrix: Matrix) -> Iterator[Broken]:
+    """A margin of a benchmark that nobody asks would be a margin that nobody misses."""
+    named: dict[Path_, str] = {(*at, "margins", name): name for name in gate.margins or ()}
+    named |= _items((*at, "advisory"), gate.advisory or ())
+    yield from _unknown(named, matrix.benchmarks, "benchmark")
 
 
 def _chip_faults(at: Path_, chip: Chip) -> Iterator[Broken]:

@@ -20,16 +20,40 @@ CONVERTER_FILE = "images/serving/convert_gguf.py"
 STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
 SUITES: Mapping[str, tuple[str, ...]] = {
     "smoke": ("stages/smoke.py", "world/openai.py", *STARTING),
-    "accuracy": (
-        "stages/accuracy.py",
-        "gate/paired.py",
-        "gate/validity.py",
-        "gate/verdict.py",
+    # What a stack answers depends on these …
+    "rows": (
+        "world/answers.py",
         "world/benchmark_data.py",
         "world/evaluator.py",
         "world/openai_reply.py",
         "world/scoring.py",
         *STARTING,
+    ),
+    # … its traces on these …
+    "traces": (
+        "logit_policy.py",
+        "trace_file.py",
+        "traces.py",
+        "world/teacher.py",
+        "world/token_lists.py",
+    ),
+    # … and what is made of both on these.
+    "accuracy": (
+        "stages/accuracy.py",
+        "stages/pregate.py",
+        "gate/divergence.py",
+        "gate/logits.py",
+        "gate/evidence.py",
+        "gate/limits.py",
+        "gate/looks.py",
+        "gate/paired.py",
+        "gate/pairing.py",
+        "gate/sentences.py",
+        "gate/spending.py",
+        "gate/validity.py",
+        "gate/verdict.py",
+        "policy.py",
+        "rows.py",
     ),
     "performance": ("stages/performance.py", *STARTING),
     "card": (
@@ -167,8 +191,18 @@ def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
 
 
 def _accuracy(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
-    parts = {**_served(cell, inputs, done), **_suite("accuracy", inputs), **_roles(cell)}
-    parts |= flatten(cell.gate.model_dump(), "gate")
+    policy = flatten(cell.gate.model_dump(), "gate")
+    return {**trace_parts(cell, inputs, done), **_suite("accuracy", inputs), **policy}
+
+
+def trace_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    """What decides a trace: its texts are those of the items."""
+    return {**row_parts(cell, inputs, done), **_suite("traces", inputs)}
+
+
+def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    """What decides an answer. Neither policy nor judge: another of these judges the same rows again."""
+    parts = {**_served(cell, inputs, done), **_suite("rows", inputs), **_roles(cell)}
     for name, benchmark in cell.benchmarks.items():
         parts |= flatten(benchmark.model_dump(), f"benchmarks.{name}")
         wheel = wheel_name(benchmark.source)

@@ -49,6 +49,11 @@ class Project:
         """Probes, evidence and findings of a search for operators at fault."""
         return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
 
+    @property
+    def traces(self) -> Path:
+        """What stacks answered to the pre-gate, by cell."""
+        return self.root / "out" / "traces"
+
     def target(self, name: str) -> Target:
         if name not in self.matrix.targets:
             raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))

@@ -5,13 +5,14 @@ It is the only source of a card. `RecordStore` writes it after every stage so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import UsageError
-from pipeline.matrix import Benchmark, Exclusion, Gate, License, Run, ServeValue, Text, Weights
+from pipeline.matrix import Benchmark, Exclusion, License, Run, ServeValue, Text, Weights
+from pipeline.policy import Gate
 from pipeline.results import (
     AccuracyResult,
     BuildResult,
@@ -135,6 +136,15 @@ class Record(Frozen):
     def with_stage(self, name: StageName, stage: StageRecord[Any]) -> Record:
         """The record with one stage replaced and every later stage kept."""
         return self.model_copy(update={"stages": self.stages.model_copy(update={name: stage})})
+
+    def not_passed(self, names: Iterable[StageName]) -> Iterator[str]:
+        """A line for each of these stages that is not passed with a result."""
+        for name in names:
+            stage = self.stages.get(name)
+            if stage is None or stage.status != "passed":
+                yield f"{name}: {stage.status if stage else 'not_run'}"
+            elif stage.result is None:
+                yield f"{name}: passed, but its result is missing"
 
 
 def record_bytes(record: Record) -> bytes:

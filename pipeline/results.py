@@ -177,26 +177,51 @@ class ItemRow(Frozen):
     response_sha256: str
 
 
+class Troubles(Frozen):
+    """Answers of one stack that could not be used as they came; each scores 0 and stays."""
+
+    failed: int = 0  # the request had no answer
+    missing: int = 0  # there is no row
+    truncated: int = 0  # a generated answer was cut at its limit
+    unreadable: int = 0  # nothing could be extracted
+
+
 class BenchmarkVerdict(Frozen):
-    """Paired statistics of one benchmark. Scores and differences are shares from 0 to 1."""
+    """Paired statistics of one benchmark over all runs used. Scores and differences are shares from 0 to 1."""
 
     benchmark: str
     n: int
     reference_score: float
     candidate_score: float
-    lost: int  # b: reference right, candidate wrong
+    lost: int  # b: reference right, candidate wrong; of all runs
     gained: int  # c: the reverse
-    flip_share: float  # psi = (b + c) / n
-    difference: float  # d = candidate - reference
+    flip_share: float  # psi = (b + c) / (n runs)
+    difference: float  # d = candidate - reference; a failure of the reference does not count for it
     lower_bound: float  # one-sided, of d
     upper_bound: float  # one-sided, of d
     margin: float
-    p_harm: float  # exact one-sided McNemar
+    p_harm: float  # one-sided: exact McNemar, or t of item means
     chance: float
     has_power: bool
     errors_reference: int
-    errors_candidate: int
+    errors_candidate: int  # failed and missing
     status: Literal["pass", "fail", "inconclusive"]
+    tier: Literal["critical", "advisory"] = "critical"
+    runs: int = 1  # of every item (K)
+    clusters: int | None = None  # groups of items that share something; None: they share nothing
+    p_gain: float = 1.0  # the same test with the stacks exchanged
+    troubles_reference: Troubles = Troubles()
+    troubles_candidate: Troubles = Troubles()
+
+
+class PooledVerdict(Frozen):
+    """The mean difference over all items of the benchmarks that decide."""
+
+    benchmarks: tuple[str, ...]
+    n: int
+    difference: float
+    lower_bound: float
+    margin: float | None  # None: not judged
 
 
 class Verdict(Frozen):
@@ -204,11 +229,18 @@ class Verdict(Frozen):
     sentence: str  # one sentence a release engineer understands
     reference: str
     candidate: str
-    alpha: float
+    alpha: float  # one-sided level of the bounds, at one look
     power_margins: float
     items: int
     benchmarks: tuple[BenchmarkVerdict, ...]
     faults: tuple[str, ...]  # why the comparison is invalid; empty otherwise
+    warnings: tuple[str, ...] = ()
+    pooled: PooledVerdict | None = None
+    harm_alpha: float = 0.0  # level of the harm tests together, at one look; 0: not applied
+    runs: int = 1  # most runs of an item that were used
+    next_runs: int | None = None  # up to how many runs of `undecided` would be judged next
+    undecided: tuple[str, ...] = ()
+    policy_sha256: str = ""
 
 
 class AccuracyResult(Frozen):
@@ -218,6 +250,13 @@ class AccuracyResult(Frozen):
     data: tuple[FileHash, ...]
     settings: Mapping[str, str | int | float]
     stack_seconds: Mapping[str, float]
+    # What rows are judged again with, under another policy or by another judge.
+    rows_key: str = ""  # of everything that decides what a stack answers; "" is never used again
+    chance: Mapping[str, float] = {}  # by benchmark: the score of guessing
+    generated: tuple[str, ...] = ()  # benchmarks whose answers are written, not chosen
+    conditions: Mapping[str, Mapping[str, str]] = {}  # by stack: what must be equal
+    least_runs: int = 1  # the pre-gate let nothing pass before so many runs
+    logits: LogitVerdict | None = None  # of the pre-gate
 
 
 class LoadResult(Frozen):

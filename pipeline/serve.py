@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.canonical import sha256_bytes
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
+from pipeline.keys import key_of
 from pipeline.lock import wheel_name
+from pipeline.logit_policy import PROFILES
 from pipeline.matrix import Benchmark
-from pipeline.parts import Inputs
+from pipeline.parts import Inputs, row_parts, trace_parts
+from pipeline.record import Stages
 from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
 from pipeline.world.benchmark_data import Item, load_items
@@ -22,6 +25,10 @@ from pipeline.world.sources import member, wheel
 
 if TYPE_CHECKING:
     from pipeline.stages.accuracy import AccuracyTask
+    from pipeline.stages.pregate import PreGateTask
+
+# What turns the operators of a stack on and off; see DESIGN.md, section 4.
+OPERATOR_SWITCH = ("worker_cls", "USE_FLAGGEMS", "VLLM_FL_FLAGOS_BLACKLIST")
 
 
 def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
@@ -55,7 +62,7 @@ def accuracy_task(
     cell: Cell,
     inputs: Inputs,
     *,
-    key: str,
+    stages: Stages,
     folder: Path,
     downloads: Path,
     say: Callable[[str], None],
@@ -80,18 +87,58 @@ def accuracy_task(
             )
         )
     return AccuracyTask(
-        key=key,
+        key=key_of(row_parts(cell, inputs, stages)),
         reference=cell.chip.reference,
         candidate=cell.chip.released,
         items=items,
         data=tuple(data),
-        margins=dict.fromkeys(items, cell.gate.margin),
-        alpha=cell.gate.alpha,
-        power_margins=cell.gate.power_margins,
-        concurrency=cell.gate.concurrency,
-        seed=cell.gate.seed,
+        gate=cell.gate,
+        conditions={
+            stack: conditions(cell, stack, stages)
+            for stack in (cell.chip.reference, cell.chip.released)
+        },
         items_file=folder / "items.jsonl",
     )
+
+
+def pregate_task(
+    cell: Cell, inputs: Inputs, *, stages: Stages, task: AccuracyTask, folder: Path
+) -> PreGateTask:
+    """The pre-gate asks the texts of the items, some short and some long."""
+    from pipeline.stages.pregate import PreGateTask  # imports numpy
+    from pipeline.world.teacher import short_and_long
+
+    profile = PROFILES["release"]
+    texts = [item.prompt for items in task.items.values() for item in items]
+    prompts = tuple(short_and_long(texts, profile.prompts))
+    asked = {
+        "prompts": sha256_bytes(canonical(list(prompts))),
+        "top k": str(cell.gate.logits.top_k),
+    }
+    return PreGateTask(
+        key=key_of({**trace_parts(cell, inputs, stages), **asked}),
+        reference=task.reference,
+        candidate=task.candidate,
+        profile=profile,
+        limits=cell.gate.logits,
+        prompts=prompts,
+        runs_after_warning=cell.gate.looks[-1],
+        folder=folder,
+    )
+
+
+def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
+    """What the compared stacks must have in common: all but the operator switch and what `differs` names."""
+    may_differ = {*cell.chip.differs, *OPERATOR_SWITCH}
+    settings = {**cell.serve_arguments(stack), **cell.environment(stack)}
+    shared = {name: str(value) for name, value in settings.items() if name not in may_differ}
+    return {
+        **shared,
+        "image": stages.build.result.model.config_digest
+        if stages.build and stages.build.result
+        else "",
+        "weights": stages.weights.result.sha256 if stages.weights and stages.weights.result else "",
+    }
 
 
 def _content(

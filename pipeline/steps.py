@@ -16,8 +16,9 @@ from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
 from pipeline.reporter import Reporter, StageLog
-from pipeline.results import BuildResult, Frozen, PublishResult, WeightsResult
-from pipeline.serve import accuracy_task, expected_of_smoke, launch
+from pipeline.results import BuildResult, Frozen, ItemRow, PublishResult, WeightsResult
+from pipeline.rows import stored_rows
+from pipeline.serve import accuracy_task, expected_of_smoke, launch, pregate_task
 from pipeline.stages.build import Builder, Layer, build
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
@@ -33,7 +34,6 @@ from pipeline.world.registry import Registry
 from pipeline.world.server import Served, serving
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
-# status, result, and what was wrong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ class CellRelease:
     past: tuple[Record, ...]
     record: Record
     key: str = ""
+    is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
 
     @property
     def names(self) -> Names:
@@ -174,23 +175,75 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         with run.serve(stack, log) as server:
             yield Endpoint(base_url=server.base_url, model=run.cell.served_name)
 
-    # scipy takes over a second to import, and most runs reuse their verdict.
-    from pipeline.stages.accuracy import measure_accuracy
+    # numpy takes a while to import, and most runs reuse their verdict.
+    from pipeline.stages.accuracy import measure_accuracy, without_items
+    from pipeline.stages.pregate import PreGate, PreGateRefusedError
 
     task = accuracy_task(
         run.cell,
         run.inputs,
-        key=run.key,
+        stages=run.record.stages,
         folder=run.folder,
         downloads=run.project.share / "download",
         say=log.say,
     )
-    result = measure_accuracy(
-        task, served, lambda name, done, of: log.progress(f"{name} {done}/{of}")
+    known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
+    if known:
+        log.say(f"the answers of {known.release} are judged again where they are whole")
+
+    def progress(name: str, done: int, of: int) -> None:
+        log.progress(f"{name} {done}/{of}")
+
+    pregate = PreGate(
+        pregate_task(
+            run.cell,
+            run.inputs,
+            stages=run.record.stages,
+            task=task,
+            folder=run.project.traces / run.cell.id,
+        ),
+        served,
+        progress,
+        fresh=run.is_forced,
     )
-    log.say(result.verdict.sentence)
+    try:
+        result = measure_accuracy(
+            task,
+            served,
+            progress,
+            known=known.rows if known else (),
+            known_seconds=known.seconds if known else None,
+            on_served=pregate.on_served,
+            least_runs=pregate.least_runs,
+        )
+        result = result.model_copy(update={"logits": pregate.verdict()})
+    except PreGateRefusedError as refused:
+        result = without_items(task, refused.verdict)
+    logits = (f"pre-gate: {result.logits.sentence}",) if result.logits else ()
+    for line in (*logits, *result.verdict.warnings, result.verdict.sentence):
+        log.say(line)
     ended = ENDED[result.verdict.status]
     return ended, result, "" if ended == "passed" else result.verdict.sentence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Rows that the same image, weights and questions gave in an earlier run."""
+
+    release: str
+    rows: tuple[ItemRow, ...]
+    seconds: Mapping[str, float]  # by stack
+
+
+def _judged_before(run: CellRelease, rows_key: str) -> Known | None:
+    for past in run.past:
+        found = past.stages.accuracy and past.stages.accuracy.result
+        if found and found.rows_key == rows_key:
+            folder = run.project.store.folder(past.release, past.chip, past.model)
+            if (folder / found.items_file).exists():
+                rows = stored_rows(folder, found)
+                return Known(release=past.release, rows=rows, seconds=found.stack_seconds)
+    return None
 
 
 def _performance(run: CellRelease, log: StageLog) -> Ended:

@@ -20,8 +20,11 @@ class EngineContract:
         ) as container:
             assert container.name == "contract-runs"
             assert container.running()
+            assert engine.has_container("contract-runs")
+            assert not engine.has_container("contract")
             assert any("sleep infinity" in line for line in container.processes())
         assert not container.running()
+        assert not engine.has_container("contract-runs")
 
     def test_a_command_gives_its_exit_code_and_output(self, engine: Engine, image: str) -> None:
         with engine.container(

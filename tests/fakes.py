@@ -230,6 +230,9 @@ class FakeEngine(Engine):
             if not self.containers:
                 self.served.removed()
 
+    def has_container(self, name: str) -> bool:
+        return name in self.containers
+
     def remove_left_over(self) -> tuple[str, ...]:
         return ()
 

@@ -19,6 +19,7 @@ from pipeline.results import (
     LoadResult,
     PerformanceRatio,
     PerformanceResult,
+    PooledVerdict,
     Verdict,
 )
 
@@ -150,6 +151,15 @@ def verdict_row(
 def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyResult:
     reference, candidate = stacks
     items = sum(row.n for row in rows)
+    deciding = [row for row in rows if row.has_power]
+    lost, gained = (sum(getattr(row, name) for row in deciding) for name in ("lost", "gained"))
+    pooled = PooledVerdict(
+        benchmarks=tuple(row.benchmark for row in deciding),
+        n=sum(row.n for row in deciding),
+        difference=(gained - lost) / sum(row.n for row in deciding),
+        lower_bound=-0.02,
+        margin=0.03,
+    )
     return AccuracyResult(
         verdict=Verdict(
             status="pass",
@@ -161,6 +171,8 @@ def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyRes
             items=items,
             benchmarks=rows,
             faults=(),
+            pooled=pooled,
+            harm_alpha=0.05,
         ),
         items_sha256=sha256("items"),
         items_file="items.jsonl",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.matrix import Exclusion, Gate, License, Run, Text, Weights
+from pipeline.matrix import Exclusion, License, Run, Text, Weights
+from pipeline.policy import Gate
 from pipeline.record import About, ImageIdentity, Record, StageName, Stages
 from pipeline.results import Facts, RenderResult, SmokeResult, WeightsResult
 from tests.record_parts import (

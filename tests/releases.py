@@ -9,14 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline import release as flow
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.release import Outcome, release_cell
 from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
 from pipeline.stages.card import card_result
-from pipeline.steps import CellRelease, Ended, World
+from pipeline.steps import FLOW, CellRelease, Ended, World
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import one_cell
@@ -60,7 +59,7 @@ class Flow:
     def table(self) -> dict[StageName, Callable[[CellRelease, StageLog], Ended]]:
         """What stands in for `pipeline.steps.FLOW`."""
         return {
-            stage: partial(self._run, stage, flow.FLOW[stage] if stage not in TOLD else None)
+            stage: partial(self._run, stage, FLOW[stage] if stage not in TOLD else None)
             for stage in STAGES
         }
 

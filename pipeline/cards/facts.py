@@ -116,13 +116,7 @@ def _model_image(record: Record) -> BuiltImage | None:
 
 
 def _reasons_against(record: Record) -> Iterator[str]:
-    for name in NEEDED:
-        stage = record.stages.get(name)
-        status = stage.status if stage else "not_run"
-        if status != "passed":
-            yield f"{name}: {status}"
-        elif stage is None or stage.result is None:
-            yield f"{name}: passed, but its result is missing"
+    yield from record.not_passed(NEEDED)
     yield from _identity_reasons(record)
     yield from _asked_reasons(record)
     smoke = _result(record.stages.smoke)

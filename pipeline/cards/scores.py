@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.cards.facts import Measured
 from pipeline.cards.numbers import p_value, points, signed_points
-from pipeline.results import BenchmarkVerdict
+from pipeline.results import BenchmarkVerdict, Verdict
 
 # A set is small when a loss of this many points stays possible even if no answer changes.
 SMALL_SET_POINTS = 1
@@ -82,29 +82,41 @@ def _word(row: BenchmarkVerdict) -> Literal["pass", "fail", "no_power", "undecid
 class VerdictSummary:
     """What the sentence of the verdict says, for both languages to say it."""
 
+    benchmarks: int  # that decide: critical, and with power
+    items: int  # of them
     margins: str
     widest: str  # the largest loss that is not ruled out
     widest_title: str
     confidence: str  # per cent, one-sided
+    harm_level: str  # of the test that fails a candidate
     failed_reference: int
     failed_released: int
 
 
 def verdict_summary(measured: Measured) -> VerdictSummary:
     verdict = measured.accuracy.verdict
-    rows = verdict.benchmarks
+    rows = deciding(verdict)
     widest = min(rows, key=lambda row: row.lower_bound)
     margins = sorted({row.margin for row in rows})
     return VerdictSummary(
+        benchmarks=len(rows),
+        items=sum(row.n for row in rows),
         margins=" – ".join(
             points(margin, 1) for margin in dict.fromkeys((margins[0], margins[-1]))
         ),
         widest=points(max(0.0, -widest.lower_bound), 1),
         widest_title=measured.about.benchmarks[widest.benchmark].title,
-        confidence=f"{100 * (1 - verdict.alpha):g}",
-        failed_reference=sum(row.errors_reference for row in rows),
-        failed_released=sum(row.errors_candidate for row in rows),
+        confidence=f"{100 * (1 - verdict.alpha):.3g}",
+        harm_level=f"{verdict.harm_alpha or verdict.alpha:.2g}",
+        failed_reference=sum(row.errors_reference for row in verdict.benchmarks),
+        failed_released=sum(row.errors_candidate for row in verdict.benchmarks),
     )
+
+
+def deciding(verdict: Verdict) -> tuple[BenchmarkVerdict, ...]:
+    """The benchmarks that carry a verdict; a pass has at least one, older records may have none."""
+    chosen = [row for row in verdict.benchmarks if row.has_power and row.tier == "critical"]
+    return tuple(chosen) or verdict.benchmarks
 
 
 @dataclass(frozen=True, kw_only=True)

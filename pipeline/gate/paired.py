@@ -1,21 +1,23 @@
-"""Paired statistics of one benchmark, as pure functions of counts.
+"""Paired statistics of right-or-wrong items asked once, as pure functions of counts.
 
 `lost` items were right on the reference and wrong on the candidate, `gained` the reverse, out of
 `n`; the difference is (gained - lost) / n. Shares and margins run from 0 to 1, every bound is
-one-sided.
+one-sided. Arguments are numbers or arrays that broadcast: the judge asks for one release, the
+simulation for thousands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import inf, sqrt
+from functools import lru_cache
 from statistics import NormalDist
 
-from scipy.optimize import brentq
-from scipy.stats import binom, binomtest
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-# Flips beyond this tail weigh less than any printed digit of a probability.
-NEGLIGIBLE = 1e-12
+Floats = NDArray[np.float64]
+Booleans = NDArray[np.bool_]
+
+HALVINGS = 55  # of the interval that a bound is sought in: to the last digits of a double
 
 
 def z_of(alpha: float) -> float:
@@ -23,103 +25,76 @@ def z_of(alpha: float) -> float:
     return NormalDist().inv_cdf(1 - alpha)
 
 
-def mcnemar_harm(lost: int, gained: int) -> float:
+def mcnemar_harm(lost: ArrayLike, gained: ArrayLike) -> Floats:
     """Exact one-sided McNemar p: P(X <= gained), X ~ Binomial(lost + gained, 1/2); 1 if none."""
-    if lost + gained == 0:
-        return 1.0
-    return float(binomtest(gained, lost + gained, 0.5, alternative="less").pvalue)
+    pairs = np.stack(np.broadcast_arrays(np.asarray(lost, int), np.asarray(gained, int)), axis=-1)
+    distinct, where = np.unique(pairs.reshape(-1, 2), axis=0, return_inverse=True)
+    values = np.array([_mcnemar(int(b), int(c)) for b, c in distinct], dtype=np.float64)
+    return values[where.reshape(-1)].reshape(pairs.shape[:-1])
 
 
-def holm_rejections(p_values: Sequence[float], alpha: float) -> tuple[bool, ...]:
-    """Which hypotheses Holm's step-down procedure (1979) rejects at family level alpha."""
-    ranked = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    rejected = [False] * len(p_values)
-    for rank, index in enumerate(ranked):
-        if p_values[index] > alpha / (len(p_values) - rank):
-            break
-        rejected[index] = True
-    return tuple(rejected)
+@lru_cache(maxsize=100_000)
+def _mcnemar(lost: int, gained: int) -> float:
+    tosses = lost + gained
+    ways = as_few = 1
+    for heads in range(1, gained + 1):
+        ways = ways * (tosses - heads + 1) // heads
+        as_few += ways
+    return as_few / (1 << tosses)
 
 
-def tango_z(lost: int, gained: int, n: int, difference: float) -> float:
+def holm_rejections(p_values: ArrayLike, alpha: float, among: ArrayLike = True) -> Booleans:
+    """Which hypotheses of the last axis Holm's step-down procedure (1979) rejects at level alpha.
+
+    `among` marks those that belong to the family.
+    """
+    p = np.asarray(p_values, float)
+    family = np.broadcast_to(np.asarray(among, bool), p.shape)
+    order = np.argsort(np.where(family, p, np.inf), axis=-1)
+    ranked = np.take_along_axis(np.where(family, p, np.inf), order, axis=-1)
+    left = family.sum(axis=-1, keepdims=True) - np.arange(p.shape[-1])
+    rejected = np.logical_and.accumulate(ranked <= alpha / np.maximum(left, 1), axis=-1)
+    found = np.zeros(p.shape, bool)
+    np.put_along_axis(found, order, rejected, axis=-1)
+    rejections: Booleans = found & family & (alpha > 0)
+    return rejections
+
+
+def tango_z(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, difference: ArrayLike) -> Floats:
     """Tango's score statistic of "the true difference is `difference`".
 
     Source: Statistics in Medicine 17:891-908 (1998), with the restricted estimate in closed form.
     It falls as `difference` rises, is 0 at the observed difference and McNemar's z at 0.
     """
-    surplus = gained - lost - n * difference
-    linear = -lost - gained + (2 * n - gained + lost) * difference
-    constant = -lost * difference * (1 - difference)
-    root = sqrt(max(linear * linear - 8 * n * constant, 0.0))
+    b, c, n, d = (np.asarray(value, float) for value in (lost, gained, n, difference))
+    surplus = c - b - n * d
+    linear = -b - c + (2 * n - c + b) * d
+    root = np.sqrt(np.maximum(linear * linear + 8 * n * b * d * (1 - d), 0))
     lost_share = (root - linear) / (4 * n)
-    variance = n * (2 * lost_share + difference * (1 - difference))
-    if variance > 0:
-        return surplus / sqrt(variance)
-    return 0.0 if surplus == 0 else inf if surplus > 0 else -inf
+    variance = np.maximum(n * (2 * lost_share + d * (1 - d)), 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(surplus == 0, 0.0, surplus / np.sqrt(variance))
 
 
-def tango_lower_bound(lost: int, gained: int, n: int, z: float) -> float:
+def tango_lower_bound(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, z: ArrayLike) -> Floats:
     """The smallest true difference that the data do not reject at `z`: from -1 to the observed."""
-    observed = (gained - lost) / n
-    if observed == -1:
-        return -1.0
-
-    def above(difference: float) -> float:
-        # Clipped because the statistic is infinite at -1; the crossing of z is not moved.
-        return min(tango_z(lost, gained, n, difference), 2 * z) - z
-
-    return float(brentq(above, -1.0, observed, xtol=1e-12))
+    high: Floats = (np.asarray(gained, float) - np.asarray(lost, float)) / np.asarray(n, float)
+    low: Floats = np.full_like(high, -1.0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        rejected = tango_z(lost, gained, n, middle) > np.asarray(z, float)
+        low, high = np.where(rejected, middle, low), np.where(rejected, high, middle)
+    return np.asarray((low + high) / 2)
 
 
-def tango_upper_bound(lost: int, gained: int, n: int, z: float) -> float:
+def tango_upper_bound(lost: ArrayLike, gained: ArrayLike, n: ArrayLike, z: ArrayLike) -> Floats:
     """The largest true difference that the data do not reject at `z`."""
     return -tango_lower_bound(gained, lost, n, z)
 
 
-def score_lower_bound(right: int, n: int, alpha: float) -> float:
+def score_lower_bound(score: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
     """Wilson's one-sided lower bound: the score test inverted, as Tango's is for a difference."""
-    interval = binomtest(right, n, alternative="greater").proportion_ci(
-        confidence_level=1 - alpha, method="wilson"
-    )
-    return float(interval.low)
-
-
-def has_power(
-    right: int, n: int, *, chance: float, margin: float, power_margins: float, alpha: float
-) -> bool:
-    """Whether the reference is far enough above chance to lose `power_margins` margins at all."""
-    return score_lower_bound(right, n, alpha) - chance >= power_margins * margin
-
-
-def pass_probability(
-    n: int, margin: float, *, lost_share: float, gained_share: float, alpha: float, sets: int
-) -> float:
-    """Probability that `sets` independent benchmarks of n items pass R1 and R2 together.
-
-    By exact enumeration. Each item is lost or gained with the given probability, independently.
-    Holm rejects nothing exactly when the smallest p is above alpha / sets, so that the sets can be
-    judged one by one. The power check is not part of it.
-    """
+    p, n = np.asarray(score, float), np.asarray(n, float)
     z = z_of(alpha)
-    passing = 0.0
-    # Given the lost items, each other item is gained with the conditional probability.
-    share = gained_share / (1 - lost_share)
-    for lost, weight in enumerate(_weights(n, lost_share)):
-        for gained, conditional in enumerate(_weights(n - lost, share)):
-            if tango_z(lost, gained, n, -margin) > z and mcnemar_harm(lost, gained) > alpha / sets:
-                passing += weight * conditional
-    return float(passing**sets)
-
-
-def equal_pass_probability(
-    n: int, margin: float, flip_share: float, alpha: float, sets: int
-) -> float:
-    """`pass_probability` of an equally good candidate that flips `flip_share` of the items."""
-    half = flip_share / 2
-    return pass_probability(n, margin, lost_share=half, gained_share=half, alpha=alpha, sets=sets)
-
-
-def _weights(n: int, share: float) -> list[float]:
-    """Binomial probabilities of 0, 1, 2 … of n, up to where the rest is negligible."""
-    most = min(n, int(binom.isf(NEGLIGIBLE, n, share)) + 1)
-    return [float(weight) for weight in binom.pmf(range(most + 1), n, share)]
+    spread = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return np.asarray((p + z * z / (2 * n) - spread) / (1 + z * z / n))

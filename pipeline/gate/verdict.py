@@ -1,28 +1,35 @@
-"""From rows to the verdict on one candidate: a pure function, for one look at right-or-wrong items.
+"""From rows to the verdict on one candidate: a pure function of rows and policy.
 
-Judged in this order: invalid (the stacks cannot be compared), fail (R1: harm is shown),
-inconclusive (R2: a loss beyond a margin is not ruled out; or no benchmark could show one), pass.
-A failed item scores 0 and stays.
+Looks are taken in the order of the policy. At each is judged: fail (harm is shown, or a limit is
+broken beyond chance), pass, or open; open benchmarks are looked at again with more runs, where
+their rows are there. What cannot be compared at all is invalid.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.gate.paired import (
-    has_power,
-    holm_rejections,
-    mcnemar_harm,
-    tango_lower_bound,
-    tango_upper_bound,
-    z_of,
+from pipeline.gate.evidence import Evidence
+from pipeline.gate.limits import Limits, check_limits
+from pipeline.gate.looks import Look, Rule, look_at, rule_of
+from pipeline.gate.pairing import Pairs, pair
+from pipeline.gate.sentences import (
+    Tables,
+    gain_sentence,
+    harm_sentence,
+    inconclusive_sentence,
+    invalid_sentence,
+    notes,
+    pass_sentence,
+    warnings_of,
 )
-from pipeline.gate.validity import policy_faults, row_faults
-from pipeline.results import BenchmarkVerdict, ItemRow, Verdict
+from pipeline.gate.validity import Conditions, condition_faults, policy_faults, row_faults
+from pipeline.policy import Gate, policy_sha256
+from pipeline.results import AccuracyResult, BenchmarkVerdict, ItemRow, PooledVerdict, Verdict
 
-Decision = tuple[Literal["pass", "fail", "inconclusive"], str]
+Status = Literal["pass", "fail", "inconclusive", "invalid"]
 
 
 def judge(
@@ -30,184 +37,219 @@ def judge(
     *,
     reference: str,
     candidate: str,
-    margins: Mapping[str, float],
+    gate: Gate,
     chance: Mapping[str, float],
-    alpha: float,
-    power_margins: float,
+    generated: Collection[str] = (),
+    conditions: Conditions | None = None,
+    least_runs: int = 1,
 ) -> Verdict:
-    """The verdict on `candidate`; `margins` names every benchmark, `chance` the scores of guessing.
+    """The verdict on `candidate`; `chance` names every benchmark, with the score of guessing.
 
-    Rows of other stacks are left out. It never raises for what the rows hold: what cannot be
-    compared is invalid.
+    `generated` names the benchmarks whose answers are written, not chosen. No pass before
+    `least_runs` runs (an earlier check warned). Rows of other stacks are left out. It never raises
+    for what the rows hold: what cannot be compared is invalid.
     """
     stacks = (reference, candidate)
     compared = [row for row in rows if row.stack in stacks]
     faults = (
-        *policy_faults(stacks, margins, chance, alpha),
-        *row_faults(compared, stacks, margins),
+        *policy_faults(stacks, gate, chance),
+        *condition_faults(conditions or {}, stacks),
+        *row_faults(compared, stacks, chance, gate.unusable_excess),
     )
-    benchmarks: tuple[BenchmarkVerdict, ...] = ()
-    status: Literal["pass", "fail", "inconclusive", "invalid"] = "invalid"
-    why = _invalid_sentence(faults)
-    if not faults:
-        counted = [
-            _statistics(
-                [row for row in compared if row.benchmark == name],
-                stacks,
-                margin=margins[name],
-                chance=chance[name],
-                alpha=alpha,
-                power_margins=power_margins,
-            )
-            for name in margins
-        ]
-        benchmarks = _with_statuses(counted, alpha)
-        status, why = _decide(benchmarks, reference, candidate)
-        why += _footnotes(benchmarks, reference, candidate)
-    return Verdict(
-        status=status,
-        sentence=f"{status}: {why}",
+    verdict = Verdict(
+        status="invalid",
+        sentence=invalid_sentence(faults),
         reference=reference,
         candidate=candidate,
-        alpha=alpha,
-        power_margins=power_margins,
+        alpha=gate.alpha,
+        power_margins=gate.power_margins,
         items=len({(row.benchmark, row.item) for row in compared}),
-        benchmarks=benchmarks,
+        benchmarks=(),
         faults=faults,
+        policy_sha256=policy_sha256(gate, chance),
+    )
+    if faults:
+        return verdict
+    rule = rule_of(gate, chance)
+    pairs = tuple(
+        pair(
+            [row for row in compared if row.benchmark == name],
+            stacks,
+            is_generated=name in generated,
+        )
+        for name in chance
+    )
+    ended = _take_looks(pairs, rule, gate, stacks, min(least_runs, gate.looks[-1]))
+    tables = Tables(stacks=stacks, rows=_tables(pairs, ended, rule, chance), limits=ended.limits)
+    pooled = _pooled(ended, tables, gate)
+    status, why = _decided(ended, tables, pooled)
+    return verdict.model_copy(
+        update={
+            "status": status,
+            "sentence": f"{status}: {why}{notes(tables)}",
+            "alpha": rule.level,
+            "harm_alpha": rule.harm_level,
+            "benchmarks": tables.rows,
+            "warnings": warnings_of(tables, ended.look),
+            "pooled": pooled,
+            "runs": max(ended.runs.values()),
+            "next_runs": ended.next_runs,
+            "undecided": ended.undecided,
+        }
     )
 
 
-def _is_right(row: ItemRow) -> bool:
-    return not row.error and row.score == 1
+def judge_again(result: AccuracyResult, rows: Sequence[ItemRow], gate: Gate) -> Verdict:
+    """The verdict that the rows of a result have under a policy: nothing is asked."""
+    return judge(
+        rows,
+        reference=result.verdict.reference,
+        candidate=result.verdict.candidate,
+        gate=gate,
+        chance=result.chance,
+        generated=result.generated,
+        conditions=result.conditions,
+        least_runs=result.least_runs,
+    )
 
 
-def _statistics(
-    rows: Sequence[ItemRow],
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """Where the looks ended, and with what."""
+
+    status: Literal["pass", "fail", "open", "gain"]
+    look: Look
+    evidence: Evidence
+    limits: Limits
+    runs: Mapping[str, int]  # used of each benchmark
+    next_runs: int | None = None
+    undecided: tuple[str, ...] = ()
+
+
+def _take_looks(
+    pairs: Sequence[Pairs],
+    rule: Rule,
+    gate: Gate,
     stacks: tuple[str, str],
-    *,
-    margin: float,
-    chance: float,
-    alpha: float,
-    power_margins: float,
-) -> BenchmarkVerdict:
-    """Everything of one benchmark but its status, which needs the other benchmarks (Holm)."""
-    reference, candidate = (
-        {row.item: row for row in rows if row.stack == stack} for stack in stacks
+    least_runs: int,
+) -> Ended:
+    ended: Ended | None = None
+    undecided = tuple(one.benchmark for one in pairs)
+    runs = {one.benchmark: min(one.runs, gate.looks[0]) for one in pairs}
+    for look in gate.looks:
+        if any(one.runs < look for one in pairs if one.benchmark in undecided):
+            ended = ended or _look(pairs, runs, rule, gate, stacks)
+            return replace(ended, status="open", next_runs=look, undecided=undecided)
+        runs |= dict.fromkeys(undecided, look)
+        ended = _look(pairs, runs, rule, gate, stacks)
+        if ended.status == "pass" and look < least_runs:
+            ended = replace(ended, status="open")
+        if ended.status != "open":
+            return ended
+        undecided = _open_benchmarks(pairs, ended.look, rule)
+        if not undecided:
+            break
+    return ended if ended else _look(pairs, runs, rule, gate, stacks)
+
+
+def _look(
+    pairs: Sequence[Pairs],
+    runs: Mapping[str, int],
+    rule: Rule,
+    gate: Gate,
+    stacks: tuple[str, str],
+) -> Ended:
+    evidence = Evidence.joined([one.evidence(runs[one.benchmark]) for one in pairs])
+    look = look_at(evidence, rule)
+    critical = [
+        one for one, is_critical in zip(pairs, rule.is_critical, strict=True) if is_critical
+    ]
+    limits = check_limits(critical, runs, stacks, gate, rule.level)
+    status: Literal["pass", "fail", "open", "gain"] = "open"
+    if look.failed or limits.shown:
+        status = "fail"
+    elif look.is_beyond.any():
+        status = "gain"
+    elif look.passed and not limits.blocking:
+        status = "pass"
+    return Ended(status=status, look=look, evidence=evidence, limits=limits, runs=dict(runs))
+
+
+def _open_benchmarks(pairs: Sequence[Pairs], look: Look, rule: Rule) -> tuple[str, ...]:
+    """Which more runs could decide; all that decide where each for itself is settled already."""
+    deciding = rule.is_critical & look.has_power
+    chosen = look.is_open if look.is_open.any() else deciding
+    return tuple(one.benchmark for one, is_open in zip(pairs, chosen, strict=True) if is_open)
+
+
+def _tables(
+    pairs: Sequence[Pairs], ended: Ended, rule: Rule, chance: Mapping[str, float]
+) -> tuple[BenchmarkVerdict, ...]:
+    return tuple(
+        _table(index, one, ended, bool(rule.is_critical[index]), chance[one.benchmark])
+        for index, one in enumerate(pairs)
     )
-    marks = Counter((_is_right(reference[item]), _is_right(candidate[item])) for item in reference)
-    n, lost, gained = len(reference), marks[True, False], marks[False, True]
-    right = marks[True, True] + lost
-    z = z_of(alpha)
+
+
+def _table(
+    index: int, pairs: Pairs, ended: Ended, is_critical: bool, chance: float
+) -> BenchmarkVerdict:
+    look, runs = ended.look, ended.runs[pairs.benchmark]
+    n, groups = len(pairs.clusters), len(set(pairs.clusters))
+    lost, gained = int(ended.evidence.lost[index]), int(ended.evidence.gained[index])
+    reference, candidate = (side.troubles(runs) for side in (pairs.reference, pairs.candidate))
+    status: Literal["pass", "fail", "inconclusive"] = "inconclusive"
+    if look.is_harmed[index]:
+        status = "fail"
+    elif look.is_within[index] and look.has_power[index] and not look.is_beyond[index]:
+        status = "pass"
     return BenchmarkVerdict(
-        benchmark=rows[0].benchmark,
+        benchmark=pairs.benchmark,
         n=n,
-        reference_score=right / n,
-        candidate_score=(right - lost + gained) / n,
+        reference_score=float(ended.evidence.reference[index]),
+        candidate_score=float(pairs.candidate.scores[:, :runs].mean()),
         lost=lost,
         gained=gained,
-        flip_share=(lost + gained) / n,
-        difference=(gained - lost) / n,
-        lower_bound=tango_lower_bound(lost, gained, n, z),
-        upper_bound=tango_upper_bound(lost, gained, n, z),
-        margin=margin,
-        p_harm=mcnemar_harm(lost, gained),
+        flip_share=(lost + gained) / (n * runs),
+        difference=float(ended.evidence.difference[index]),
+        lower_bound=float(look.lower[index]),
+        upper_bound=float(look.upper[index]),
+        margin=float(look.margins[index]),
+        p_harm=float(look.p_harm[index]),
         chance=chance,
-        has_power=has_power(
-            right, n, chance=chance, margin=margin, power_margins=power_margins, alpha=alpha
-        ),
-        errors_reference=sum(1 for row in reference.values() if row.error),
-        errors_candidate=sum(1 for row in candidate.values() if row.error),
-        status="inconclusive",
+        has_power=bool(look.has_power[index]),
+        errors_reference=reference.failed + reference.missing,
+        errors_candidate=candidate.failed + candidate.missing,
+        status=status,
+        tier="critical" if is_critical else "advisory",
+        runs=runs,
+        clusters=None if groups == n else groups,
+        p_gain=float(look.p_gain[index]),
+        troubles_reference=reference,
+        troubles_candidate=candidate,
     )
 
 
-def _with_statuses(rows: Sequence[BenchmarkVerdict], alpha: float) -> tuple[BenchmarkVerdict, ...]:
-    harmed = holm_rejections([row.p_harm for row in rows], alpha)
-    return tuple(_with_status(row, is_harmed) for row, is_harmed in zip(rows, harmed, strict=True))
-
-
-def _with_status(row: BenchmarkVerdict, is_harmed: bool) -> BenchmarkVerdict:
-    if is_harmed:
-        return row.model_copy(update={"status": "fail"})
-    if _is_non_inferior(row) and _is_answered(row) and row.has_power:
-        return row.model_copy(update={"status": "pass"})
-    return row
-
-
-def _is_non_inferior(row: BenchmarkVerdict) -> bool:
-    return row.lower_bound > -row.margin
-
-
-def _is_answered(row: BenchmarkVerdict) -> bool:
-    # Else a candidate that answers nothing would pass where the reference scores next to nothing.
-    return max(row.errors_reference, row.errors_candidate) <= row.margin * row.n
-
-
-def _decide(rows: Sequence[BenchmarkVerdict], reference: str, candidate: str) -> Decision:
-    if harmed := [row for row in rows if row.status == "fail"]:
-        found = "; ".join(
-            f"{row.benchmark}: {_points(row.candidate_score)} for {_points(row.reference_score)}, "
-            f"{_flips(row)}, p = {row.p_harm:.2g}"
-            for row in harmed
-        )
-        return "fail", f"{candidate} is worse than {reference} ({found})"
-    if open_rows := [row for row in rows if not _is_non_inferior(row)]:
-        found = "; ".join(
-            f"{row.benchmark}: loss bound {_points(row.lower_bound)}, "
-            f"margin {_points(row.margin)}, {_flips(row)}"
-            for row in open_rows
-        )
-        return "inconclusive", (
-            f"{candidate} may be worse than {reference} by more than the margin ({found}); "
-            f"more items would decide"
-        )
-    if unanswered := [row for row in rows if not _is_answered(row)]:
-        names = ", ".join(row.benchmark for row in unanswered)
-        return "inconclusive", f"too many requests failed for a comparison on {names}"
-    if not any(row.has_power for row in rows):
-        found = "; ".join(
-            f"{row.benchmark}: {_points(row.reference_score)}, guessing {_points(row.chance)}, "
-            f"margin {_points(row.margin)}"
-            for row in rows
-        )
-        return "inconclusive", (
-            f"{reference} scores too near to guessing for a loss to show on any benchmark ({found})"
-        )
-    widest = min(rows, key=lambda row: row.lower_bound)
-    return "pass", (
-        f"{candidate} is not worse than {reference} by more than {_margins(rows)} points on "
-        f"{_benchmarks(rows)} ({sum(row.n for row in rows)} items; widest loss bound "
-        f"{_points(widest.lower_bound)} on {widest.benchmark})"
+def _pooled(ended: Ended, tables: Tables, gate: Gate) -> PooledVerdict | None:
+    deciding = tables.deciding
+    if not deciding:
+        return None
+    return PooledVerdict(
+        benchmarks=tuple(row.benchmark for row in deciding),
+        n=sum(row.n for row in deciding),
+        difference=float(ended.look.pooled),
+        lower_bound=float(ended.look.pooled_lower),
+        margin=gate.pooled_margin,
     )
 
 
-def _footnotes(rows: Sequence[BenchmarkVerdict], reference: str, candidate: str) -> str:
-    notes = ""
-    if powerless := [row.benchmark for row in rows if not row.has_power]:
-        notes += f"; no power: {', '.join(powerless)}"
-    failed = [sum(row.errors_reference for row in rows), sum(row.errors_candidate for row in rows)]
-    if any(failed):
-        notes += f"; failed requests: {failed[0]} of {reference}, {failed[1]} of {candidate}"
-    return notes
-
-
-def _invalid_sentence(faults: Sequence[str]) -> str:
-    more = f" (and {len(faults) - 1} more faults)" if len(faults) > 1 else ""
-    return f"the stacks cannot be compared: {faults[0]}{more}" if faults else ""
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:z.1f}"
-
-
-def _flips(row: BenchmarkVerdict) -> str:
-    return f"{row.lost} items lost and {row.gained} gained of {row.n}"
-
-
-def _margins(rows: Sequence[BenchmarkVerdict]) -> str:
-    lowest, highest = min(row.margin for row in rows), max(row.margin for row in rows)
-    return _points(lowest) if lowest == highest else f"{_points(lowest)} to {_points(highest)}"
-
-
-def _benchmarks(rows: Sequence[BenchmarkVerdict]) -> str:
-    return rows[0].benchmark if len(rows) == 1 else f"any of {len(rows)} benchmarks"
+def _decided(ended: Ended, tables: Tables, pooled: PooledVerdict | None) -> tuple[Status, str]:
+    match ended.status:
+        case "pass":
+            return "pass", pass_sentence(tables, pooled)
+        case "fail":
+            return "fail", harm_sentence(tables)
+        case "gain":
+            return "inconclusive", gain_sentence(tables)
+        case "open":
+            return "inconclusive", inconclusive_sentence(tables, pooled, ended.next_runs)

@@ -29,6 +29,7 @@ class PreGate:
     """The logit pre-gate of one profile, with the reference's answers at hand."""
 
     reference: ReferenceTrace
+    limits: LogitLimits
     prompts: Sequence[str]
     model: str  # as served
     stack: str
@@ -38,7 +39,7 @@ class PreGate:
     @property
     def profile(self) -> str:
         """Everything that the answers of probes hang on, beside the server."""
-        asked = [self.reference.profile.model_dump(), LogitLimits().model_dump(), [*self.prompts]]
+        asked = [self.reference.profile.model_dump(), self.limits.model_dump(), [*self.prompts]]
         return f"{self.reference.profile.name} {sha256_bytes(canonical(asked))[:12]}"
 
     def judge(self, served: Served) -> Judged:
@@ -59,7 +60,7 @@ class PreGate:
                     return "crash", cause_of_death(served, gone), {}
         if is_late.is_set():
             return "hang", f"not judged within {self.limit_s:.0f} s", {}
-        verdict = judge_logits(self.reference, trace, LogitLimits())
+        verdict = judge_logits(self.reference, trace, self.limits)
         if verdict.status == "invalid":
             raise StageRefusedError(
                 verdict.sentence,
@@ -78,7 +79,8 @@ def references(
 ) -> dict[ProfileName, ReferenceTrace]:
     """The reference's answers in each profile: from disk, or all from one engine."""
     stack, cell = candidate.cell.chip.reference, candidate.cell
-    asked = sha256_bytes(canonical([*prompts, cell.serve_arguments(stack)]))
+    top_k = cell.gate.logits.top_k
+    asked = sha256_bytes(canonical([*prompts, cell.serve_arguments(stack), top_k]))
     keys: dict[ProfileName, str] = {
         name: f"{candidate.image} {asked} {PROFILES[name].model_dump_json()}" for name in profiles
     }
@@ -96,7 +98,7 @@ def references(
                     PROFILES[name],
                     prompts,
                     stack=stack,
-                    top_k=LogitLimits().top_k,
+                    top_k=top_k,
                     progress=_quiet,
                 )
                 write_reference(files[name], trace, key=keys[name])

@@ -1,4 +1,4 @@
-"""accuracy: both stacks of one image answer the same items, and the pairs are judged.
+"""accuracy: stacks of one image answer the same items until the pairs decide, or the runs are used up.
 
 Every row goes to items.jsonl: ids, hashes and scores, no text of a benchmark.
 """
@@ -6,66 +6,57 @@ Every row goes to items.jsonl: ids, hashes and scores, no text of a benchmark.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from pipeline.canonical import canonical, sha256_bytes, write_whole
+from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.gate.verdict import judge
-from pipeline.results import AccuracyResult, FileHash, Frozen, ItemRow
+from pipeline.policy import Gate, policy_sha256
+from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
+from pipeline.rows import lines
+from pipeline.world.answers import Answers, Asking, Evaluator, Serve, Served
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.evaluator import Endpoint, Progress, evaluate
-
-Serve = Callable[[str], AbstractContextManager[Endpoint]]
-
-
-class Evaluator(Protocol):
-    """Asks every item and gives one row per item, in order; `evaluate` is the real one."""
-
-    def __call__(
-        self,
-        endpoint: Endpoint,
-        items: Sequence[Item],
-        *,
-        stack: str,
-        concurrency: int,
-        seed: int,
-        progress: Progress,
-    ) -> tuple[ItemRow, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccuracyTask:
-    """Everything that the stage is told; margins and the gate's numbers come from the matrix."""
+    """Everything that the stage is told; the policy comes from the matrix."""
 
-    key: str  # of this stage: image, stacks, weights, data, suite
+    key: str  # of what decides an answer: image, stacks, weights, data, evaluators; not the policy
     reference: str
     candidate: str
     items: Mapping[str, tuple[Item, ...]]  # by benchmark
     data: tuple[FileHash, ...]  # the files the items were read from
-    margins: Mapping[str, float]  # by benchmark
-    alpha: float
-    power_margins: float
-    concurrency: int
-    seed: int
-    items_file: Path  # its folder also keeps the rows of a finished stack until the other is done
+    gate: Gate
+    conditions: Mapping[str, Mapping[str, str]]  # by stack: what must be equal
+    items_file: Path  # its folder also keeps unfinished answers
+
+    @property
+    def asking(self) -> Asking:
+        return Asking(
+            key=self.key,
+            items=self.items,
+            concurrency=self.gate.concurrency,
+            seed=self.gate.seed,
+            temperature=self.gate.temperature,
+            folder=self.items_file.parent,
+        )
+
+    @property
+    def chance(self) -> dict[str, float]:
+        return {name: chance_of(items) for name, items in self.items.items()}
+
+    @property
+    def generated(self) -> tuple[str, ...]:
+        return tuple(
+            name for name, items in self.items.items() if any(not item.choices for item in items)
+        )
 
 
-class Head(Frozen):
-    """First line of a stack's own file."""
-
-    key: str
-    seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answered:
-    """One stack's rows, in the order of the items."""
-
-    rows: tuple[ItemRow, ...]
-    seconds: float
+def _nothing(_stack: str, _endpoint: Endpoint) -> None:
+    """Nothing is done between serving and asking."""
 
 
 def measure_accuracy(
@@ -75,110 +66,106 @@ def measure_accuracy(
     *,
     evaluator: Evaluator = evaluate,
     clock: Callable[[], float] = time.monotonic,
+    known: Iterable[ItemRow] = (),
+    known_seconds: Mapping[str, float] | None = None,
+    on_served: Served = _nothing,
+    least_runs: Callable[[], int] = lambda: 1,
 ) -> AccuracyResult:
-    """Ask the reference, then the candidate, and judge.
+    """Ask both stacks, judge, and ask what is undecided again, until the policy's last look.
 
-    A stack that a killed run of the same key had finished is not served again.
+    `known` are rows of an earlier run under the same `rows_key`, which took `known_seconds` of each
+    stack; what they answer is not asked again. `on_served` is called each time a stack is up,
+    before it is asked; `least_runs` says, once both stacks were up, before how many runs nothing
+    may pass.
     """
     stacks = (task.reference, task.candidate)
-    answered: dict[str, Answered] = {}
-    for stack in stacks:
-        path = task.items_file.with_name(f"items.{stack}.jsonl")
-        key = _stack_key(task, stack)
-        found = _read(path, key, task)
-        if found is None:
-            found = _ask(task, stack, serve, progress, evaluator, clock)
-            write_whole(
-                path, canonical({"key": key, "seconds": found.seconds}) + b"\n" + _lines(found.rows)
-            )
-        answered[stack] = found
-    rows = tuple(row for stack in stacks for row in answered[stack].rows)
-    lines = _lines(rows)
-    write_whole(task.items_file, lines)
+    answers = Answers(
+        asking=task.asking,
+        serve=serve,
+        evaluator=evaluator,
+        progress=progress,
+        on_served=on_served,
+        clock=clock,
+    )
+    answers.add_known(known)
+    answers.seconds |= known_seconds or {}
+    answers.add_unfinished(stacks)
+    verdict = _take_looks(task, answers, least_runs)
+    data = lines(answers.rows(stacks))
+    write_whole(task.items_file, data)
+    answers.forget_unfinished()
     return AccuracyResult(
-        verdict=judge(
-            rows,
-            reference=task.reference,
-            candidate=task.candidate,
-            margins=task.margins,
-            chance={name: chance_of(items) for name, items in task.items.items()},
-            alpha=task.alpha,
-            power_margins=task.power_margins,
-        ),
-        items_sha256=sha256_bytes(lines),
+        verdict=verdict,
+        items_sha256=sha256_bytes(data),
         items_file=task.items_file.name,
         data=task.data,
-        settings={
-            "concurrency": task.concurrency,
-            "seed": task.seed,
-            "temperature": 0,
-            **{
-                f"{name}.max_tokens": max(item.max_tokens for item in items)
-                for name, items in task.items.items()
-                if items
-            },
-        },
-        stack_seconds={stack: answered[stack].seconds for stack in stacks},
+        settings=_settings(task),
+        stack_seconds={stack: answers.seconds.get(stack, 0.0) for stack in stacks},
+        rows_key=task.asking.rows_key,
+        chance=task.chance,
+        generated=task.generated,
+        conditions=task.conditions,
+        least_runs=least_runs(),
     )
 
 
-def _ask(
-    task: AccuracyTask,
-    stack: str,
-    serve: Serve,
-    progress: Progress,
-    evaluator: Evaluator,
-    clock: Callable[[], float],
-) -> Answered:
-    with serve(stack) as endpoint:
-        started = clock()
-        rows = evaluator(
-            endpoint,
-            _all_items(task),
-            stack=stack,
-            concurrency=task.concurrency,
-            seed=task.seed,
-            progress=progress,
+def without_items(task: AccuracyTask, logits: LogitVerdict) -> AccuracyResult:
+    """What the stage gives when the pre-gate has refused the candidate: a verdict on no item."""
+    write_whole(task.items_file, b"")
+    return AccuracyResult(
+        verdict=Verdict(
+            status="fail" if logits.status == "fail" else "invalid",
+            sentence=f"{logits.sentence}; no item was asked",
+            reference=task.reference,
+            candidate=task.candidate,
+            alpha=task.gate.alpha,
+            power_margins=task.gate.power_margins,
+            items=0,
+            benchmarks=(),
+            faults=logits.reasons if logits.status == "invalid" else (),
+            policy_sha256=policy_sha256(task.gate, task.items),
+        ),
+        logits=logits,
+        items_sha256=sha256_bytes(b""),
+        items_file=task.items_file.name,
+        data=task.data,
+        settings=_settings(task),
+        stack_seconds={},
+    )
+
+
+def _take_looks(task: AccuracyTask, answers: Answers, least_runs: Callable[[], int]) -> Verdict:
+    """Who goes first alternates (A B, B A, …), so that a drift of the node favours nobody."""
+    order = (task.reference, task.candidate)
+    benchmarks, runs = tuple(task.items), task.gate.looks[0]
+    for _ in task.gate.looks:
+        for stack in order:
+            answers.ask(stack, benchmarks, runs)
+        verdict = judge(
+            answers.rows((task.reference, task.candidate)),
+            reference=task.reference,
+            candidate=task.candidate,
+            gate=task.gate,
+            chance=task.chance,
+            generated=task.generated,
+            conditions=task.conditions,
+            least_runs=least_runs(),
         )
-        return Answered(rows=rows, seconds=clock() - started)
+        if verdict.next_runs is None:
+            break
+        benchmarks, runs = verdict.undecided, verdict.next_runs
+        order = (order[1], order[0])
+    return verdict
 
 
-def _all_items(task: AccuracyTask) -> tuple[Item, ...]:
-    return tuple(item for group in task.items.values() for item in group)
-
-
-def _stack_key(task: AccuracyTask, stack: str) -> str:
-    """Rows may be used again only for the same stage, the same items and the same way of asking."""
-    asked = [
-        [item.benchmark, item.item, item.prompt, list(item.choices), item.expected, item.max_tokens]
-        for item in _all_items(task)
-    ]
-    parts = {
-        "key": task.key,
-        "stack": stack,
-        "seed": task.seed,
-        "concurrency": task.concurrency,
-        "items": sha256_bytes(canonical(asked)),
+def _settings(task: AccuracyTask) -> dict[str, str | int | float]:
+    return {
+        "concurrency": task.gate.concurrency,
+        "seed": task.gate.seed,
+        "temperature": task.gate.temperature,
+        **{
+            f"{name}.max_tokens": max(item.max_tokens for item in items)
+            for name, items in task.items.items()
+            if items
+        },
     }
-    return sha256_bytes(canonical(parts))
-
-
-def _read(path: Path, key: str, task: AccuracyTask) -> Answered | None:
-    """What an earlier run left under this key, if complete and every item was answered."""
-    if not path.exists():
-        return None
-    first, _, rest = path.read_bytes().partition(b"\n")
-    try:
-        head = Head.model_validate_json(first)
-        rows = tuple(ItemRow.model_validate_json(line) for line in rest.splitlines())
-    except ValueError:
-        return None  # not written by us or not by this version: not done
-    asked = [(item.benchmark, item.item) for item in _all_items(task)]
-    complete = [(row.benchmark, row.item) for row in rows] == asked
-    if head.key != key or not complete or any(row.error for row in rows):
-        return None
-    return Answered(rows=rows, seconds=head.seconds)
-
-
-def _lines(rows: Sequence[ItemRow]) -> bytes:
-    return b"".join(canonical(row.model_dump(mode="json")) + b"\n" for row in rows)

@@ -88,13 +88,7 @@ def promotable_digest(record: Record) -> str:
 
 
 def _reasons_against(record: Record, digest: str | None) -> Iterator[str]:
-    for name in GATES:
-        stage = record.stages.get(name)
-        status = stage.status if stage else "not_run"
-        if status != "passed":
-            yield f"{name}: {status}"
-        elif stage is None or stage.result is None:
-            yield f"{name}: passed, but its result is missing"
+    yield from record.not_passed(GATES)
     if record.image is None or digest is None:
         yield "image: no registry has given it a manifest digest"
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
 
 OWNER_LABEL = (
-    "io.flagos.release.owner"  # <pid>:<start ticks> of the pipeline that started a container
+    "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
 )
 ENDED_HINT = "the container ended or was removed; docker events --since 10m says by whom"
 START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
@@ -239,13 +240,18 @@ class Engine:
         ) as container:
             return container.wait()
 
+    def has_container(self, name: str) -> bool:
+        with _asking(f"looking for the container {name}"):
+            found = self._client.containers.list(all=True, filters={"name": f"^/?{name}$"})
+        return bool(found)
+
     def remove_left_over(self) -> tuple[str, ...]:
         """Remove containers of pipelines that no longer run; their names."""
         removed = []
         with _asking("looking for containers of earlier runs"):
             ours = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
         for container in ours:
-            if not _alive(container.labels[OWNER_LABEL]):
+            if _is_over(container.labels[OWNER_LABEL]):
                 with suppress(docker.errors.APIError):  # another run cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
@@ -321,7 +327,7 @@ class Container:
 
 
 def _me() -> str:
-    return f"{os.getpid()}:{_start_ticks(os.getpid())}"
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
 
 
 def _start_ticks(pid: int) -> str:
@@ -332,6 +338,7 @@ def _start_ticks(pid: int) -> str:
         return ""
 
 
-def _alive(owner: str) -> bool:
-    pid, _, ticks = owner.partition(":")
-    return bool(ticks) and _start_ticks(int(pid)) == ticks
+def _is_over(owner: str) -> bool:
+    """Whether the pipeline that wrote this label ran here and runs no more; of other hosts we cannot tell."""
+    machine, pid, ticks = owner.split(":")
+    return machine == socket.gethostname() and _start_ticks(int(pid)) != ticks

@@ -68,10 +68,17 @@ def evaluate(
     concurrency: int,
     seed: int,
     progress: Progress,
+    repeat: int = 0,
+    temperature: float = 0,
 ) -> tuple[ItemRow, ...]:
-    """One row per item, in the order of `items`. Raises WorldError when the server is gone."""
+    """One row per item, in the order of `items`. Raises WorldError when the server is gone.
+
+    `temperature` is of written answers; likelihoods have none.
+    """
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [pool.submit(_row, endpoint, item, stack, seed) for item in items]
+        futures = [
+            pool.submit(_row, endpoint, item, stack, seed, repeat, temperature) for item in items
+        ]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
@@ -82,18 +89,24 @@ def evaluate(
     return tuple(future.result() for future in futures)
 
 
-def _row(endpoint: Endpoint, item: Item, stack: str, seed: int) -> ItemRow:
+def _row(
+    endpoint: Endpoint, item: Item, stack: str, seed: int, repeat: int, temperature: float
+) -> ItemRow:
     with requests.Session() as session:
         # A proxy of this machine's environment has no business between us and a server we started.
         session.trust_env = False
         door = Door(endpoint, session)
-        answer = _choose(door, item, seed) if item.task == "choice" else _solve(door, item, seed)
+        answer = (
+            _choose(door, item, seed)
+            if item.task == "choice"
+            else _solve(door, item, seed, temperature)
+        )
     return ItemRow(
         benchmark=item.benchmark,
         item=item.item,
         cluster=item.item,
         stack=stack,
-        repeat=0,
+        repeat=repeat,
         seed=seed,
         score=1 if answer.is_right and not answer.error else 0,
         prompt_sha256=sha256_bytes(canonical(answer.sent)),
@@ -136,12 +149,12 @@ def _choose(door: Door, item: Item, seed: int) -> Answer:
     )
 
 
-def _solve(door: Door, item: Item, seed: int) -> Answer:
-    """A number by greedy generation."""
+def _solve(door: Door, item: Item, seed: int, temperature: float) -> Answer:
+    """A number by generation, greedy at temperature 0."""
     body = {
         "messages": [{"role": "user", "content": item.prompt}],
         "max_tokens": item.max_tokens,
-        "temperature": 0,
+        "temperature": temperature,
         "seed": seed,
     }
     try:
@@ -187,7 +200,7 @@ class Door:
             ) from None
 
     def _sent(self, path: str, body: dict[str, Any]) -> requests.Response:
-        # Greedy requests are safe to repeat; an answered request, good or bad, is an answer.
+        # Requests are safe to repeat; an answered request, good or bad, is an answer.
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(BROKEN_CONNECTION),
             stop=tenacity.stop_after_attempt(CONNECTION_ATTEMPTS),

@@ -14,13 +14,13 @@ pytestmark = pytest.mark.integration
 
 
 class TestEngine(EngineContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def engine(self) -> Iterator[Engine]:
         engine = Engine.connect()
         yield engine
         assert not [name for name in engine.remove_left_over() if name.startswith("contract-")]
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def image(self, released: Checkout) -> str:
         image = released.record().stages.build
         assert image is not None

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.canonical import canonical, sha256_file
-from pipeline.errors import WorldError
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.gate.verdict import judge_again
+from pipeline.policy import Gate
 from pipeline.results import AccuracyResult, FileHash, ItemRow
+from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
 from pipeline.world.evaluator import Endpoint, Progress
@@ -40,6 +43,9 @@ class Stacks:
     error: str = ""
     served: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    asked: list[tuple[str, int, str, int]] = field(
+        default_factory=list
+    )  # repeat, first item, items
 
     @contextmanager
     def serve(self, stack: str) -> Iterator[Endpoint]:
@@ -55,20 +61,25 @@ class Stacks:
         stack: str,
         concurrency: int,
         seed: int,
+        repeat: int,
+        temperature: float,
         progress: Progress,
     ) -> tuple[ItemRow, ...]:
+        assert temperature == 0
+        self.asked.append((stack, repeat, items[0].item, len(items)))
         assert endpoint.base_url == f"http://{stack}"
         progress(stack, len(items), len(items))
-        right = len(items) - self.wrong.get(stack, 0)
+        ordered = sorted(item.benchmark + item.item for item in items)
+        right = len(items) - self.wrong.get(stack, 0) if repeat == 0 else len(items)
         return tuple(
             ItemRow(
                 benchmark=item.benchmark,
                 item=item.item,
                 cluster=item.item,
                 stack=stack,
-                repeat=0,
+                repeat=repeat,
                 seed=seed,
-                score=1 if number < right else 0,
+                score=1 if ordered.index(item.benchmark + item.item) < right else 0,
                 prompt_sha256="same",
                 answer="0",
                 finish_reason="length",
@@ -76,8 +87,11 @@ class Stacks:
                 error=self.error,
                 response_sha256=stack,
             )
-            for number, item in enumerate(items)
+            for item in items
         )
+
+
+GATE = Gate(alpha=0.05, margin=0.08, power_margins=1, looks=(1,), concurrency=4, seed=7)
 
 
 def task_in(folder: Path) -> AccuracyTask:
@@ -87,17 +101,14 @@ def task_in(folder: Path) -> AccuracyTask:
         candidate="bfloat16",
         items={"hellaswag": items_of("hellaswag", 60), "truthfulqa": items_of("truthfulqa", 60)},
         data=(FileHash(path="cases.jsonl", sha256="0" * 64, size_bytes=9),),
-        margins={"hellaswag": 0.08, "truthfulqa": 0.08},
-        alpha=0.05,
-        power_margins=1,
-        concurrency=4,
-        seed=7,
+        gate=GATE,
+        conditions={"float32": {"image": "one"}, "bfloat16": {"image": "one"}},
         items_file=folder / "items.jsonl",
     )
 
 
 def ticking() -> Callable[[], float]:
-    times = iter([0.0, 5.0, 100.0, 107.0])
+    times = iter([0.0, 5.0, 100.0, 107.0, 200.0, 203.0, 300.0, 304.0])
     return lambda: next(times)
 
 
@@ -147,18 +158,22 @@ def test_items_jsonl_holds_one_canonical_line_per_item_and_stack_and_no_text(
     assert SECRET_TEXT.encode() not in written
 
 
-def test_a_killed_run_goes_on_with_the_stack_that_was_not_done(tmp_path: Path) -> None:
-    task = task_in(tmp_path)
+def killed_at_the_candidate(task: AccuracyTask) -> None:
+    """A run that is interrupted when the reference has answered."""
 
     @contextmanager
-    def killed(stack: str) -> Iterator[Endpoint]:
+    def serve(stack: str) -> Iterator[Endpoint]:
         if stack == "bfloat16":
             raise KeyboardInterrupt
         yield Endpoint(base_url=f"http://{stack}", model="toy")
 
-    first = Stacks()
     with pytest.raises(KeyboardInterrupt):
-        measure_accuracy(task, killed, lambda *_: None, evaluator=first.evaluate, clock=ticking())
+        measure_accuracy(task, serve, lambda *_: None, evaluator=Stacks().evaluate, clock=ticking())
+
+
+def test_a_killed_run_goes_on_with_the_stack_that_was_not_done(tmp_path: Path) -> None:
+    task = task_in(tmp_path)
+    killed_at_the_candidate(task)
     assert not task.items_file.exists()
     second = Stacks()
     resumed = measure(task, second)
@@ -172,8 +187,8 @@ def test_a_killed_run_goes_on_with_the_stack_that_was_not_done(tmp_path: Path) -
     "change",
     [
         {"key": "image-2"},
-        {"seed": 8},
-        {"concurrency": 8},
+        {"gate": GATE.model_copy(update={"seed": 8})},
+        {"gate": GATE.model_copy(update={"concurrency": 8})},
         {
             "items": {
                 "hellaswag": items_of("hellaswag", 61),
@@ -182,35 +197,162 @@ def test_a_killed_run_goes_on_with_the_stack_that_was_not_done(tmp_path: Path) -
         },
     ],
 )
-def test_rows_of_another_key_are_not_used_again(tmp_path: Path, change: dict[str, object]) -> None:
-    task = task_in(tmp_path)
-    measure(task, Stacks())
+def test_rows_of_another_way_of_asking_are_not_used_again(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    killed_at_the_candidate(task_in(tmp_path))
     again = Stacks()
-    measure(replace(task, **change), again)  # type: ignore[arg-type]
+    measure(replace(task_in(tmp_path), **change), again)  # type: ignore[arg-type]
 
     assert again.served == ["float32", "bfloat16"]
 
 
-@pytest.mark.parametrize("left", [b"", b"{\n", b'{"key":"x"}\n'])
-def test_a_file_that_is_not_ours_is_measured_anew(tmp_path: Path, left: bytes) -> None:
-    task = task_in(tmp_path)
-    measure(task, Stacks())
-    (tmp_path / "items.float32.jsonl").write_bytes(left)
+def test_rows_are_used_again_under_another_policy(tmp_path: Path) -> None:
+    killed_at_the_candidate(task_in(tmp_path))
     again = Stacks()
-    measure(task, again)
-
-    assert again.served == ["float32"]
-
-
-def test_a_file_with_fewer_rows_is_measured_anew(tmp_path: Path) -> None:
-    task = task_in(tmp_path)
-    measure(task, Stacks())
-    path = tmp_path / "items.bfloat16.jsonl"
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
-    again = Stacks()
-    measure(task, again)
+    stricter = replace(task_in(tmp_path), gate=GATE.model_copy(update={"margin": 0.07}))
+    measure(stricter, again)
 
     assert again.served == ["bfloat16"]
+
+
+@pytest.mark.parametrize("left", [b"", b"{\n", b'{"key":"x"}\n'])
+def test_a_file_that_is_not_ours_is_measured_anew(tmp_path: Path, left: bytes) -> None:
+    killed_at_the_candidate(task_in(tmp_path))
+    next(tmp_path.glob("items.float32.*")).write_bytes(left)
+    again = Stacks()
+    measure(task_in(tmp_path), again)
+
+    assert again.served == ["float32", "bfloat16"]
+
+
+def test_a_file_with_fewer_rows_is_measured_anew_where_they_are_missing(tmp_path: Path) -> None:
+    killed_at_the_candidate(task_in(tmp_path))
+    path = next(tmp_path.glob("items.float32.*"))
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    again = Stacks()
+    measure(task_in(tmp_path), again)
+
+    assert again.asked[0] == ("float32", 0, "truthfulqa-000", 60)
+
+
+def test_a_finished_stage_leaves_its_rows_and_nothing_that_looks_unfinished(
+    tmp_path: Path,
+) -> None:
+    task = task_in(tmp_path)
+    measure(task, Stacks())
+    again = Stacks()
+    measure(task, again)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["items.jsonl"]
+    assert again.served == ["float32", "bfloat16"]
+
+
+def test_stored_rows_are_judged_again_without_serving(tmp_path: Path) -> None:
+    task = task_in(tmp_path)
+    first = measure(task, Stacks())
+    again = Stacks()
+    stricter = replace(task, gate=GATE.model_copy(update={"margin": 0.02}))
+    second = measure_accuracy(
+        stricter,
+        again.serve,
+        lambda *_: None,
+        evaluator=again.evaluate,
+        known=stored_rows(tmp_path, first),
+        known_seconds=first.stack_seconds,
+    )
+
+    assert again.served == []
+    assert (first.verdict.status, second.verdict.status) == ("pass", "inconclusive")
+    assert second.verdict == judge_again(first, stored_rows(tmp_path, first), stricter.gate)
+    assert second.rows_key == first.rows_key
+    assert second.stack_seconds == first.stack_seconds
+    assert second.verdict.policy_sha256 != first.verdict.policy_sha256
+
+
+def test_rows_that_were_changed_are_refused(tmp_path: Path) -> None:
+    task = task_in(tmp_path)
+    result = measure(task, Stacks())
+    task.items_file.write_bytes(task.items_file.read_bytes() + b"\n")
+
+    with pytest.raises(StageRefusedError, match="the rows that this verdict was made of"):
+        stored_rows(tmp_path, result)
+
+
+REPEATING = GATE.model_copy(update={"looks": (1, 2, 4), "alpha": 0.04, "margin": 0.12})
+
+
+def test_an_undecided_candidate_is_asked_again_and_who_goes_first_alternates(
+    tmp_path: Path,
+) -> None:
+    stacks = Stacks(wrong={"bfloat16": 4})
+    result = measure(replace(task_in(tmp_path), gate=REPEATING), stacks)
+
+    # Its last 4 items, all of truthfulqa, were wrong in the first run and in no other.
+    assert stacks.served == ["float32", "bfloat16", "bfloat16", "float32"]
+    assert [(stack, repeat, count) for stack, repeat, _, count in stacks.asked] == [
+        ("float32", 0, 120),
+        ("bfloat16", 0, 120),
+        ("bfloat16", 1, 60),
+        ("float32", 1, 60),
+    ]
+    assert [(one.benchmark, one.runs) for one in result.verdict.benchmarks] == [
+        ("hellaswag", 1),
+        ("truthfulqa", 2),
+    ]
+    assert result.verdict.status == "pass"
+
+
+def test_another_run_has_another_seed_and_another_order(tmp_path: Path) -> None:
+    stacks = Stacks(wrong={"bfloat16": 4})
+    task = replace(task_in(tmp_path), gate=REPEATING)
+    measure(task, stacks)
+    rows = [ItemRow.model_validate_json(line) for line in task.items_file.read_bytes().splitlines()]
+
+    assert {(row.repeat, row.seed) for row in rows} == {(0, 7), (1, 8)}
+    first_items = {repeat: item for _, repeat, item, _ in stacks.asked}
+    assert first_items[0] == "hellaswag-000"
+    assert first_items[1] != "truthfulqa-000"
+    by_run = [row.item for row in rows if row.repeat == 1 and row.stack == "float32"]
+    assert by_run == sorted(by_run)
+
+
+def test_a_run_that_is_known_is_not_asked_again_when_more_runs_are_due(tmp_path: Path) -> None:
+    task = task_in(tmp_path)
+    first = measure(task, Stacks(wrong={"bfloat16": 4}))
+    again = Stacks()
+    measure_accuracy(
+        replace(task, gate=REPEATING),
+        again.serve,
+        lambda *_: None,
+        evaluator=again.evaluate,
+        known=stored_rows(tmp_path, first),
+    )
+
+    assert {repeat for _, repeat, _, _ in again.asked} == {1}
+
+
+def test_an_earlier_check_can_ask_for_more_runs_before_anything_passes(tmp_path: Path) -> None:
+    stacks, seen = Stacks(), list[str]()
+    result = measure_accuracy(
+        replace(task_in(tmp_path), gate=REPEATING),
+        stacks.serve,
+        lambda *_: None,
+        evaluator=stacks.evaluate,
+        on_served=lambda stack, endpoint: seen.append(f"{stack} {endpoint.base_url}"),
+        least_runs=lambda: 4,
+    )
+
+    assert seen[:2] == ["float32 http://float32", "bfloat16 http://bfloat16"]
+    assert [one.runs for one in result.verdict.benchmarks] == [4, 4]
+    assert (result.verdict.status, result.least_runs) == ("pass", 4)
+
+
+def test_stacks_that_differ_in_more_than_they_may_are_invalid(tmp_path: Path) -> None:
+    conditions = {"float32": {"max_model_len": "2048"}, "bfloat16": {"max_model_len": "1024"}}
+    result = measure(replace(task_in(tmp_path), conditions=conditions), Stacks())
+
+    assert result.verdict.faults == ("max_model_len is 2048 for float32 and 1024 for bfloat16",)
 
 
 def test_a_stack_that_answered_nothing_is_invalid_and_asked_again_next_time(

@@ -168,9 +168,12 @@ def test_an_interrupt_ends_the_program_and_its_children(tmp_path: Path) -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
     main = threading.get_ident()
+    # A shell that starts its jobs in the background has them ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run(["sh", "-c", f"sleep 60 & echo $! > {pid}; wait"], doing="sleeping", hint="")
+    signal.signal(signal.SIGINT, before)
     assert wait_until_gone(int(wait_for(pid)))
 
 

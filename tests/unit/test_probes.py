@@ -15,7 +15,7 @@ import yaml
 from pipeline.cell import select
 from pipeline.culprits import Subject, exclusions_of
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.logit_policy import LogitProfile
+from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.matrix_file import read_matrix
 from pipeline.matrix_patch import exclusion_patch
 from pipeline.probes.candidate import Candidate, Library, library_in, probe_cell
@@ -145,6 +145,7 @@ def bench(
     )
     gate = PreGate(
         reference=reference,
+        limits=LogitLimits(),
         prompts=PROMPTS,
         model=cell.served_name,
         stack="fast",

@@ -15,7 +15,8 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("release", "bisecting"),
+    ("overview",),
+    ("release", "judging", "simulating", "bisecting"),
     ("steps", "probes"),  # what every stage is given; how bisect asks
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("about",),

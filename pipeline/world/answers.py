@@ -1,0 +1,189 @@
+"""Answers of the stacks of one cell: asked where they are not known yet, and kept until the stage is done.
+
+A run of the items is known by stack, benchmark and repeat. Each is kept as soon as it is whole, so
+that a killed release goes on with what was not done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.canonical import canonical, sha256_bytes, write_whole
+from pipeline.results import Frozen, ItemRow
+from pipeline.rows import lines
+from pipeline.world.benchmark_data import Item
+from pipeline.world.evaluator import Endpoint, Progress
+
+Serve = Callable[[str], AbstractContextManager[Endpoint]]
+Served = Callable[[str, Endpoint], None]  # called when a stack is up, before items are asked
+Group = tuple[str, str, int]  # stack, benchmark, repeat
+
+
+class Evaluator(Protocol):
+    """Asks every item and gives one row per item, in order; `evaluate` is the real one."""
+
+    def __call__(
+        self,
+        endpoint: Endpoint,
+        items: Sequence[Item],
+        *,
+        stack: str,
+        concurrency: int,
+        seed: int,
+        repeat: int,
+        temperature: float,
+        progress: Progress,
+    ) -> tuple[ItemRow, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """What is asked, and how. `key` names everything else that decides an answer: image, weights, stacks …"""
+
+    key: str
+    items: Mapping[str, tuple[Item, ...]]  # by benchmark
+    concurrency: int
+    seed: int
+    temperature: float
+    folder: Path  # where unfinished answers are kept
+
+    @property
+    def rows_key(self) -> str:
+        """Rows may be used again only for the same items and the same way of asking."""
+        asked = [
+            [i.benchmark, i.item, i.prompt, list(i.choices), i.expected, i.max_tokens]
+            for items in self.items.values()
+            for i in items
+        ]
+        parts = {
+            "key": self.key,
+            "concurrency": self.concurrency,
+            "seed": self.seed,
+            "temperature": self.temperature,
+            "items": sha256_bytes(canonical(asked)),
+        }
+        return sha256_bytes(canonical(parts))
+
+
+class Head(Frozen):
+    """First line of a file of unfinished answers."""
+
+    key: str
+    seconds: float
+
+
+@dataclass(kw_only=True)
+class Answers:
+    """Rows by stack, benchmark and repeat; a group is there only if whole and without an error."""
+
+    asking: Asking
+    serve: Serve
+    evaluator: Evaluator
+    progress: Progress
+    on_served: Served
+    clock: Callable[[], float] = time.monotonic
+    groups: dict[Group, tuple[ItemRow, ...]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # of asking, by stack
+
+    def add_known(self, rows: Iterable[ItemRow]) -> None:
+        """Rows of an earlier run of the same `rows_key`."""
+        found: dict[Group, dict[str, ItemRow]] = {}
+        for row in rows:
+            found.setdefault((row.stack, row.benchmark, row.repeat), {})[row.item] = row
+        for group, by_item in found.items():
+            asked = [item.item for item in self.asking.items.get(group[1], ())]
+            if (
+                asked
+                and by_item.keys() == set(asked)
+                and not any(r.error for r in by_item.values())
+            ):
+                self.groups[group] = tuple(by_item[item] for item in asked)
+
+    def add_unfinished(self, stacks: Sequence[str]) -> None:
+        """What a killed run left in the folder."""
+        for path in self._files():
+            first, _, rest = path.read_bytes().partition(b"\n")
+            try:
+                head = Head.model_validate_json(first)
+                rows = [ItemRow.model_validate_json(line) for line in rest.splitlines()]
+            except ValueError:
+                continue  # not written by us or not by this version: not done
+            if head.key == self.asking.rows_key and {row.stack for row in rows} <= set(stacks):
+                self.add_known(rows)
+                for stack in {row.stack for row in rows}:
+                    self.seconds[stack] = self.seconds.get(stack, 0.0) + head.seconds
+
+    def ask(self, stack: str, benchmarks: Sequence[str], runs: int) -> None:
+        """Make the first `runs` runs of the benchmarks known; serves the stack only if one is not."""
+        missing = {
+            repeat: names
+            for repeat in range(runs)
+            if (names := [n for n in benchmarks if (stack, n, repeat) not in self.groups])
+        }
+        if not missing:
+            return
+        with self.serve(stack) as endpoint:
+            self.on_served(stack, endpoint)
+            for repeat, names in missing.items():
+                self._ask_once(endpoint, stack, names, repeat)
+
+    def rows(self, stacks: Sequence[str]) -> tuple[ItemRow, ...]:
+        """Run by run, stack by stack, benchmarks and items in the order they were named."""
+        repeats = sorted({repeat for _, _, repeat in self.groups})
+        return tuple(
+            row
+            for repeat in repeats
+            for stack in stacks
+            for name in self.asking.items
+            for row in self.groups.get((stack, name, repeat), ())
+        )
+
+    def forget_unfinished(self) -> None:
+        """The stage is done; what is left here would only be mistaken for a killed run."""
+        for path in self._files():
+            path.unlink()
+
+    def _ask_once(self, endpoint: Endpoint, stack: str, names: Sequence[str], repeat: int) -> None:
+        asking = self.asking
+        items = shuffled([item for name in names for item in asking.items[name]], repeat)
+        started = self.clock()
+        rows = self.evaluator(
+            endpoint,
+            items,
+            stack=stack,
+            concurrency=asking.concurrency,
+            seed=asking.seed + repeat,
+            repeat=repeat,
+            temperature=asking.temperature,
+            progress=self.progress,
+        )
+        seconds = self.clock() - started
+        self.seconds[stack] = self.seconds.get(stack, 0.0) + seconds
+        for name in names:
+            by_item = {row.item: row for row in rows if row.benchmark == name}
+            # Failed rows too: they are judged now, and asked again only by another run.
+            self.groups[stack, name, repeat] = tuple(
+                by_item[item.item] for item in asking.items[name] if item.item in by_item
+            )
+        kept = [row for name in names for row in self.groups[stack, name, repeat]]
+        head = canonical({"key": asking.rows_key, "seconds": seconds}) + b"\n"
+        number = len(list(asking.folder.glob(f"items.{stack}.{repeat}.*.jsonl")))
+        write_whole(asking.folder / f"items.{stack}.{repeat}.{number}.jsonl", head + lines(kept))
+
+    def _files(self) -> list[Path]:
+        return sorted(self.asking.folder.glob("items.*.*.*.jsonl"))
+
+
+def shuffled(items: Sequence[Item], repeat: int) -> tuple[Item, ...]:
+    """Another order a run, so that other items share a batch: greedy answers to the same batch are copies."""
+
+    def place(item: Item) -> bytes:
+        return hashlib.sha256(f"{repeat}\0{item.benchmark}\0{item.item}".encode()).digest()
+
+    return tuple(items) if repeat == 0 else tuple(sorted(items, key=place))

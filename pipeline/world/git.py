@@ -1,0 +1,21 @@
+"""What git says of the project's own commit; nothing outside a repository."""
+
+from __future__ import annotations
+
+from pipeline.errors import PipelineError
+from pipeline.world.command import run
+
+
+def tags_of_head() -> tuple[str, ...]:
+    return tuple(_git("tag", "--points-at", "HEAD").split())
+
+
+def revision() -> str:
+    return _git("rev-parse", "HEAD").strip() or "unknown"
+
+
+def _git(*words: str) -> str:
+    try:
+        return run(["git", *words], doing="asking git", hint="").output
+    except PipelineError:
+        return ""
