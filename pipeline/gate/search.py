@@ -154,17 +154,18 @@ class _Search:
     ) -> Steps[tuple[Operators, str]]:
         """From `low` that passes inside `high` that fails: a set that passes, and the operator that makes it fail."""
         while len(high - low) > 1:
-            chain = self._cuts(low, high)
-            suspects = high - low
-            # Free slots ask already what comes next: each suspect alone, and everything without it.
-            alone = [members | {name} for name in self._sorted(suspects)]
-            without = [self._excluding(one) for one in alone]
-            few = len(suspects) < self._width
-            yield from self._ask(chain, suspects=suspects, spare=[*alone, *without] if few else [])
+            chain, suspects = self._cuts(low, high), high - low
+            spare = self._next(suspects, members) if len(suspects) < self._width else []
+            yield from self._ask(chain, suspects=suspects, spare=spare)
             steps = pairwise([low, *chain, high])
             low, high = next((passes, fails) for passes, fails in steps if self._fails[fails])
         (arrived,) = high - low
         return low, arrived
+
+    def _next(self, suspects: Operators, members: Operators) -> list[Operators]:
+        """What is asked once the suspects are narrowed to one: that one alone, and everything without it."""
+        alone = [members | {name} for name in self._sorted(suspects)]
+        return [*alone, *(self._excluding(one) for one in alone)]
 
     def _without_bystanders(self, failing: Operators) -> Steps[Operators]:
         """Drop what a failing set does not need; only masking leaves anything to drop."""
