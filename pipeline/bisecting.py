@@ -91,6 +91,7 @@ def search_cell(
         project=project,
         engine=engine(),
     )
+    served.engine.pull(served.image)
     library = library_in(served.engine, served.image, cell, search.stack)
     result = search_operators(served, search, library, say)
     return result, write_findings(result, served, library.packages, project.matrix_path)

@@ -33,7 +33,8 @@ def switch_operators(
 ) -> None:
     """Turn operators on and off in every worker, and let no cached prefix outlive it.
 
-    Raises WorldError when the server is gone, StageRefusedError when a worker is not in exactly that state.
+    Raises WorldError when the server is gone or fails, StageRefusedError when it has no such switch or a worker is not
+    in exactly that state.
     """
     body = {"method": "switch_operators", "args": ["", ",".join(sorted(off))]}
     answer = _post(f"{base_url}/collective_rpc", {**body, "timeout": timeout_s}, timeout_s)
@@ -67,6 +68,13 @@ def _post(url: str, body: Mapping[str, Any], timeout_s: float) -> requests.Respo
             details=f"{type(error).__name__}: {error}",
             hint="the end of the server's log says why",
         ) from error
+    if answer.status_code >= requests.codes.server_error:
+        raise WorldError(
+            f"the operators could not be switched: HTTP {answer.status_code}",
+            where=url,
+            details=answer.text[:300],
+            hint="the end of the server's log says why",
+        )
     if answer.status_code != requests.codes.ok:
         raise StageRefusedError(
             f"the operators could not be switched: HTTP {answer.status_code}",

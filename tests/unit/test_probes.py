@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,7 @@ class Beads(ToyModel):
     on: frozenset[str] = frozenset()
     wrong: Collection[str] = ()
     deadly: Collection[str] = ()
+    unregistrable: Collection[str] = ()
     image: BeadsImage | None = None
 
     def __post_init__(self) -> None:
@@ -65,6 +67,8 @@ class Beads(ToyModel):
     def reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/collective_rpc":
             self.on = OPERATORS - set(filter(None, body["args"][1].split(",")))
+            if self.on & set(self.unregistrable):
+                return {"a number that JSON cannot hold": math.nan}  # becomes HTTP 500
             return {"results": [{"registered": sorted(self.on)}]}
         if path == "/reset_prefix_cache":
             return {}
@@ -367,6 +371,17 @@ def test_a_server_without_the_development_endpoint_is_refused() -> None:
         switch_operators(served.url, on=(), off=(), timeout_s=5)
     assert "the operators could not be switched: HTTP 4" in str(refused.value)
     assert refused.value.hint == "probe with restarted engines instead: --restart"
+
+
+def test_operators_that_cannot_be_registered_are_a_crash(
+    project: Project, reference: ReferenceTrace
+) -> None:
+    """The worker's hook refuses, and vLLM answers HTTP 500."""
+    on = bench(project, reference, Beads(unregistrable={"pow"}), log="OperatorError: without pow")
+    with switched(on.candidate, on.gate) as prober:
+        answers = [prober.probe(frozenset({name}), 0) for name in ("pow", "mm")]
+    assert [(answer.verdict, answer.starts) for answer in answers] == [("crash", 1), ("pass", 1)]
+    assert answers[0].detail == "OperatorError: without pow"
 
 
 def test_a_server_that_is_gone_while_it_is_switched_is_told() -> None:
