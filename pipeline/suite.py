@@ -19,7 +19,7 @@ from pipeline.world.data_folder import folder_hash
 from pipeline.world.evalscope import REQUIREMENTS, EvalscopeBenchmark
 from pipeline.world.evaluator import RunPrograms
 from pipeline.world.evaluators import Builtins, Evaluators
-from pipeline.world.gsm8k_endings import endings
+from pipeline.world.gsm8k_steps import steps
 from pipeline.world.harness_environment import harness_python
 from pipeline.world.imported import ImportedBenchmark
 from pipeline.world.sources import member, wheel
@@ -125,8 +125,8 @@ def _builtin(
 def builtin_items(
     name: str, benchmark: Benchmark, builtin: Builtin, content: bytes
 ) -> tuple[Item, ...]:
-    if builtin.format == "gsm8k-endings":
-        return endings(name, content, builtin.source.file)[: builtin.limit]
+    if builtin.format == "gsm8k-steps":
+        return steps(name, content, builtin.source.file)[: builtin.limit]
     return load_items(name, benchmark, content)
 
 

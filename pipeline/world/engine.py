@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.matrix import Run
 from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
+from pipeline.world.process import is_over, me
 
 OWNER_LABEL = (
     "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
@@ -234,7 +234,7 @@ class Engine:
                 image,
                 list(command),
                 name=name,
-                labels={OWNER_LABEL: _me()},
+                labels={OWNER_LABEL: me()},
                 user=user,
                 **arguments,
             )
@@ -275,7 +275,7 @@ class Engine:
         with _asking("looking for containers of earlier runs"):
             ours = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
         for container in ours:
-            if _is_over(container.labels[OWNER_LABEL]):
+            if is_over(container.labels[OWNER_LABEL]):
                 with suppress(docker.errors.APIError):  # another run cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
@@ -348,21 +348,3 @@ class Container:
             table = self._container.top()
         column = table["Titles"].index("CMD")
         return [row[column] for row in table["Processes"]]
-
-
-def _me() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
-
-
-def _start_ticks(pid: int) -> str:
-    """Field 22 of /proc/<pid>/stat: tells a process from a later one with the same number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _is_over(owner: str) -> bool:
-    """Whether the pipeline that wrote this label ran here and runs no more; of other hosts we cannot tell."""
-    machine, pid, ticks = owner.split(":")
-    return machine == socket.gethostname() and _start_ticks(int(pid)) != ticks

@@ -1,4 +1,4 @@
-"""GSM8K with a wrong number in it, HumanEval, and the box its programs run in."""
+"""HumanEval, and the box its programs run in."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import pytest
 from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError, WorldError
 from pipeline.matrix import Run
-from pipeline.world.benchmark_data import Item, chance_of, load_items
+from pipeline.world.benchmark_data import Item, load_items
 from pipeline.world.evaluator import Endpoint, evaluate
-from pipeline.world.gsm8k_perturbed import choices
 from pipeline.world.human_eval import code_of, program, request_text
 from pipeline.world.sandbox import Sandbox
 from pipeline.world.sandbox_runner import outcomes
 from tests.fakes import FakeEngine, FakeImage
 from tests.fakes_chat import chat_server
 
-SOLUTION = "He buys 4 bags of 12.\nThat is 4*12=<<4*12=48>>48 apples.\n#### 48"
 CASE = {
     "task_id": "HumanEval/900",
     "prompt": 'import math\n\n\ndef half(x):\n    """Half of x."""\n',
@@ -44,61 +42,11 @@ def human_eval(max_tokens: int | None = 64) -> tuple[Item, ...]:
     return load_items("he", benchmark("human_eval", "code", max_tokens=max_tokens), data)
 
 
-def test_the_wrong_choices_differ_from_the_gold_one_in_the_result_of_one_step() -> None:
-    gold, *wrong = choices("gsm8k-test-1", SOLUTION)
-    assert gold == "He buys 4 bags of 12.\nThat is 4*12=48 apples."
-    assert len(set(wrong)) == 3
-    for text in wrong:
-        changed = [index for index, sign in enumerate(gold) if sign != text[index]]
-        assert len(text) == len(gold)
-        assert changed == [gold.index("48 apples")]
-        assert text[changed[0]] in "12356789"
-
-
-@pytest.mark.parametrize(
-    ("solution", "changed"),
-    [
-        ("<<1+1=2>>2 and\n#### 2", "2"),
-        ("$<<1*9=9>>9.50 is left\n#### 9.50", "9.50"),
-        ("<<0=0>>0 are left\n#### 0", "0"),
-        ("so 1,200 in all\n#### 1200", "1,200"),
-    ],
-)
-def test_every_kind_of_number_can_be_perturbed(solution: str, changed: str) -> None:
-    gold, *wrong = choices("x", solution)
-    for text in wrong:
-        assert text != gold
-        assert len(text) == len(gold)
-        at = gold.index(changed)
-        assert (text[:at], text[at + len(changed) :]) == (gold[:at], gold[at + len(changed) :])
-
-
-def test_the_choice_of_the_wrong_numbers_hangs_on_the_items_id_alone() -> None:
-    assert choices("a", SOLUTION) == choices("a", SOLUTION)
-    assert choices("a", SOLUTION) != choices("b", SOLUTION)
-
-
-def test_a_solution_without_a_number_is_no_item() -> None:
-    data = json.dumps({"question": "Why?", "answer": "because"}).encode()
-    with pytest.raises(WorldError, match="line 1 is no item of toy"):
-        load_items("toy", benchmark("gsm8k_perturbed", "choice"), data)
-
-
-def test_a_perturbed_item_is_a_choice_of_four_whose_right_one_is_anywhere() -> None:
-    lines = [json.dumps({"question": f"{n}?", "answer": SOLUTION}) for n in range(40)]
-    items = load_items("toy", benchmark("gsm8k_perturbed", "choice"), "\n".join(lines).encode())
-    assert chance_of(items) == 0.25
-    assert {item.expected for item in items} == set("0123")
-    for item in items:
-        assert item.choices[int(item.expected)] == choices(item.item, SOLUTION)[0]
-    assert items[0].prompt == "Question: 0?\nAnswer:"
-
-
 def test_a_benchmark_can_have_only_the_first_so_many_of_its_items() -> None:
-    lines = [json.dumps({"question": f"{n}?", "answer": SOLUTION}) for n in range(9)]
-    limited = benchmark("gsm8k_perturbed", "choice", limit=2)
-    items = load_items("toy", limited, "\n".join(lines).encode())
-    assert [item.item for item in items] == ["gsm8k-test-1", "gsm8k-test-2"]
+    lines = "\n".join(json.dumps({**CASE, "task_id": f"HumanEval/{n}"}) for n in range(9))
+    limited = benchmark("human_eval", "code", max_tokens=64, limit=2)
+    items = load_items("he", limited, gzip.compress(lines.encode()))
+    assert [item.item for item in items] == ["HumanEval/0", "HumanEval/1"]
 
 
 def test_an_item_of_humaneval_is_asked_as_a_function_to_complete() -> None:
