@@ -18,7 +18,7 @@ LOOKS = (1, 2, 4)
 POLICY_ALPHA, POWER_MARGINS = 0.04, 3
 # By benchmark of cpu/smollm2: score of guessing, items, margin.
 SMOLLM2 = {
-    "gsm8k-endings": (0.25, 400, 0.03),
+    "gsm8k-steps": (0.25, 600, 0.03),
     "hellaswag": (0.25, 100, 0.08),
     "truthfulqa": (0.2228, 100, 0.08),
     "gsm8k": (0.0, 100, 0.08),
@@ -67,11 +67,11 @@ def main() -> None:
         print(f"| {name} | {chance:.4f} | {n} | {margin:.2f} | {right} |")
 
     print(f"\nP(pass) of an equal candidate at the first look, margin .03, level {level:.4f}:\n")
-    endings = (0.005, 0.01, 0.02, 0.03)
-    print("| items | " + " | ".join(f"flips {share:.1%}" for share in endings) + " |")
-    print("|---" * (len(endings) + 1) + "|")
-    for items in (200, 300, 400, 600, 1070):
-        cells = [equal_pass_probability(items, 0.03, share, level, 1) for share in endings]
+    flips = (0.01, 0.02, 0.03, 0.04, 0.05)
+    print("| items | " + " | ".join(f"flips {share:.0%}" for share in flips) + " |")
+    print("|---" * (len(flips) + 1) + "|")
+    for items in (200, 400, 600, 800, 1299):
+        cells = [equal_pass_probability(items, 0.03, share, level, 1) for share in flips]
         print(f"| {items} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
 
 

@@ -12,6 +12,10 @@ taken out of the stack's task file:
     python -m benchmarks.pregate --record … --set OMP_NUM_THREADS=1 judge:release
     python -m benchmarks.pregate --record … --without worker_cls judge:release
 
+A stored trace is judged again without serving, with others as what is legitimate:
+
+    python -m benchmarks.pregate --record … --legitimate out/pregate/<engine>.npz stored:release:out/pregate/<trace>.npz
+
 Verdicts are appended to <folder>/verdicts.jsonl.
 """
 
@@ -27,18 +31,17 @@ from pathlib import Path
 from pipeline.canonical import canonical
 from pipeline.cell import Cell
 from pipeline.gate.logits import judge_logits
-from pipeline.lock import wheel_name
 from pipeline.logit_policy import PROFILES, LogitLimits
 from pipeline.project import Project
 from pipeline.record import read_record
 from pipeline.results import BuildResult, LogitComparison, LogitVerdict
 from pipeline.serve import launch
-from pipeline.trace_file import read_reference, write_reference, write_trace
-from pipeline.world.benchmark_data import load_items
+from pipeline.suite import texts
+from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
+from pipeline.traces import ReferenceTrace, Trace
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
-from pipeline.world.sources import member, wheel
 from pipeline.world.teacher import collect_candidate, collect_reference, short_and_long
 
 ROOT = Path(__file__).parents[1]
@@ -58,15 +61,22 @@ def main() -> None:
     parser.add_argument("--stack")
     parser.add_argument("--set", dest="variables", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--without", metavar="ARGUMENT")
-    parser.add_argument("steps", nargs="+", metavar="collect:PROFILE | judge:PROFILE[:BATCH]")
+    parser.add_argument("--legitimate", type=Path, nargs="*", default=[], metavar="TRACE")
+    parser.add_argument(
+        "steps", nargs="+", metavar="collect:PROFILE | judge:PROFILE[:BATCH] | stored:PROFILE:TRACE"
+    )
     options = parser.parse_args()
     task = _task(options)
+    steps = [[*step.split(":"), "", ""][:3] for step in options.steps]
+    for _, profile, path in (step for step in steps if step[0] == "stored"):
+        report(task, profile, Path(path).stem, task.trace(Path(path)))
+    if all(action == "stored" for action, _, _ in steps):
+        return
     with task.served() as endpoint:
-        for step in options.steps:
-            action, profile, batch = [*step.split(":"), "", ""][:3]
+        for action, profile, batch in steps:
             if action == "collect":
                 collect(task, endpoint, profile)
-            else:
+            elif action == "judge":
                 judge(task, endpoint, profile, int(batch) if batch else None)
 
 
@@ -80,14 +90,25 @@ class Task:
     prompts: list[str]
     variables: dict[str, str]
     without: str | None
+    legitimate: list[Path]
+
+    def reference(self, profile: str) -> ReferenceTrace:
+        path = self.folder / f"{profile}.reference.npz"
+        found = read_reference(path, key=self.image)
+        if found is None:
+            raise SystemExit(f"no reference for this image in {path}: collect first")
+        return found
+
+    def trace(self, path: Path) -> Trace:
+        found = read_trace(path, key=self.image)
+        if found is None:
+            raise SystemExit(f"no trace of this image in {path}")
+        return found
 
     @property
     def label(self) -> str:
         left_out = [f"without {self.without}"] if self.without else []
         return " ".join([self.stack, *map("=".join, self.variables.items()), *left_out])
-
-    def reference_file(self, profile: str) -> Path:
-        return self.folder / f"{profile}.reference.npz"
 
     @contextmanager
     def served(self) -> Iterator[Endpoint]:
@@ -120,7 +141,7 @@ def collect(task: Task, endpoint: Endpoint, profile: str) -> None:
         top_k=LogitLimits().top_k,
         progress=lambda *_: None,
     )
-    path = task.reference_file(profile)
+    path = task.folder / f"{profile}.reference.npz"
     write_reference(path, reference, key=task.image)
     print(f"\n{path}: {path.stat().st_size} bytes")
     print(
@@ -129,22 +150,24 @@ def collect(task: Task, endpoint: Endpoint, profile: str) -> None:
 
 
 def judge(task: Task, endpoint: Endpoint, profile: str, batch: int | None) -> None:
-    reference = read_reference(task.reference_file(profile), key=task.image)
-    if reference is None:
-        raise SystemExit(
-            f"no reference for this image in {task.reference_file(profile)}: collect first"
-        )
+    reference = task.reference(profile)
     trace = collect_candidate(
-        endpoint, reference, task.prompts, stack=task.stack, progress=lambda *_: None, batch=batch
+        endpoint, reference, task.prompts, stack=task.label, progress=lambda *_: None, batch=batch
     )
-    started = time.monotonic()
-    verdict = judge_logits(reference, trace, LogitLimits())
-    seconds = time.monotonic() - started
     label = f"{task.label} {profile} batch {batch or reference.profile.batch}"
     write_trace(task.folder / f"{label.replace(' ', '-')}.npz", trace, key=task.image)
+    report(task, profile, label, trace)
+
+
+def report(task: Task, profile: str, label: str, trace: Trace) -> None:
+    started = time.monotonic()
+    reference = task.reference(profile)
+    legitimate = [task.trace(path) for path in task.legitimate]
+    verdict = judge_logits(reference, trace, LogitLimits(), legitimate)
+    seconds = time.monotonic() - started
     with (task.folder / "verdicts.jsonl").open("ab") as file:
         file.write(canonical({"label": label, **verdict.model_dump(mode="json")}) + b"\n")
-    print(f"\n{label}: judged in {seconds:.2f} s\n{table(verdict)}", flush=True)
+    print(f"\n{label}: read and judged in {seconds:.2f} s\n{table(verdict)}", flush=True)
 
 
 def table(verdict: LogitVerdict) -> str:
@@ -161,7 +184,7 @@ def table(verdict: LogitVerdict) -> str:
             "| perplexity | diverged |",
             "|---" * 11 + "|",
             *rows,
-            f"floor {floor.mean:.1e} / {floor.p99:.1e}",
+            f"floor {floor.mean:.1e} / {floor.p99:.1e} / {floor.margin:.2f} nat",
             f"{sum(asked.values()):.1f} s of asking, {warm:.1f} s of warm-up; "
             + ", ".join(f"{name} {seconds:.1f}" for name, seconds in asked.items()),
             *(f"- {reason}" for reason in verdict.reasons),
@@ -195,6 +218,7 @@ def _task(options: argparse.Namespace) -> Task:
     project = Project(ROOT, ROOT / "matrix.yaml", options.node, published=options.published)
     cell = next(cell for cell in project.cells if cell.id == record.cell)
     host = record.about.repository.partition("/")[0]
+    asked = texts(cell, project.lock, options.share / "download", print)
     return Task(
         cell=cell,
         stack=options.stack or cell.chip.released,
@@ -203,20 +227,14 @@ def _task(options: argparse.Namespace) -> Task:
         else model.config_digest,
         share=options.share,
         folder=options.folder,
-        prompts=short_and_long(_texts(cell, project, options.share), PROFILES["release"].prompts),
+        prompts=short_and_long(
+            texts(cell, project.lock, options.share / "download", print),
+            PROFILES["release"].prompts,
+        ),
         variables=dict(pair.split("=", 1) for pair in options.variables),
         without=options.without,
+        legitimate=options.legitimate,
     )
-
-
-def _texts(cell: Cell, project: Project, share: Path) -> list[str]:
-    texts = []
-    for name, benchmark in cell.benchmarks.items():
-        package = wheel_name(benchmark.source)
-        file = wheel(package, project.lock.wheels[package], share / "download", say=print)
-        items = load_items(name, benchmark, member(file, benchmark.source.file))
-        texts += [item.prompt for item in items]
-    return texts
 
 
 if __name__ == "__main__":

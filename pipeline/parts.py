@@ -25,7 +25,21 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/answers.py",
         "world/benchmark_data.py",
         "world/evaluator.py",
-        "world/gsm8k_endings.py",
+        "world/evaluators.py",
+        "world/gsm8k_steps.py",
+        "world/human_eval.py",
+        "world/sandbox.py",
+        "world/sandbox_runner.py",
+        "world/evalscope.py",
+        "world/evalscope.lock",
+        "world/evalscope_driver.py",
+        "world/evalscope_rows.py",
+        "world/evalscope_task.py",
+        "world/imported.py",
+        "world/import_flagevalmm.py",
+        "world/import_inspect.py",
+        "world/import_lm_eval.py",
+        "world/result_files.py",
         "world/openai_reply.py",
         "world/scoring.py",
         *STARTING,
@@ -209,8 +223,9 @@ def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     parts = {**_served(cell, inputs, done), **_suite("rows", inputs), **_roles(cell)}
     for name, benchmark in cell.benchmarks.items():
         parts |= flatten(benchmark.model_dump(), f"benchmarks.{name}")
-        wheel = wheel_name(benchmark.source)
-        parts[wheel] = inputs.lock.wheels.get(wheel, "(not locked)")
+        if builtin := benchmark.evaluator.builtin:
+            wheel = wheel_name(builtin.source)
+            parts[wheel] = inputs.lock.wheels.get(wheel, "(not locked)")
     return parts
 
 

@@ -52,6 +52,15 @@ class Project:
         """What containers see as /share: weights and what they were made from."""
         return self.root / "out" / "share"
 
+    def bisect_folder(self, cell: Cell) -> Path:
+        """Probes, evidence and findings of a search for operators at fault."""
+        return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
+
+    @property
+    def environments(self) -> Path:
+        """Of harnesses that do not fit into ours."""
+        return self.root / "out" / "environments"
+
     @property
     def builds_on(self) -> str | None:
         """The node whose own system goes under the images."""

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
+from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import UsageError
-from pipeline.matrix import Benchmark, Exclusion, License, Run, ServeValue, Text, Weights
+from pipeline.matrix import Exclusion, License, Run, ServeValue, Text, Weights
 from pipeline.policy import Gate
 from pipeline.results import (
     AccuracyResult,

@@ -29,10 +29,12 @@ from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch
+from pipeline.suite import Places, prepare_suite
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
 from pipeline.world.registry import Registry
+from pipeline.world.sandbox import Sandbox
 from pipeline.world.server import Served, serving
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
@@ -196,14 +198,14 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     from pipeline.stages.accuracy import measure_accuracy, without_items
     from pipeline.stages.pregate import PreGate, PreGateRefusedError
 
-    task = accuracy_task(
+    suite = prepare_suite(
         run.cell,
         run.inputs,
-        stages=run.record.stages,
-        folder=run.folder,
-        downloads=run.project.share / "download",
+        Places(share=run.project.share, environments=run.project.environments, folder=run.folder),
+        run_programs=Sandbox(engine=run.world.engine(), image=run.image),
         say=log.say,
     )
+    task = accuracy_task(run.cell, run.inputs, suite, stages=run.record.stages, folder=run.folder)
     known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
     if known:
         log.say(f"the answers of {known.release} are judged again where they are whole")
@@ -228,6 +230,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
             task,
             served,
             progress,
+            evaluator=suite.evaluator,
             known=known.rows if known else (),
             known_seconds=known.seconds if known else None,
             on_served=pregate.on_served,

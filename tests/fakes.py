@@ -16,7 +16,7 @@ from typing import IO
 
 from pipeline.errors import WorldError
 from pipeline.matrix import Run
-from pipeline.world.engine import Container, Engine, Host, LocalImage
+from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer
 
@@ -84,7 +84,7 @@ class ServingImage(FakeImage):
         return self.launcher
 
     def _python(self, script: str) -> tuple[int, str]:
-        if "SIGTERM" in script:
+        if "SIGTERM" in script or "SIGKILL" in script:
             if self.stops:
                 self.removed()
             return 0, ""
@@ -140,6 +140,7 @@ class Started:
     name: str
     volumes: Mapping[str, str]
     user: str | None
+    limits: Limits | None = None
 
 
 class FakeEngine(Engine):
@@ -208,6 +209,7 @@ class FakeEngine(Engine):
         name: str,
         volumes: Mapping[str, str],
         user: str | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Container]:
         if name in self.containers:
             raise WorldError(f"the container engine refused: the name {name} is in use", where=name)
@@ -218,6 +220,7 @@ class FakeEngine(Engine):
             name=name,
             volumes=dict(volumes),
             user=user,
+            limits=limits,
         )
         self.started.append(started)
         if self.when_started:

@@ -26,10 +26,10 @@ gate: {alpha: 0.05, margin: 0.08, power_margins: 1, concurrency: 4, seed: 0}
 benchmarks:
   quiz:
     title: Quiz
-    task: choice
-    format: lucebench
-    source: {pypi: quizzes, version: 1.0.0, file: quizzes/cases.jsonl}
     license: MIT
+    evaluator:
+      builtin: {task: choice, format: lucebench,
+        source: {pypi: quizzes, version: 1.0.0, file: quizzes/cases.jsonl}}
 chips:
   abacus:
     title: {en: Abacus, zh: 算盘}

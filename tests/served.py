@@ -15,7 +15,7 @@ from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.results import BuiltImage, WeightsResult
 from pipeline.serve import launch
-from pipeline.world.benchmark_data import load_items
+from pipeline.suite import builtin_items
 from pipeline.world.engine import Container, Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.openai import direct_session
@@ -53,10 +53,12 @@ class ServedCell:
         """Of the cell's own benchmarks, short and long."""
         downloads, texts = self.project.share / "download", []
         for name, benchmark in self.cell.benchmarks.items():
-            package = wheel_name(benchmark.source)
+            builtin = benchmark.evaluator.builtin
+            assert builtin is not None
+            package = wheel_name(builtin.source)
             file = wheel(package, self.project.lock.wheels[package], downloads, say=print)
-            content = member(file, benchmark.source.file)
-            texts += [item.prompt for item in load_items(name, benchmark, content)]
+            content = member(file, builtin.source.file)
+            texts += [item.prompt for item in builtin_items(name, benchmark, builtin, content)]
         return short_and_long(texts, PROFILES["release"].prompts)
 
     @contextmanager

@@ -212,9 +212,9 @@ def data_rows(measured: Measured) -> tuple[DataRow, ...]:
     return tuple(
         DataRow(
             title=benchmark.title,
-            package=f"{benchmark.source.pypi}=={benchmark.source.version}",
-            path=benchmark.source.file,
-            sha256=hashes[benchmark.source.file],
+            package=benchmark.data_origin,
+            path=benchmark.data_path,
+            sha256=hashes[benchmark.data_path],
             license=benchmark.license,
         )
         for row in measured.accuracy.verdict.benchmarks

@@ -40,7 +40,7 @@ def judge_logits(
     comparisons = _compared(ours, candidate)
     faults = (
         *_floor_faults(ours.stack, floor, limits),
-        *_trace_faults(reference, candidate, comparisons),
+        *_trace_faults(reference, candidate, floor, comparisons),
     )
     reasons = () if faults else tuple(_reasons(comparisons, floor, profile, limits))
     status: Literal["pass", "warn", "fail", "invalid"] = "pass"
@@ -116,22 +116,24 @@ def _floor_faults(reference: str, floor: LogitFloor, limits: LogitLimits) -> Ite
         ("p99 KL", floor.p99, limits.largest_floor_p99),
         ("margin", floor.margin, limits.fail_margin),
     ]
+    sources = ", ".join([f"{reference} in another batch", *floor.legitimate])
     for label, value, most in measured:
         if value > most:
             yield (
-                f"{_with_stacks(reference, floor)} differ by a {label} of {value:.1e}, "
-                f"more than {most:.1e}: that is no noise"
+                f"the floor is no noise: {label} {value:.1e} between {reference} and {sources}, "
+                f"at most {most:.1e} is believed"
             )
 
 
-def _with_stacks(reference: str, floor: LogitFloor) -> str:
-    return f"{' or '.join(['two batch compositions', *floor.legitimate])} of {reference}"
-
-
 def _trace_faults(
-    reference: ReferenceTrace, candidate: Trace, comparisons: Sequence[LogitComparison]
+    reference: ReferenceTrace,
+    candidate: Trace,
+    floor: LogitFloor,
+    comparisons: Sequence[LogitComparison],
 ) -> Iterator[str]:
     profile, ours = reference.profile, reference.trace
+    if candidate.stack in floor.legitimate:
+        yield f"{candidate.stack} cannot define the floor it is judged by"
     alone = {"prefill alone": profile.scored_alone, "decode alone": profile.decoded_alone}
     due = {"prefill together": profile.prompts, "decode together": profile.answered, **alone}
     for row in comparisons:

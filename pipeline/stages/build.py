@@ -26,6 +26,7 @@ from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
 from pipeline.world.registry import Registry
+from pipeline.world.scratch import scratch_folder
 
 GIB = 1024**3
 
@@ -90,8 +91,8 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
         return found
     _refuse_short_disk(cell, builder)
     builder.log.say(f"bootstrapping Debian {cell.chip.base.debian}")
-    with tempfile.TemporaryDirectory(prefix="flagrelease-base-") as folder:
-        archive = Path(folder, "base.tar")
+    with scratch_folder() as folder:
+        archive = folder / "base.tar"
         bootstrap(
             cell.chip.base,
             cell.chip.arch,

