@@ -267,7 +267,7 @@ TABLE = st.lists(
 GOODNESS = {"fail": 0, "inconclusive": 1, "pass": 2}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(TABLE, st.integers(1, 4), st.data())
 def test_missing_rows_of_the_candidate_never_help_in_any_run(
     table: list[list[float]], count: int, data: st.DataObject
@@ -282,7 +282,7 @@ def test_missing_rows_of_the_candidate_never_help_in_any_run(
     assert after.status == "invalid" or GOODNESS[after.status] <= GOODNESS[before.status]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(TABLE, min_size=1, max_size=2), st.data())
 def test_the_simulation_decides_as_the_judge_does(
     tables: list[list[list[float]]], data: st.DataObject
