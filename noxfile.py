@@ -45,6 +45,18 @@ def render(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bundle(session: nox.Session) -> None:
+    """Pack what a node without network needs for one cell, in pieces."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def collect(session: nox.Session) -> None:
+    """Verify and merge the records that came back from a node."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def weights(session: nox.Session) -> None:
     """Fetch the weights of the selected cells."""
     run_pipeline(session)
@@ -94,7 +106,7 @@ def card(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def promote(session: nox.Session) -> None:
-    """Copy the selected cells by digest to the public repository, all or none."""
+    """Copy the selected cells by digest to the public repository, one after another."""
     run_pipeline(session)
 
 
@@ -113,8 +125,6 @@ def tests(session: nox.Session) -> None:
 @nox.session(default=False)
 def trials(session: nox.Session) -> None:
     """Long tests: planted faults, searches on real engines, fault injection, GPU."""
-    if not Path("tests/trials").is_dir():
-        session.error("there are no trials yet: tests/trials does not exist")
     run_module(session, "pytest", "-q", "--durations=10", "tests/trials", *session.posargs)
 
 

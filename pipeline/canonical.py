@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rfc8785
+
+from pipeline.errors import WorldError
 
 
 def canonical(value: Any) -> bytes:
@@ -25,9 +29,31 @@ def sha256_file(path: Path) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: the file exists only if whole."""
+    """Write under a temporary name, flush to disk, rename: the file exists only if whole.
+
+    Raises WorldError when the disk is full or the folder cannot be written.
+    """
+    with writing(path):
+        _write_whole(path, data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says which file could not be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise WorldError(
+            f"cannot be written: {error.strerror}",
+            where=str(error.filename or path),
+            hint="look at the free space and the owner of the folder (df -h, ls -ld)",
+        ) from error
+
+
+def _write_whole(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Always the same name, so that the next run overwrites what a kill left.
+    temporary = path.with_name(f".{path.name}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import NothingSelectedError, UsageError
 from pipeline.matrix import (
-    Benchmark,
     CellOverride,
     Chip,
     Exclusion,
@@ -85,12 +85,21 @@ class Cell:
         return dict(sorted({**operators.exclude, **self.override.operators.exclude}.items()))
 
     def _operator_variables(self, stack: str) -> dict[str, str]:
-        excluded = self.excluded_operators(stack)
-        return {"VLLM_FL_FLAGOS_BLACKLIST": ",".join(excluded)} if excluded else {}
+        """What the worker's hook reads (docs/operators.md); the lists are those of vllm-plugin-FL."""
+        operators = self.chip.stacks[stack].operators
+        if operators is None:
+            return {}
+        variables = {
+            "FLAGRELEASE_OPERATORS": operators.library,
+            "FLAGRELEASE_OPERATORS_EVIDENCE": self.operator_evidence(stack),
+            "VLLM_FL_FLAGOS_WHITELIST": ",".join(operators.include),
+            "VLLM_FL_FLAGOS_BLACKLIST": ",".join(self.excluded_operators(stack)),
+        }
+        return {name: value for name, value in variables.items() if value}
 
     @property
     def site_packages(self) -> str:
-        return f"/opt/venv/lib/python{self.chip.python}/site-packages"
+        return f"{self.chip.venv}/lib/python{self.chip.python}/site-packages"
 
     @property
     def conf_folder(self) -> str:
@@ -110,6 +119,10 @@ class Cell:
     def log_path(self, stack: str) -> str:
         """The server's own log inside the container, where FlagScale puts it."""
         return f"/var/lib/flagscale/{self.model_id}_{stack}/serve_logs/host_0_localhost.output"
+
+    def operator_evidence(self, stack: str) -> str:
+        """The folder inside the container where workers write which operators ran."""
+        return f"/var/lib/flagscale/{self.model_id}_{stack}/operators"
 
     @property
     def gate(self) -> Gate:

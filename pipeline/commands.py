@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,14 @@ from pipeline.canonical import write_whole
 from pipeline.cell import Cell, names, select
 from pipeline.errors import PipelineError, UsageError, WorldError
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.overview import print_outcomes, print_plan
 from pipeline.parts import Inputs
 from pipeline.plan import Action, plan
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
-from pipeline.world.command import run
+from pipeline.world import git
 from pipeline.world.node import node_class
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Options:
     policy: Path | None = None
     draws: int = 3000
     seed: int = 0
+    node: str | None = None
+    pieces: str = "60MiB"
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +103,32 @@ def do_lock(options: Options, report: Reporter) -> int:
     return 0
 
 
+def do_bundle(options: Options, report: Reporter) -> int:
+    from pipeline.node_commands import bundle_cell
+
+    bundle_cell(
+        _project(options),
+        options.cells,
+        node=options.node,
+        pieces=options.pieces,
+        revision=git.revision(),
+        report=report,
+    )
+    return 0
+
+
+def do_collect(options: Options, report: Reporter) -> int:
+    from pipeline.node_commands import collect_folder
+
+    collect_folder(_project(options), options.folder, report)
+    return 0
+
+
 def do_plan(options: Options, report: Reporter) -> int:
     selection = _selection(options, builder=None)
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
-    _print_plan(actions, report, as_json=options.json)
+    print_plan(actions, report, as_json=options.json)
     return 0
 
 
@@ -119,10 +143,10 @@ def do_stage(options: Options, report: Reporter) -> int:
 
 def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
     """Plan, then run what is not done, cell by cell; the exit code of the first cell that failed."""
-    engine = _lazy_engine()
+    engine = _lazy_engine(cleans=not options.dry_run)
     selection = _selection(options, builder=_builder_of(engine))
     if options.dry_run:
-        _print_plan(
+        print_plan(
             selection.actions(_planned_name(options, selection), until), report, as_json=False
         )
         return 0
@@ -139,7 +163,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
         until,
         lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
     )
-    world = World(engine=engine, registry=registry, revision=_revision(), report=report)
+    world = World(engine=engine, registry=registry, revision=git.revision(), report=report)
     outcomes: list[Outcome] = []
     for cell in selection.cells:
         known = selection.past[cell.id]
@@ -161,7 +185,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
             record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
         )
         outcomes += release_cell(going, until, options.again)
-    _print_outcomes(outcomes, release, report)
+    print_outcomes(outcomes, release, report)
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
         sys.stderr.write(f"error: {error}\n")
@@ -169,7 +193,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
 
 
 def _project(options: Options) -> Project:
-    return Project(Path.cwd(), options.matrix)
+    return Project(Path.cwd(), options.matrix, options.node)
 
 
 def _selection(options: Options, *, builder: str | None) -> Selection:
@@ -199,7 +223,11 @@ def _name(
     public_tags: Callable[[Cell], Sequence[str]],
 ) -> str:
     """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
-    given = options.release or _git_tag()
+    if options.node and not options.release:
+        raise UsageError(
+            "on a node without network a release needs a name", hint="add --release NAME"
+        )
+    given = options.release or release_tag(git.tags_of_head())
     if given:
         return check_name(given)
     newest = newest_release(selection.past)
@@ -218,13 +246,14 @@ def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool
     return all(action.kind == "reuse" for action in selection.actions(release, until))
 
 
-def _lazy_engine() -> Callable[[], Engine]:
+def _lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
     @cache
     def connect() -> Engine:
         from pipeline.world.engine import Engine
 
         engine = Engine.connect()
-        engine.remove_left_over()
+        if cleans:
+            engine.remove_left_over()
         return engine
 
     return connect
@@ -251,53 +280,6 @@ def _ask_consent(options: Options, until: StageName) -> None:
         f"the target {options.target} is public and needs consent",
         hint="add --yes, or stop earlier with --until card",
     )
-
-
-def _git_tag() -> str | None:
-    return release_tag(_git("tag", "--points-at", "HEAD").split())
-
-
-def _revision() -> str:
-    return _git("rev-parse", "HEAD").strip() or "unknown"
-
-
-def _git(*words: str) -> str:
-    """What git says; nothing outside a repository."""
-    try:
-        return run(["git", *words], doing="asking git", hint="").output
-    except PipelineError:
-        return ""
-
-
-def _print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps([action.model_dump() for action in actions], indent=2) + "\n")
-        return
-    rows = [
-        (
-            action.cell,
-            action.stage,
-            action.kind,
-            "; ".join(action.reasons) if action.kind == "run" else f"since {action.source}",
-        )
-        for action in actions
-    ]
-    report.table(("cell", "stage", "", "why"), rows)
-
-
-def _print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:
-    rows = [
-        (
-            done.cell,
-            done.stage,
-            done.status,
-            f"{done.seconds:.1f}" if done.seconds else "",
-            done.why,
-        )
-        for done in outcomes
-    ]
-    report.say(f"\nrelease {release}")
-    report.table(("cell", "stage", "result", "seconds", "why"), rows)
 
 
 def do_gate(options: Options, report: Reporter) -> int:
@@ -330,5 +312,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "lock": do_lock,
     "gate": do_gate,
     "simulate": do_simulate,
+    "bundle": do_bundle,
+    "collect": do_collect,
     **{stage: do_stage for stage in STAGES if stage != "render"},
 }

@@ -14,8 +14,7 @@ CALVER = re.compile(r"^v?\d{4}\.\d{2}\.\d{2}(\.\d+)?([.-][0-9A-Za-z]+)*\Z")
 
 def release_tag(tags: Iterable[str]) -> str | None:
     """The CalVer tag of a commit, if it has one."""
-    found = sorted(tag for tag in tags if CALVER.match(tag))
-    return found[-1] if found else None
+    return max((tag for tag in tags if CALVER.match(tag)), key=_order, default=None)
 
 
 def check_name(name: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from pipeline.canonical import canonical, sha256_bytes
+from pipeline.logit_policy import LogitLimits
 
 
 def _share(value: Any) -> Any:
@@ -49,6 +50,7 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
     concurrency: int = Field(ge=1)
     seed: int  # of the first run; each further run takes the next one
     temperature: float = Field(default=0, ge=0)
+    logits: LogitLimits = LogitLimits()  # of the pre-gate
 
     def margin_of(self, benchmark: str) -> float:
         return self.margins.get(benchmark, self.margin)
@@ -71,6 +73,7 @@ class GateOverride(BaseModel, frozen=True, extra="forbid"):
     length_ratio: Band | None = None
     unusable_excess: Share | None = None
     temperature: float | None = Field(default=None, ge=0)
+    logits: LogitLimits | None = None
 
 
 def policy_sha256(gate: Gate, benchmarks: Iterable[str]) -> str:

@@ -5,13 +5,14 @@ It is the only source of a card. `RecordStore` writes it after every stage so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
+from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import UsageError
-from pipeline.matrix import Benchmark, Exclusion, License, Run, ServeValue, Text, Weights
+from pipeline.matrix import Exclusion, License, Run, ServeValue, Text, Weights
 from pipeline.policy import Gate
 from pipeline.results import (
     AccuracyResult,
@@ -137,6 +138,15 @@ class Record(Frozen):
         """The record with one stage replaced and every later stage kept."""
         return self.model_copy(update={"stages": self.stages.model_copy(update={name: stage})})
 
+    def not_passed(self, names: Iterable[StageName]) -> Iterator[str]:
+        """A line for each of these stages that is not passed with a result."""
+        for name in names:
+            stage = self.stages.get(name)
+            if stage is None or stage.status != "passed":
+                yield f"{name}: {stage.status if stage else 'not_run'}"
+            elif stage.result is None:
+                yield f"{name}: passed, but its result is missing"
+
 
 def record_bytes(record: Record) -> bytes:
     return canonical(record.model_dump(mode="json")) + b"\n"
@@ -168,12 +178,16 @@ class RecordStore:
 
 
 def read_record(path: Path) -> Record:
+    return parse_record(path.read_bytes(), str(path))
+
+
+def parse_record(content: bytes, where: str) -> Record:
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(content)
     except ValueError as error:
         raise UsageError(
             "this record cannot be read",
-            where=str(path),
+            where=where,
             details=str(error),
             hint="it was written by another version of the pipeline; move the file away to start this cell anew",
         ) from error

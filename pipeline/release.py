@@ -13,9 +13,12 @@ from pipeline.keys import key_of
 from pipeline.parts import parts_of
 from pipeline.plan import Action, act, reused, stages_until
 from pipeline.record import ImageIdentity, StageName, StageRecord
-from pipeline.results import BuildResult, PromoteResult, WeightsResult
+from pipeline.results import BuildResult, PromoteResult, PublishResult, WeightsResult
 from pipeline.stages.weights import is_whole
 from pipeline.steps import FLOW, CellRelease
+from pipeline.world.hub import holds
+
+LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = ("build", "weights", "promote", "publish")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +112,21 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
 
 def _is_gone(run: CellRelease, action: Action) -> bool:
     """Whether what a finished stage left in the registry or on disk is no longer there."""
-    if action.kind == "run" or action.stage not in ("build", "weights", "promote"):
+    if action.kind == "run" or action.stage not in LEAVE_THINGS_OUTSIDE:
         return False
     match reused(action, run.past).result:
+        case BuildResult(model=model) if model.manifest_digest is None:
+            return run.world.engine().image(model.config_digest) is None
         case BuildResult(model=model):
             staging = run.world.registry(run.names.staging_host)
-            return staging.head(model.repository, model.manifest_digest) is None
+            return staging.head(model.repository, str(model.manifest_digest)) is None
         case WeightsResult() as found:
             return not is_whole(run.project.share, run.cell, found)
         case PromoteResult(tag=tag, digest=digest):
             public = run.world.registry(run.names.host)
             return public.head(run.names.public, tag) != digest
+        case PublishResult(publications=publications):
+            return not all(map(holds, publications))
     return False
 
 
@@ -151,6 +158,6 @@ def _identity(result: BuildResult) -> ImageIdentity:
     return ImageIdentity(
         config_digest=result.model.config_digest,
         manifest_digest=result.model.manifest_digest,
-        base=result.images[0].manifest_digest,
-        published=True,
+        base=result.images[0].manifest_digest or "node",
+        published=result.model.manifest_digest is not None,
     )

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from pipeline.canonical import writing
+
 PLAIN_PROGRESS_S = 15.0
 
 
@@ -23,8 +25,9 @@ class StageLog:
         self._console = console
         self._status = status
         self._shown = time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def say(self, text: str) -> None:
         self.line(text)
@@ -44,7 +47,8 @@ class StageLog:
             )
 
     def line(self, text: str) -> None:
-        self._file.write(text + "\n")
+        with writing(self.path):
+            self._file.write(text + "\n")
 
     def close(self) -> None:
         self._file.close()

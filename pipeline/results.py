@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.logit_policy import LogitLimits, LogitProfile
+
 
 class Frozen(BaseModel):
     """Base of everything that is stored: immutable, no unknown fields, no NaN."""
@@ -33,10 +35,10 @@ class BuiltImage(Frozen):
     repository: str  # without registry host, e.g. flagrelease/staging/cpu/runtime
     key: str
     config_digest: str
-    manifest_digest: str
+    manifest_digest: str | None  # None: built on a node, in no registry
     size_bytes: int | None  # unpacked, as the engine reports it; None when this engine never had it
-    stored_bytes: int  # compressed, as the registry holds it
-    built: bool  # False: found in the registry under its key
+    stored_bytes: int  # compressed, as the registry holds it; 0 in no registry
+    built: bool  # False: found in the registry (on a node: in the engine) under its key
     seconds: float
 
 
@@ -95,6 +97,67 @@ class SmokeResult(Frozen):
     checks: tuple[Check, ...]
     facts: Facts | None  # None when the server never answered rightly
     server_log: str = ""  # last lines of the server's log when a check failed
+
+
+class ListFaults(Frozen):
+    """Log-probabilities of one pass that cannot be any: each one fails a candidate."""
+
+    failed: int = 0  # requests without a usable answer; a NaN cannot be written as JSON
+    nan: int = 0
+    infinite: int = 0
+    sentinel: int = 0  # -9999, as vLLM writes minus infinity
+    impossible: int = 0  # positions with too few entries, or with probabilities that sum to over 1
+    first_error: str = ""
+
+    @property
+    def total(self) -> int:
+        return self.failed + self.nan + self.infinite + self.sentinel + self.impossible
+
+
+class LogitComparison(Frozen):
+    """One pass of two stacks, position by position. Divergences in nats; None: no position to compare."""
+
+    name: str  # "prefill" or "decode", "together" or "alone"
+    texts: int
+    positions: int
+    kl_mean: float | None
+    kl_p99: float | None
+    kl_max: float | None
+    top1_agreement: float | None  # share of positions
+    missing_share: float | None  # of the k tokens, absent from the other list
+    mismatches: int  # positions where the first token, or the generated one, differs
+    widest_margin: float | None  # of the reference there; None: no mismatch
+    reference_perplexity: float | None
+    candidate_perplexity: float | None
+    diverged: int | None  # decoded answers that took another token; None: a given text was scored
+    first_divergence: int | None  # tokens before the earliest
+    reference_faults: ListFaults
+    candidate_faults: ListFaults
+
+
+class LogitFloor(Frozen):
+    """Noise that is legitimate: the largest measured, and no less than the minima of the limits."""
+
+    itself: tuple[LogitComparison, ...]  # the reference in another batch composition (A/A)
+    legitimate: Mapping[str, tuple[LogitComparison, ...]]  # stacks that the policy calls legitimate
+    mean: float
+    p99: float
+    margin: float  # widest one measured; 0 without a mismatch
+
+
+class LogitVerdict(Frozen):
+    """Verdict of the logit pre-gate; warn forces repeats of the paired gate and a search for the operator."""
+
+    status: Literal["pass", "warn", "fail", "invalid"]
+    sentence: str  # one sentence a release engineer understands
+    reasons: tuple[str, ...]  # every limit that was passed, or why there is no verdict
+    reference: str
+    candidate: str
+    profile: LogitProfile
+    limits: LogitLimits
+    floor: LogitFloor
+    comparisons: tuple[LogitComparison, ...]
+    seconds: Mapping[str, float]  # of both stacks, warm-up and passes apart
 
 
 class ItemRow(Frozen):
@@ -193,7 +256,8 @@ class AccuracyResult(Frozen):
     chance: Mapping[str, float] = {}  # by benchmark: the score of guessing
     generated: tuple[str, ...] = ()  # benchmarks whose answers are written, not chosen
     conditions: Mapping[str, Mapping[str, str]] = {}  # by stack: what must be equal
-    least_runs: int = 1  # an earlier check let nothing pass before so many runs
+    least_runs: int = 1  # the pre-gate let nothing pass before so many runs
+    logits: LogitVerdict | None = None  # of the pre-gate
 
 
 class LoadResult(Frozen):

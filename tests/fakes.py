@@ -16,7 +16,7 @@ from typing import IO
 
 from pipeline.errors import WorldError
 from pipeline.matrix import Run
-from pipeline.world.engine import Container, Engine, Host, LocalImage
+from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer
 
@@ -139,6 +139,8 @@ class Started:
     run: Run
     name: str
     volumes: Mapping[str, str]
+    user: str | None
+    limits: Limits | None = None
 
 
 class FakeEngine(Engine):
@@ -169,7 +171,9 @@ class FakeEngine(Engine):
         return int(self.free_gib * 1024**3)
 
     def image(self, reference: str) -> LocalImage | None:
-        return self.images.get(reference)
+        """By any of its names, or by its config digest."""
+        by_digest = (image for image in self.images.values() if image.config_digest == reference)
+        return self.images.get(reference) or next(by_digest, None)
 
     def import_tree(self, archive: Path, *, tag: str, changes: Sequence[str]) -> LocalImage:
         return self._made(tag, archive.read_bytes())
@@ -204,12 +208,19 @@ class FakeEngine(Engine):
         run: Run,
         name: str,
         volumes: Mapping[str, str],
-        labels: Mapping[str, str] | None = None,
+        user: str | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Container]:
         if name in self.containers:
             raise WorldError(f"the container engine refused: the name {name} is in use", where=name)
         started = Started(
-            image=image, command=tuple(command), run=run, name=name, volumes=dict(volumes)
+            image=image,
+            command=tuple(command),
+            run=run,
+            name=name,
+            volumes=dict(volumes),
+            user=user,
+            limits=limits,
         )
         self.started.append(started)
         if self.when_started:
@@ -223,6 +234,9 @@ class FakeEngine(Engine):
             del self.containers[name]
             if not self.containers:
                 self.served.removed()
+
+    def has_container(self, name: str) -> bool:
+        return name in self.containers
 
     def remove_left_over(self) -> tuple[str, ...]:
         return ()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.fakes_model import ToyModel
+
 PARIS = "The capital of France is Paris."
 
 
@@ -31,6 +33,8 @@ class Behaviour:
     too_busy_for: str | None = None  # prompts that hold this
     seconds: float = 0  # of every completion
     raw_body: str | None = None  # instead of every JSON answer to a completion
+    toy: ToyModel | None = None  # answers with token ids and log-probabilities of its own
+    broken_connections: int = 0  # closed without an answer, before the others
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
 
@@ -105,7 +109,26 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.behaviour.requests.append((self.path, body))
         time.sleep(self.behaviour.seconds)
-        self._complete(body)
+        if self._breaks():
+            self.close_connection = True
+        elif self.behaviour.toy is not None:
+            self._teach(self.behaviour.toy, body)
+        else:
+            self._complete(body)
+
+    def _breaks(self) -> bool:
+        with self.server.lock:
+            self.behaviour.broken_connections -= 1
+            return self.behaviour.broken_connections >= 0
+
+    def _teach(self, toy: ToyModel, body: dict[str, Any]) -> None:
+        """As vLLM: a number that JSON cannot hold becomes HTTP 500."""
+        try:
+            data = json.dumps(toy.reply(self.path, body), allow_nan=False)
+        except ValueError:
+            self._error(500, "Out of range float values are not JSON compliant")
+        else:
+            self._answer(200, data.encode())
 
     def _complete(self, body: dict[str, Any]) -> None:
         behaviour = self.behaviour

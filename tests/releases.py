@@ -9,14 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline import release as flow
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.release import Outcome, release_cell
 from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
 from pipeline.stages.card import card_result
-from pipeline.steps import CellRelease, Ended, World
+from pipeline.steps import FLOW, CellRelease, Ended, World
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import one_cell
@@ -35,14 +34,20 @@ def finished() -> Record:
     promoted = PromoteResult(
         reference="r", tag=RELEASE, digest="d", copied_bytes=0, mounted_blobs=0
     )
-    card = CardResult(files=(file("card.en.md", 10), file("card.zh.md", 10)))
+    card = CardResult(
+        files=(file("card.en.md", 10), file("card.zh.md", 10), file("differences.svg", 10))
+    )
     record = cpu_record().with_stage("card", passed(card))
     record = record.with_stage("promote", passed(promoted))
     return record.with_stage("publish", passed(PublishResult(publications=())))
 
 
 def cards_of(release: str) -> dict[str, bytes]:
-    return {"card.en.md": f"# Poet {release}".encode(), "card.zh.md": f"# 诗人 {release}".encode()}
+    return {
+        "card.en.md": f"# Poet {release}".encode(),
+        "card.zh.md": f"# 诗人 {release}".encode(),
+        "differences.svg": b"<svg/>",
+    }
 
 
 class Flow:
@@ -60,7 +65,7 @@ class Flow:
     def table(self) -> dict[StageName, Callable[[CellRelease, StageLog], Ended]]:
         """What stands in for `pipeline.steps.FLOW`."""
         return {
-            stage: partial(self._run, stage, flow.FLOW[stage] if stage not in TOLD else None)
+            stage: partial(self._run, stage, FLOW[stage] if stage not in TOLD else None)
             for stage in STAGES
         }
 

@@ -116,13 +116,7 @@ def _model_image(record: Record) -> BuiltImage | None:
 
 
 def _reasons_against(record: Record) -> Iterator[str]:
-    for name in NEEDED:
-        stage = record.stages.get(name)
-        status = stage.status if stage else "not_run"
-        if status != "passed":
-            yield f"{name}: {status}"
-        elif stage is None or stage.result is None:
-            yield f"{name}: passed, but its result is missing"
+    yield from record.not_passed(NEEDED)
     yield from _identity_reasons(record)
     yield from _asked_reasons(record)
     smoke = _result(record.stages.smoke)
@@ -186,8 +180,8 @@ def _table_reasons(record: Record) -> Iterator[str]:
         benchmark = record.about.benchmarks.get(row.benchmark)
         if benchmark is None:
             yield f"about: nothing is said of the benchmark {row.benchmark}"
-        elif benchmark.source.file not in hashed:
-            yield f"accuracy: no hash of {benchmark.source.file}"
+        elif benchmark.data_path not in hashed:
+            yield f"accuracy: no hash of {benchmark.data_path}"
     if accuracy and not accuracy.verdict.benchmarks:
         yield "accuracy: no benchmark was judged"
     performance = _result(record.stages.performance)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.gate.verdict import judge
-from pipeline.policy import Gate
-from pipeline.results import AccuracyResult, FileHash, ItemRow, Verdict
+from pipeline.policy import Gate, policy_sha256
+from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
 from pipeline.rows import lines
 from pipeline.world.answers import Answers, Asking, Evaluator, Serve, Served
 from pipeline.world.benchmark_data import Item, chance_of
@@ -106,6 +106,31 @@ def measure_accuracy(
         generated=task.generated,
         conditions=task.conditions,
         least_runs=least_runs(),
+    )
+
+
+def without_items(task: AccuracyTask, logits: LogitVerdict) -> AccuracyResult:
+    """What the stage gives when the pre-gate has refused the candidate: a verdict on no item."""
+    write_whole(task.items_file, b"")
+    return AccuracyResult(
+        verdict=Verdict(
+            status="fail" if logits.status == "fail" else "invalid",
+            sentence=f"{logits.sentence}; no item was asked",
+            reference=task.reference,
+            candidate=task.candidate,
+            alpha=task.gate.alpha,
+            power_margins=task.gate.power_margins,
+            items=0,
+            benchmarks=(),
+            faults=logits.reasons if logits.status == "invalid" else (),
+            policy_sha256=policy_sha256(task.gate, task.items),
+        ),
+        logits=logits,
+        items_sha256=sha256_bytes(b""),
+        items_file=task.items_file.name,
+        data=task.data,
+        settings=_settings(task),
+        stack_seconds={},
     )
 
 

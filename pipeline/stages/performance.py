@@ -16,6 +16,8 @@ from pipeline.world.server import Served
 
 RESULTS = "/tmp"  # noqa: S108 -- inside a container of our own
 
+READ = ("completed", "output_throughput", "total_token_throughput", "mean_ttft_ms", "mean_tpot_ms")
+
 
 def performance(
     cell: Cell,
@@ -97,12 +99,18 @@ def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResul
             ],
             hint="the server's last lines: " + served.log_tail(3),
         )
-    raw: dict[str, Any] = json.loads(text)
+    raw = _raw(text, cell, stack, concurrency)
     requests = concurrency * cell.model.load.requests_per_slot
     failed = requests - int(raw["completed"])
     if failed:
         raise StageRefusedError(
             f"{failed} of {requests} requests failed under load",
+            where=f"{cell.id} {stack} at concurrency {concurrency}",
+            details=served.log_tail(),
+        )
+    if not raw["output_throughput"] > 0:
+        raise StageRefusedError(
+            "the load run counted no output tokens",
             where=f"{cell.id} {stack} at concurrency {concurrency}",
             details=served.log_tail(),
         )
@@ -117,3 +125,16 @@ def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResul
         mean_tpot_ms=round(raw["mean_tpot_ms"], 2),
         raw=raw,
     )
+
+
+def _raw(text: str, cell: Cell, stack: str, concurrency: int) -> dict[str, Any]:
+    """The result file, with null for what JSON cannot hold (a percentile over nothing)."""
+    raw: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    missing = [name for name in READ if not isinstance(raw.get(name), int | float)]
+    if missing:
+        raise StageRefusedError(
+            f"the load run has no figure for {', '.join(missing)}",
+            where=f"{cell.id} {stack} at concurrency {concurrency}",
+            hint="the version of vLLM in the image writes another result file",
+        )
+    return raw

@@ -72,7 +72,7 @@ def smoke(
         else:
             facts = None
         server_log = served.log_errors()
-    checks.run("nothing left", lambda: _nothing_left(launch))
+    checks.run("nothing left", lambda: _nothing_left(engine, launch))
     return SmokeResult(
         checks=tuple(checks.done), facts=facts, server_log="" if checks.all_passed() else server_log
     )
@@ -208,7 +208,9 @@ def _fast_enough(rate: float, floor: float) -> Outcome:
     return rate >= floor, f"{rate:.1f} tokens/s, at least {floor:g} wanted"
 
 
-def _nothing_left(launch: Launch) -> Outcome:
+def _nothing_left(engine: Engine, launch: Launch) -> Outcome:
+    if engine.has_container(launch.name):
+        return False, f"the container {launch.name} is still there"
     try:
         refuse_taken_port(launch.port)
     except WorldError as error:
@@ -283,5 +285,5 @@ def _chip(cell: Cell, container: Container, cpu: str) -> tuple[str, str | None]:
     if code != 0:
         return "", None
     driver = re.search(r"(?i)driver version:?\s*([\w.]+)", output)
-    name = re.search(r"NVIDIA [\w ]+", output)
+    name = re.search(r"NVIDIA \w+(?: \w+)*", output)  # columns are more than one space apart
     return (name[0].strip() if name else ""), (driver[1] if driver else None)

@@ -70,24 +70,34 @@ def fetch(
 
 
 def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
-    """Raises StageRefusedError when a file of the weights is missing or has another size than was hashed."""
+    """Raises StageRefusedError when a file of the weights is no longer what was hashed.
+
+    A file is read again only when it is newer than the manifest beside it: 600 GB take an hour.
+    """
     folder = Path(cell.model.weights.path or share / cell.model_id)
     for file in expected.files:
-        path = folder / file.path
-        size = path.stat().st_size if path.exists() else None
-        if size != file.size_bytes:
-            came = (
-                "is missing" if size is None else f"has {size} bytes, {file.size_bytes} were hashed"
-            )
+        if came := _difference(folder, file):
             raise StageRefusedError(
                 f"a file of the weights {came}",
-                where=str(path),
+                where=str(folder / file.path),
                 hint=f"delete {folder} and run nox -s weights -- {cell.chip_id} {cell.model_id}",
             )
 
 
+def _difference(folder: Path, file: FileHash) -> str:
+    path, manifest = folder / file.path, folder / MANIFEST
+    if not path.exists():
+        return "is missing"
+    if path.stat().st_size != file.size_bytes:
+        return f"has {path.stat().st_size} bytes, {file.size_bytes} were hashed"
+    is_newer = manifest.exists() and path.stat().st_mtime_ns > manifest.stat().st_mtime_ns
+    if is_newer and sha256_file(path) != file.sha256:
+        return "was changed after it was hashed"
+    return ""
+
+
 def is_whole(share: Path, cell: Cell, expected: WeightsResult) -> bool:
-    """Whether a reused result still holds. A local folder may change under us, so it is always hashed again."""
+    """Whether a reused result still holds. A local folder has no manifest of ours, so it is always hashed again."""
     if cell.model.weights.path is not None:
         return False
     try:
@@ -125,7 +135,7 @@ def _convert(
     say: Callable[[str], None],
 ) -> None:
     """The same command that the card gives its reader, in a container of the runtime image."""
-    shutil.rmtree(share / cell.model_id, ignore_errors=True)
+    _remove(share / cell.model_id)
     say("converting the weights")
     code, output = engine.run_once(
         image,
@@ -133,6 +143,7 @@ def _convert(
         run=Run(network="none"),
         name=f"flagrelease-weights-{cell.chip_id}-{cell.model_id}-{os.getpid()}",
         volumes={str(share.resolve()): "/share"},
+        user=f"{os.getuid()}:{os.getgid()}",  # the next run must be able to remove what this one wrote
     )
     if code != 0:
         raise StageRefusedError(
@@ -141,6 +152,19 @@ def _convert(
             details="\n".join(output.splitlines()[-20:]),
             hint=f"the converter is {CONVERTER_FILE}",
         )
+
+
+def _remove(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise WorldError(
+            f"the old weights cannot be removed: {error.strerror}",
+            where=str(error.filename or folder),
+            hint=f"remove {folder} as the user it belongs to",
+        ) from error
 
 
 def _local(cell: Cell, folder: Path) -> WeightsResult:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import docker
 import docker.errors
 import requests
+import urllib3.exceptions
 from docker.models.containers import Container as DockerContainer
 from docker.types import DeviceRequest, Ulimit
 
@@ -20,11 +21,22 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.matrix import Run
 from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
+from pipeline.world.process import is_over, me
 
 OWNER_LABEL = (
-    "io.flagos.release.owner"  # <pid>:<start ticks> of the pipeline that started a container
+    "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
 )
+ENDED_HINT = "the container ended or was removed; docker events --since 10m says by whom"
 START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
+
+# docker-py passes on what requests and urllib3 raise, and on a raw socket what the socket raises.
+BROKEN = (
+    docker.errors.DockerException,
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    ConnectionError,
+    TimeoutError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,26 @@ class Host:
     cpu: str
     cores: int
     memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """For code that nobody has read: it gets this much, a root file system it cannot write, and no capability."""
+
+    memory_bytes: int
+    processes: int
+    scratch_bytes: int  # of /tmp, in memory
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "mem_limit": self.memory_bytes,
+            "memswap_limit": self.memory_bytes,
+            "pids_limit": self.processes,
+            "read_only": True,
+            "tmpfs": {"/tmp": f"size={self.scratch_bytes},mode=1777"},  # noqa: S108 inside
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+        }
 
 
 class Engine:
@@ -70,7 +102,7 @@ class Engine:
         return f"docker-classic {self.version}"
 
     def host(self) -> Host:
-        with self._asking("reading the engine's host"):
+        with _asking("reading the engine's host"):
             info = self._client.info()
         return Host(
             system=info["OperatingSystem"],
@@ -82,16 +114,18 @@ class Engine:
 
     def free_bytes(self) -> int:
         """Free space where the engine keeps its images."""
-        root = Path(self._client.info()["DockerRootDir"])
+        with _asking("reading where the engine keeps its images"):
+            root = Path(self._client.info()["DockerRootDir"])
         while not root.exists():
             root = root.parent
         return shutil.disk_usage(root).free
 
     def image(self, reference: str) -> LocalImage | None:
-        try:
-            found = self._client.images.get(reference)
-        except docker.errors.ImageNotFound:
-            return None
+        with _asking(f"looking for {reference}"):
+            try:
+                found = self._client.images.get(reference)
+            except docker.errors.ImageNotFound:
+                return None
         attributes = found.attrs
         return LocalImage(
             config_digest=str(found.id),
@@ -102,7 +136,7 @@ class Engine:
     def import_tree(self, archive: Path, *, tag: str, changes: Sequence[str]) -> LocalImage:
         """A root file system as an image."""
         repository, _, name = tag.rpartition(":")
-        with self._asking(f"importing {archive.name}"), archive.open("rb") as file:
+        with _asking(f"importing {archive.name}"), archive.open("rb") as file:
             # An iterator, not the file: docker-py announces chunks, and requests sends a file without any.
             chunks = iter(lambda: file.read(1 << 20), b"")
             answer = self._client.api.import_image_from_stream(
@@ -121,7 +155,7 @@ class Engine:
     ) -> LocalImage:
         """Build a tar context. Raises StageRefusedError with the step that failed."""
         last: list[str] = []
-        with self._asking(f"building {tag}"):
+        with _asking(f"building {tag}"):
             stream = self._client.api.build(
                 fileobj=context,
                 custom_context=True,
@@ -152,7 +186,7 @@ class Engine:
         """Push a tagged image; the digest of its manifest as the registry answered it."""
         repository, _, tag = reference.rpartition(":")
         digest = ""
-        with self._asking(f"pushing {reference}"):
+        with _asking(f"pushing {reference}"):
             for event in self._client.api.push(repository, tag=tag, stream=True, decode=True):
                 if "error" in event:
                     raise WorldError(
@@ -169,7 +203,7 @@ class Engine:
         """Pull by digest unless the engine has it."""
         found = self.image(reference)
         if found is None:
-            with self._asking(f"pulling {reference}"):
+            with _asking(f"pulling {reference}"):
                 self._client.images.pull(reference)
             found = self._must_have(reference, "")
         return found
@@ -183,7 +217,8 @@ class Engine:
         run: Run,
         name: str,
         volumes: Mapping[str, str],
-        labels: Mapping[str, str] | None = None,
+        user: str | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Container]:
         """A running container that is removed at the end, whatever happens."""
         arguments = engine_arguments(run, volumes=volumes)
@@ -192,16 +227,19 @@ class Engine:
             arguments["device_requests"] = [
                 DeviceRequest(**r) for r in arguments["device_requests"]
             ]
-        with self._asking(f"starting a container of {image}"):
+        if limits is not None:
+            arguments |= limits.arguments()
+        with _asking(f"starting a container of {image}"):
             container = self._client.containers.create(
                 image,
                 list(command),
                 name=name,
-                labels={OWNER_LABEL: _me(), **(labels or {})},
+                labels={OWNER_LABEL: me()},
+                user=user,
                 **arguments,
             )
         try:
-            with self._asking(f"starting a container of {image}"):
+            with _asking(f"starting a container of {image}"):
                 container.start()
             yield Container(container)
         finally:
@@ -217,16 +255,27 @@ class Engine:
         run: Run,
         name: str,
         volumes: Mapping[str, str],
+        user: str | None = None,
+        limits: Limits | None = None,
     ) -> tuple[int, str]:
         """Run a command in a container of its own to its end: exit code and what it printed."""
-        with self.container(image, command, run=run, name=name, volumes=volumes) as container:
+        with self.container(
+            image, command, run=run, name=name, volumes=volumes, user=user, limits=limits
+        ) as container:
             return container.wait()
+
+    def has_container(self, name: str) -> bool:
+        with _asking(f"looking for the container {name}"):
+            found = self._client.containers.list(all=True, filters={"name": f"^/?{name}$"})
+        return bool(found)
 
     def remove_left_over(self) -> tuple[str, ...]:
         """Remove containers of pipelines that no longer run; their names."""
         removed = []
-        for container in self._client.containers.list(all=True, filters={"label": OWNER_LABEL}):
-            if not _alive(container.labels[OWNER_LABEL]):
+        with _asking("looking for containers of earlier runs"):
+            ours = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
+        for container in ours:
+            if is_over(container.labels[OWNER_LABEL]):
                 with suppress(docker.errors.APIError):  # another run cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
@@ -242,20 +291,22 @@ class Engine:
             )
         return found
 
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except docker.errors.APIError as error:
-            raise WorldError(
-                f"the container engine refused: {error.explanation or error}",
-                where=doing,
-                hint=START_HINT,
-            ) from error
-        except (docker.errors.DockerException, requests.RequestException) as error:
-            raise WorldError(
-                f"the container engine did not answer: {error}", where=doing, hint=START_HINT
-            ) from error
+
+@contextmanager
+def _asking(doing: str, hint: str = START_HINT) -> Iterator[None]:
+    """Turns whatever the engine answers wrongly, or not at all, into one WorldError."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        raise WorldError(
+            f"the container engine refused: {error.explanation or error}",
+            where=doing,
+            hint=hint,
+        ) from error
+    except BROKEN as error:
+        raise WorldError(
+            f"the container engine did not answer: {error}", where=doing, hint=START_HINT
+        ) from error
 
 
 class Container:
@@ -266,53 +317,34 @@ class Container:
         self.name = str(container.name)
 
     def execute(self, command: Sequence[str]) -> tuple[int, str]:
-        """Run a command inside, without a shell profile: exit code and output."""
-        try:
+        """Run a command inside, without a shell profile, for as long as it takes: exit code and output."""
+        with _asking(f"running {command[0]} in {self.name}", ENDED_HINT):
             code, output = self._container.exec_run(list(command))
-        except docker.errors.APIError as error:
-            raise WorldError(
-                f"the container ended: {error.explanation or error}", where=self.name
-            ) from error
         if not isinstance(code, int) or not isinstance(output, bytes):
-            raise TypeError("an exec that is neither streamed nor detached gives a code and bytes")
+            raise WorldError(
+                "the container ended while a command ran in it",
+                where=f"{' '.join(command)[:200]} in {self.name}",
+                hint=ENDED_HINT,
+            )
         return code, output.decode(errors="replace")
 
     def wait(self) -> tuple[int, str]:
         """Exit code and output of the container's own command, once it has ended."""
-        code = int(self._container.wait()["StatusCode"])
-        return code, bytes(self._container.logs()).decode(errors="replace")
+        with _asking(f"waiting for {self.name}", ENDED_HINT):
+            code = int(self._container.wait()["StatusCode"])
+            return code, bytes(self._container.logs()).decode(errors="replace")
 
     def running(self) -> bool:
-        try:
-            self._container.reload()
-        except docker.errors.NotFound:
-            return False
+        with _asking(f"looking at {self.name}", ENDED_HINT):
+            try:
+                self._container.reload()
+            except docker.errors.NotFound:
+                return False
         return bool(self._container.status == "running")
 
     def processes(self) -> list[str]:
         """Command lines of every process inside."""
-        try:
+        with _asking(f"listing the processes of {self.name}", ENDED_HINT):
             table = self._container.top()
-        except docker.errors.APIError as error:
-            raise WorldError(
-                f"the container ended: {error.explanation}", where=self.name
-            ) from error
         column = table["Titles"].index("CMD")
         return [row[column] for row in table["Processes"]]
-
-
-def _me() -> str:
-    return f"{os.getpid()}:{_start_ticks(os.getpid())}"
-
-
-def _start_ticks(pid: int) -> str:
-    """Field 22 of /proc/<pid>/stat: tells a process from a later one with the same number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _alive(owner: str) -> bool:
-    pid, _, ticks = owner.partition(":")
-    return bool(ticks) and _start_ticks(int(pid)) == ticks

@@ -29,7 +29,7 @@ def steps(name: str, data: bytes, file: str) -> tuple[Item, ...]:
             raise WorldError(
                 f"line {number + 1} is no problem of GSM8K",
                 where=file,
-                hint=f"compare benchmarks.{name}.source in matrix.yaml with the package",
+                hint=f"compare benchmarks.{name}.evaluator.builtin.source with the package",
             ) from error
         if found:
             items.append(_item(name, f"gsm8k-{number:04}", found[1].strip(), found[2]))

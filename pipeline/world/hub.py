@@ -56,6 +56,15 @@ class FolderHub:
         return self.root.joinpath(*parts)
 
 
+def holds(published: Publication) -> bool:
+    """Whether a folder still holds the cards that were read back from it."""
+    folder = Path(published.location)
+    return all(
+        (data := _read(folder / file.path)) is not None and sha256_bytes(data) == file.sha256
+        for file in published.files
+    )
+
+
 def _check_is_plain(file_name: str, folder: Path) -> None:
     if file_name in ("", ".", "..") or "/" in file_name or "\\" in file_name:
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Tokens(BaseModel):
@@ -48,3 +48,33 @@ class Usage(BaseModel):
 class Chat(BaseModel):
     choices: list[Reply]
     usage: Usage
+
+
+class RankedLogprob(TokenLogprob):
+    rank: int | None
+
+
+class RankedPrompt(BaseModel):
+    prompt_token_ids: list[int]
+    prompt_logprobs: list[dict[int, RankedLogprob] | None]
+
+
+class RankedPrompts(BaseModel):
+    choices: list[RankedPrompt] = Field(min_length=1)
+
+
+class TokenIdLogprobs(BaseModel):
+    """With `return_tokens_as_token_ids` a token is written "token_id:17"."""
+
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float | None] | None]
+
+
+class Decoded(BaseModel):
+    prompt_token_ids: list[int]
+    token_ids: list[int]
+    logprobs: TokenIdLogprobs
+
+
+class DecodedTexts(BaseModel):
+    choices: list[Decoded] = Field(min_length=1)

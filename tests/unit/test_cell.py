@@ -104,6 +104,8 @@ def test_the_later_of_chip_model_cell_and_stack_wins(tmp_path: Path) -> None:
     assert cell.environment("fast") == {
         "BEADS": "12",
         "FAST": "1",
+        "FLAGRELEASE_OPERATORS": "bead_operators",
+        "FLAGRELEASE_OPERATORS_EVIDENCE": "/var/lib/flagscale/poet_fast/operators",
         "VLLM_FL_FLAGOS_BLACKLIST": "gelu,softmax",
     }
 

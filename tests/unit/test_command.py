@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from pipeline.errors import CommandError, WorldError
 from pipeline.world.command import Completed, hide_secrets, run
+
+ROOT = Path(__file__).parents[2]
 
 
 def failure(
@@ -168,9 +172,12 @@ def test_an_interrupt_ends_the_program_and_its_children(tmp_path: Path) -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
     main = threading.get_ident()
+    # A shell that starts its jobs in the background has them ignore interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         run(["sh", "-c", f"sleep 60 & echo $! > {pid}; wait"], doing="sleeping", hint="")
+    signal.signal(signal.SIGINT, before)
     assert wait_until_gone(int(wait_for(pid)))
 
 
@@ -182,3 +189,16 @@ def test_a_listener_that_fails_ends_the_program() -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- its text is the pid below
         run(["sh", "-c", script], doing="sleeping", hint="", on_line=refuse)
     assert wait_until_gone(int(str(caught.value)))
+
+
+def test_a_program_ends_with_a_pipeline_that_was_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    script = f"""
+from pipeline.world.command import run
+run(["sh", "-c", "echo $$ > {pid}; exec sleep 60"], doing="sleeping", hint="")
+"""
+    pipeline = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    started = int(wait_for(pid))
+    pipeline.kill()
+    pipeline.wait()
+    assert wait_until_gone(started)

@@ -79,3 +79,7 @@ def test_a_release_is_open_until_one_of_its_cells_is_promoted() -> None:
     assert is_open("2026.11.24.2", past)
     assert not is_open("2026.11.24.1", past)
     assert is_open("2026.11.24.3", past)
+
+
+def test_the_newest_tag_of_a_commit_is_the_one_with_the_highest_number() -> None:
+    assert release_tag(["2026.11.24.9", "2026.11.24.10", "nightly"]) == "2026.11.24.10"

@@ -101,6 +101,23 @@ def test_requests_lost_under_load_are_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_load_run_that_made_no_tokens_is_refused(tmp_path: Path) -> None:
+    image = image_of(bench_result={**RAW, "output_throughput": 0})
+    assert "the load run counted no output tokens" in refusal(cell_of(tmp_path), image)
+
+
+def test_a_result_file_without_a_figure_is_refused(tmp_path: Path) -> None:
+    image = image_of(bench_result={**RAW, "mean_ttft_ms": float("nan")})
+    assert "the load run has no figure for mean_ttft_ms" in refusal(cell_of(tmp_path), image)
+
+
+def test_a_figure_that_is_no_number_is_kept_as_null(tmp_path: Path) -> None:
+    found = {**RAW, "p99_itl_ms": float("nan")}
+    images = {stack: image_of(bench_result=found) for stack in ("slow", "fast")}
+    result = measured(cell_of(tmp_path), images)
+    assert [load.raw["p99_itl_ms"] for load in result.loads] == [None, None]
+
+
 def test_the_load_run_asks_the_served_model_with_the_profile_of_the_matrix(tmp_path: Path) -> None:
     command = bench_command(one_cell(toy_project(tmp_path), "abacus", "poet"), 4)
     options = dict(zip(command[3::2], command[4::2], strict=False))

@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.canonical import canonical, sha256_bytes, sha256_file, write_whole
-from pipeline.errors import UsageError
+from pipeline.errors import UsageError, WorldError
 from pipeline.record import STAGES, Record, RecordStore, Stages, read_record, record_bytes
 from pipeline.results import FileHash
 from tests.record_parts import passed
@@ -41,7 +41,7 @@ def test_a_crash_while_writing_leaves_the_old_record_whole(
     store = RecordStore(tmp_path)
     store.write(cpu_record())
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorldError, match="No space left"):
         store.write(without(cpu_record(), "smoke"))
     assert store.read(RELEASE, "cpu", "smollm2") == cpu_record()
 
@@ -51,7 +51,7 @@ def test_what_a_crash_left_half_written_is_no_record_of_the_cell(
 ) -> None:
     monkeypatch.setattr(os, "fsync", disk_full)
     store = RecordStore(tmp_path)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WorldError, match="No space left"):
         store.write(cpu_record())
     assert store.read(RELEASE, "cpu", "smollm2") is None
     assert store.of_cell("cpu", "smollm2") == ()
@@ -161,3 +161,12 @@ def test_what_is_stored_cannot_be_changed() -> None:
     file = FileHash(path="a", sha256="b", size_bytes=1)
     with pytest.raises(ValidationError, match="frozen"):
         file.path = "c"  # type: ignore[misc]
+
+
+def test_a_file_that_cannot_be_written_names_its_path_and_a_next_step(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file where a folder should be")
+    with pytest.raises(WorldError) as caught:
+        write_whole(tmp_path / "out" / "record.json", b"{}")
+    assert caught.value.exit_code == 4
+    assert str(tmp_path / "out") in caught.value.where
+    assert "df -h" in caught.value.hint

@@ -256,6 +256,19 @@ def test_a_public_tag_that_is_gone_is_put_back(flow: Flow) -> None:
     assert flow.ran == ["promote"]
 
 
+def test_a_published_card_that_is_gone_or_was_edited_is_put_back(flow: Flow) -> None:
+    flow.go(*POET)
+    (card,) = (flow.project.root / "out/hub").rglob("README.md")
+    whole = card.read_bytes()
+    card.write_bytes(b"edited")
+    assert statuses(flow.go(*POET))["publish"] == "passed"
+    assert card.read_bytes() == whole
+    card.unlink()
+    flow.go(*POET)
+    assert card.read_bytes() == whole
+    assert flow.ran == ["publish"]
+
+
 def test_promote_refuses_what_a_gate_did_not_pass(flow: Flow) -> None:
     accuracy = finished().stages.accuracy
     assert accuracy is not None

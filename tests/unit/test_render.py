@@ -93,7 +93,13 @@ def test_a_toy_model_layer_renders_to_this(tmp_path: Path) -> None:
             "exp_dir": "/var/lib/flagscale/${experiment.exp_name}",
             "task": {"type": "serve"},
             "runner": {"hostfile": None, "deploy": {"use_fs_serve": False}},
-            "envs": {"BEADS": "12", "FAST": "1", "VLLM_FL_FLAGOS_BLACKLIST": "gelu,softmax"},
+            "envs": {
+                "BEADS": "12",
+                "FAST": "1",
+                "FLAGRELEASE_OPERATORS": "bead_operators",
+                "FLAGRELEASE_OPERATORS_EVIDENCE": "/var/lib/flagscale/poet_fast/operators",
+                "VLLM_FL_FLAGOS_BLACKLIST": "gelu,softmax",
+            },
         },
         "action": "run",
         "hydra": {"run": {"dir": "${experiment.exp_dir}/hydra"}},
@@ -159,7 +165,13 @@ def test_step3_on_nvidia_is_served_as_upstream_serves_it() -> None:
         "enforce_eager": True,
     }
     experiment = parsed(files, "images/nvidia/step3/conf/serve.yaml")["experiment"]
-    assert experiment["envs"] == {"CUDA_DEVICE_MAX_CONNECTIONS": "1", "USE_FLAGGEMS": "1"}
+    assert experiment["envs"] == {
+        "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+        "FLAGRELEASE_OPERATORS": "flagrelease_serving.flaggems",
+        "FLAGRELEASE_OPERATORS_EVIDENCE": "/var/lib/flagscale/step3_flagos/operators",
+        "USE_FLAGGEMS": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    }
     assert experiment["runner"] == {"hostfile": None, "deploy": {"use_fs_serve": False}}
 
 
@@ -170,7 +182,10 @@ def test_the_reference_on_nvidia_has_no_worker_class_and_no_flaggems_variable(mo
     (task,) = parsed(files, f"images/nvidia/{model}/conf/serve/{reference}.yaml")
     experiment = parsed(files, f"images/nvidia/{model}/conf/serve.{reference}.yaml")["experiment"]
     assert "worker_cls" not in task["engine_args"]
-    assert experiment["envs"] == {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    assert experiment["envs"] == {
+        "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    }
 
 
 @pytest.mark.parametrize(

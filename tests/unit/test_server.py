@@ -70,6 +70,7 @@ def test_a_healthy_server_is_given_out_and_its_container_removed_at_the_end() ->
                 run=Run(shm_size="4g"),
                 name="served",
                 volumes={"/weights": "/share/poet:ro"},
+                user=None,
             )
         ]
     refuse_taken_port(image.port)

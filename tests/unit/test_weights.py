@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from pipeline.lock import Lock, WeightsPin
 from pipeline.matrix import Run
 from pipeline.parts import CONVERTER
 from pipeline.results import FileHash, WeightsResult
-from pipeline.stages.weights import check_whole, fetch
+from pipeline.stages.weights import check_whole, fetch, is_whole
 from tests.fakes import FakeEngine, FakeImage
 from tests.projects import one_cell, toy_project
 from tests.record_parts import sha256
@@ -165,6 +166,31 @@ def test_a_truncated_file_is_noticed_before_it_is_served(tmp_path: Path) -> None
         f"{path}: a file of the weights has 3 bytes, 7 were hashed\n"
         f"hint: delete {path.parent} and run nox -s weights -- abacus poet"
     )
+
+
+def test_a_file_that_changed_at_the_same_size_is_noticed_before_it_is_served(
+    tmp_path: Path,
+) -> None:
+    weights = Weights(tmp_path)
+    whole = weights.fetch()
+    path = weights.share / "poet/model.safetensors"
+    path.write_bytes(b"WEIGHTS")
+    with pytest.raises(StageRefusedError, match="was changed after it was hashed"):
+        check_whole(weights.share, weights.cell, whole)
+    assert not is_whole(weights.share, weights.cell, whole)
+
+
+def test_a_file_that_was_only_touched_is_still_whole(tmp_path: Path) -> None:
+    weights = Weights(tmp_path)
+    whole = weights.fetch()
+    (weights.share / "poet/model.safetensors").touch()
+    assert is_whole(weights.share, weights.cell, whole)
+
+
+def test_the_conversion_runs_as_the_user_whose_folder_it_writes(tmp_path: Path) -> None:
+    weights = Weights(tmp_path)
+    weights.fetch()
+    assert [started.user for started in weights.engine.started] == [f"{os.getuid()}:{os.getgid()}"]
 
 
 def test_a_missing_file_is_noticed_before_it_is_served(tmp_path: Path) -> None:

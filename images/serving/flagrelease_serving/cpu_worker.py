@@ -1,4 +1,4 @@
-"""vLLM's CPU worker, with bfloat16 matrix products at float32 speed on processors without AVX-512.
+"""vLLM's CPU worker: an operator library, and bfloat16 products at float32 speed on processors without AVX-512.
 
 oneDNN has no bfloat16 kernel for them, so vLLM falls back to torch's own, which is several times slower
 than the float32 one. Here each product is computed in float32 and rounded to bfloat16, which is what a
@@ -12,14 +12,20 @@ from vllm import _custom_ops as ops
 from vllm.logger import init_logger
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from flagrelease_serving.operators import SwitchesOperators, load_operators
+
 logger = init_logger("vllm.flagrelease")
 PRIMITIVES_KEPT = 32  # as vLLM itself asks oneDNN to keep
 
 Linear = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
-class WideLinearWorker(CPUWorker):
-    """Named as `worker_cls`. Leaves everything alone where oneDNN has the kernel."""
+class WideLinearWorker(SwitchesOperators, CPUWorker):
+    """Named as `worker_cls`. Leaves the products alone where oneDNN has the kernel."""
+
+    def init_device(self) -> None:
+        super().init_device()
+        self.operators = load_operators(rank=self.rank)
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         super().load_model(load_dummy_weights=load_dummy_weights)

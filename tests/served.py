@@ -1,0 +1,106 @@
+"""A built cell whose stacks tests can serve, from a copy of the matrix with blocks of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.cell import Cell, names
+from pipeline.lock import wheel_name
+from pipeline.logit_policy import PROFILES
+from pipeline.project import Project
+from pipeline.record import Record
+from pipeline.results import BuiltImage, WeightsResult
+from pipeline.serve import launch
+from pipeline.suite import builtin_items
+from pipeline.world.engine import Container, Engine
+from pipeline.world.evaluator import Endpoint
+from pipeline.world.openai import direct_session
+from pipeline.world.operators import OperatorEvidence
+from pipeline.world.server import Served, serving
+from pipeline.world.sources import member, wheel
+from pipeline.world.teacher import short_and_long
+from tests.integration.conftest import CELL, copy_of_project
+from tests.projects import Changes, copied_project, one_cell
+
+
+@dataclass(kw_only=True)
+class ServedCell:
+    cell: Cell
+    project: Project
+    record: Record
+    engine: Engine
+
+    @property
+    def built(self) -> BuiltImage:
+        build = self.record.stages.build
+        assert build is not None
+        assert build.result is not None
+        return build.result.model
+
+    @property
+    def weights(self) -> WeightsResult:
+        weights = self.record.stages.weights
+        assert weights is not None
+        assert weights.result is not None
+        return weights.result
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """Of the cell's own benchmarks, short and long."""
+        downloads, texts = self.project.share / "download", []
+        for name, benchmark in self.cell.benchmarks.items():
+            builtin = benchmark.evaluator.builtin
+            assert builtin is not None
+            package = wheel_name(builtin.source)
+            file = wheel(package, self.project.lock.wheels[package], downloads, say=print)
+            content = member(file, builtin.source.file)
+            texts += [item.prompt for item in builtin_items(name, benchmark, builtin, content)]
+        return short_and_long(texts, PROFILES["release"].prompts)
+
+    @contextmanager
+    def served(self, stack: str) -> Iterator[tuple[Served, Endpoint]]:
+        host = names(self.cell, self.project.target("local")).staging_host
+        image = f"{host}/{self.built.repository}@{self.built.manifest_digest}"
+        started = launch(self.cell, stack, image, self.project.share)
+        with serving(self.engine, started, lambda _: None) as server:
+            yield server, Endpoint(base_url=server.base_url, model=self.cell.served_name)
+
+
+def built_cell(folder: Path, changes: Changes, *, share: Path) -> ServedCell:
+    """Built by the pipeline itself. Weights and downloads in `share` are used again, and left there."""
+    checkout = copy_of_project(folder)
+    share.mkdir(parents=True, exist_ok=True)
+    (folder / "out").mkdir(exist_ok=True)
+    (folder / "out/share").symlink_to(share)
+    project = copied_project(folder, changes)
+    ran = checkout.run("weights", *CELL)
+    assert ran.code == 0, ran.output
+    return ServedCell(
+        cell=one_cell(project, *CELL),
+        project=project,
+        record=checkout.record(),
+        engine=Engine.connect(),
+    )
+
+
+def switch_operators(
+    endpoint: Endpoint, *, include: str = "", exclude: str = ""
+) -> OperatorEvidence:
+    """Other operators on a server in development mode, without a restart."""
+    body = {"method": "switch_operators", "args": [include, exclude]}
+    with direct_session() as session:
+        answer = session.post(f"{endpoint.base_url}/collective_rpc", json=body, timeout=60)
+    answer.raise_for_status()
+    (evidence,) = answer.json()["results"]
+    return OperatorEvidence.model_validate(evidence)
+
+
+def plant(container: Container, fault: str) -> None:
+    """The faults that tests/planted/library.py takes up when operators are switched next."""
+    write = "import pathlib, sys; pathlib.Path('/tmp/planted-faults').write_text(sys.argv[1])"
+    code, output = container.execute(["python", "-c", write, fault])
+    assert code == 0, output

@@ -1,0 +1,60 @@
+"""The committed record of the planted-fault trial keeps what the gate promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.canonical import sha256_file
+from pipeline.logit_policy import LogitLimits
+from tests.trials.record import PlantedFaults, read_record
+from tests.trials.stacks import CASES, LIBRARY, ON_THE_PLANTED_STACK, REFERENCE, Kind
+
+LEAST_RUNS_AGAINST_ITSELF = 20
+MOST_VERDICT_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def record() -> PlantedFaults:
+    return read_record()
+
+
+def statuses(record: PlantedFaults, kind: Kind) -> dict[str, str]:
+    return {row.says: row.verdict.status for row in record.rows if row.kind == kind}
+
+
+def test_it_was_made_with_the_library_and_the_limits_of_today(record: PlantedFaults) -> None:
+    assert record.library_sha256 == sha256_file(LIBRARY), "run nox -s trials, and commit its record"
+    assert {row.verdict.limits for row in record.rows} == {LogitLimits()}
+
+
+def test_every_case_of_the_trial_is_in_it(record: PlantedFaults) -> None:
+    cases = [row.case for row in record.rows if row.case != REFERENCE]
+    assert cases == [case.name for case in CASES]
+
+
+def test_no_gross_fault_is_missed(record: PlantedFaults) -> None:
+    assert set(statuses(record, "gross").values()) == {"fail"}
+
+
+def test_every_subtle_fault_is_at_least_a_warning(record: PlantedFaults) -> None:
+    assert set(statuses(record, "subtle").values()) <= {"warn", "fail"}
+
+
+def test_no_legitimate_variant_is_an_alarm(record: PlantedFaults) -> None:
+    alarms = [says for says, status in statuses(record, "legitimate").items() if status != "pass"]
+    assert alarms == []
+    itself = [row for row in record.rows if row.case == REFERENCE]
+    assert len(itself) >= LEAST_RUNS_AGAINST_ITSELF
+
+
+def test_every_planted_operator_and_every_fault_really_ran(record: PlantedFaults) -> None:
+    planted = {case.name for case in ON_THE_PLANTED_STACK}
+    for row in record.rows:
+        ran = {name for name, calls in row.calls.items() if calls}
+        operators = {"attention", "fused_add_rms_norm", "linear", "rms_norm", "rotary_embedding"}
+        due = {*operators, "silu", row.fault} - {""} if row.case in planted else set()
+        assert ran == due, row.says
+
+
+def test_a_verdict_takes_less_time_than_promised(record: PlantedFaults) -> None:
+    assert max(row.verdict_seconds for row in record.rows) < MOST_VERDICT_SECONDS
