@@ -81,6 +81,12 @@ def accuracy(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bisect(session: nox.Session) -> None:
+    """Find the operators that make a stack fail, and propose their exclusion."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def gate(session: nox.Session) -> None:
     """Judge stored rows again (`-- cpu smollm2 --policy other.yaml`); serves nothing."""
     run_pipeline(session)

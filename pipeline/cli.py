@@ -82,6 +82,7 @@ _TEXTS = {
     "bundle": "Pack what a node without network needs for one cell, in pieces.",
     "collect": "Verify and merge the records that came back from a node.",
     "render": "Render images/ from matrix.yaml and templates/.",
+    "bisect": "Find the operators that make a cell's stack fail the pre-gate.",
     "build": "Build the images of cells, unless the registry has them.",
     "weights": "Fetch (and convert) the weights of cells.",
     "smoke": "Serve cells for real and check them.",
@@ -168,6 +169,12 @@ _ARGUMENTS = (
         "--node",
         metavar="NAME",
         help="a node without network of the matrix",
+    ),
+    _argument(
+        ["release", "plan", "bundle", *_RUNNING],
+        "--published",
+        action="store_true",
+        help="on that node: the published image, carried whole",
     ),
     _argument(
         ["bundle"],

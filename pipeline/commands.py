@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell, names, select
-from pipeline.errors import PipelineError, UsageError, WorldError
+from pipeline.culprits import Level
+from pipeline.errors import (
+    InconclusiveError,
+    PipelineError,
+    StageRefusedError,
+    UsageError,
+    WorldError,
+)
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.overview import print_outcomes, print_plan
 from pipeline.parts import Inputs
@@ -42,10 +49,17 @@ class Options:
     json: bool = False
     yes: bool = False
     again: bool = False
+    stack: str | None = None
+    minutes: float = 60
+    parallel: int = 1
+    gpus: int = 1
+    restart: bool = False
+    level: Level = "fail"
     policy: Path | None = None
     draws: int = 3000
     seed: int = 0
     node: str | None = None
+    published: bool = False
     pieces: str = "60MiB"
     folder: Path = Path()
 
@@ -107,9 +121,10 @@ def do_bundle(options: Options, report: Reporter) -> int:
     from pipeline.node_commands import bundle_cell
 
     bundle_cell(
-        _project(options),
+        Project(Path.cwd(), options.matrix),
         options.cells,
         node=options.node,
+        published=options.published,
         pieces=options.pieces,
         revision=git.revision(),
         report=report,
@@ -139,6 +154,53 @@ def do_release(options: Options, report: Reporter) -> int:
 def do_stage(options: Options, report: Reporter) -> int:
     until: StageName = next(stage for stage in STAGES if stage == options.command)
     return _flow(options, report, until=until)
+
+
+def do_bisect(options: Options, report: Reporter) -> int:
+    """Search one cell's newest built image; found is success, anything else says what is missing."""
+    from pipeline.bisecting import Search, search_cell
+
+    selection = _selection(options, builder=None)
+    if len(selection.cells) != 1:
+        named = ", ".join(cell.id for cell in selection.cells)
+        raise UsageError(
+            f"name exactly one cell to search in, this names {named}",
+            hint="for example: bisect nvidia smollm2",
+        )
+    (cell,) = selection.cells
+    search = Search(
+        stack=options.stack or cell.chip.released,
+        level=options.level,
+        budget_s=options.minutes * 60,
+        width=options.parallel,
+        gpus=options.gpus,
+        restarts=options.restart or options.parallel > 1,
+    )
+    project = selection.project
+    log_path = project.bisect_folder(cell) / "bisect.log"
+    with report.stage(cell.id, "bisect", log_path) as log:
+        result, files = search_cell(
+            cell,
+            selection.past[cell.id],
+            project,
+            project.target(options.target),
+            _lazy_engine(cleans=True),
+            search,
+            log.say,
+        )
+    report.say("\n".join([result.sentence, *(str(path) for path in files)]))
+    if result.status == "found":
+        return 0
+    kind = StageRefusedError if result.status == "no_operator" else InconclusiveError
+    raise kind(result.sentence, where=f"bisect of {cell.id}", hint=_NEXT[result.status])
+
+
+_NEXT: Mapping[str, str] = {
+    "no_operator": "compare the stacks' arguments and variables; nox -s smoke says what a served stack answers",
+    "nothing_fails": "a warning is searched for with --level warn; the paired gate sees what the pre-gate cannot",
+    "not_confirmed": "the server answers differently when asked again; look for a race or memory that runs out",
+    "budget_ended": "run it again: what was probed is not probed twice; --minutes gives it longer",
+}
 
 
 def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
@@ -193,7 +255,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
 
 
 def _project(options: Options) -> Project:
-    return Project(Path.cwd(), options.matrix, options.node)
+    return Project(Path.cwd(), options.matrix, options.node, published=options.published)
 
 
 def _selection(options: Options, *, builder: str | None) -> Selection:
@@ -310,6 +372,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "plan": do_plan,
     "render": do_render,
     "lock": do_lock,
+    "bisect": do_bisect,
     "gate": do_gate,
     "simulate": do_simulate,
     "bundle": do_bundle,

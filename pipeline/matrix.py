@@ -144,7 +144,7 @@ class Node(Strict):
     provides: list[str]  # distributions that are in it already
     remove: list[str] = []  # under site-packages, beside what the chip removes
     not_in_base: list[str] = []  # folders of the node that the image does without
-    paths: list[str] = []  # of the chip's tools, on the node
+    paths: list[str] = []  # of the chip's tools, on the node and in containers
     engine_packages: list[str] = []  # Debian packages, where the node has no container engine
     run: Run
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.canonical import write_whole
-from pipeline.cell import select
+from pipeline.cell import Cell, names, select
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.nodes import node_of
 from pipeline.project import Project
 from pipeline.reporter import Reporter
-from pipeline.stages.bundle import Bundling, bundle, described
+from pipeline.stages.bundle import Bundling, Published, bundle, described
 from pipeline.stages.card import card
 from pipeline.stages.collect import Collected, collect
 from pipeline.world.pieces import parse_size
+from pipeline.world.registry import Registry
 
 
 def bundle_cell(
@@ -22,6 +23,7 @@ def bundle_cell(
     words: Sequence[str],
     *,
     node: str | None,
+    published: bool,
     pieces: str,
     revision: str,
     report: Reporter,
@@ -35,7 +37,7 @@ def bundle_cell(
             hint="nox -s bundle -- nvidia smollm2",
         )
     name = node_of(project.matrix, selected[0].chip_id, node)
-    there = Project(project.root, project.matrix_path, name)
+    there = Project(project.root, project.matrix_path, name, published=published)
     (cell,) = select(there.matrix, [selected[0].id])
     made = bundle(
         cell,
@@ -44,6 +46,7 @@ def bundle_cell(
             node_id=name,
             node=there.matrix.nodes[name],
             lock=there.lock,
+            published=_published(project, selected[0]) if published else None,
             downloads=project.share / "download",
             piece_bytes=piece_bytes,
             revision=revision,
@@ -52,6 +55,20 @@ def bundle_cell(
     )
     report.table(("in the bundle", "size"), described(made))
     report.say(f"{made.folder}: carry these pieces to {name}; docs/air-gapped.md says how to go on")
+
+
+def _published(project: Project, cell: Cell) -> Published:
+    """The images of the cell's newest build, in the registry that holds them."""
+    built = (record.stages.build for record in project.past([cell])[cell.id])
+    result = next((stage.result for stage in built if stage and stage.result), None)
+    if result is None or result.model.manifest_digest is None:
+        raise StageRefusedError(
+            "there is no published image to carry",
+            where=cell.id,
+            hint=f"nox -s build -- {cell.chip_id} {cell.model_id}, or a bundle without --published",
+        )
+    host = names(cell, project.target("local")).staging_host
+    return Published(registry=Registry(host), images=result.images)
 
 
 def collect_folder(project: Project, folder: Path, report: Reporter) -> None:

@@ -10,6 +10,7 @@ from pipeline.matrix import Base, Chip, Matrix, Node
 from pipeline.matrix_file import nearest
 
 P = TypeVar("P", RequirementsPin, BasePin)
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FAMILY = "node"  # templates/runtime.node.Dockerfile.j2
 
 
@@ -33,12 +34,16 @@ def node_of(matrix: Matrix, chip_id: str, name: str | None) -> str:
     )
 
 
-def on_node(matrix: Matrix, name: str) -> Matrix:
-    """The matrix with the chip of this node as the node has it; every other chip is left alone."""
+def on_node(matrix: Matrix, name: str, *, published: bool = False) -> Matrix:
+    """The matrix with the chip of this node as the node has it; every other chip is left alone.
+
+    With the published image, which was carried whole, only the arguments of `docker run` are the node's.
+    """
     if name not in matrix.nodes:
         raise UsageError(f"no node is called {name}", hint=nearest(name, matrix.nodes))
     node = matrix.nodes[name]
-    chip = _chip_on(matrix.chips[node.chip], node, name)
+    chip = matrix.chips[node.chip]
+    chip = _run_on(chip, node) if published else _run_on(_built_on(chip, node, name), node)
     return matrix.model_copy(update={"chips": {**matrix.chips, node.chip: chip}})
 
 
@@ -58,7 +63,15 @@ def _without(pins: dict[str, P], chip: str) -> dict[str, P]:
     return {name: pin for name, pin in pins.items() if name != chip}
 
 
-def _chip_on(chip: Chip, node: Node, name: str) -> Chip:
+def _run_on(chip: Chip, node: Node) -> Chip:
+    """Containers find the chip's tools where the node has them."""
+    path = ":".join([f"{chip.venv}/bin", *node.paths, SYSTEM_PATH])
+    environment = {**node.run.environment, "PATH": path} if node.paths else node.run.environment
+    run = node.run.model_copy(update={"environment": environment})
+    return chip.model_copy(update={"run": run})
+
+
+def _built_on(chip: Chip, node: Node, name: str) -> Chip:
     there = dict.fromkeys(node.provides, "on the node already")
     return chip.model_copy(
         update={
@@ -72,6 +85,5 @@ def _chip_on(chip: Chip, node: Node, name: str) -> Chip:
             "remove": [*chip.remove, *node.remove],
             "leave_out": {**chip.leave_out, **there},
             "overrides": {n: text for n, text in chip.overrides.items() if n not in there},
-            "run": node.run,
         }
     )

@@ -23,22 +23,25 @@ PACKAGE = Path(__file__).parent
 
 
 class Project:
-    def __init__(self, root: Path, matrix_path: Path, node: str | None = None) -> None:
+    def __init__(
+        self, root: Path, matrix_path: Path, node: str | None = None, *, published: bool = False
+    ) -> None:
         self.root = root
         self.matrix_path = matrix_path
         self.node = node  # the node without network that we are on, or look at
+        self.published = published  # whether it runs the published image, carried whole
         self.store = RecordStore(root / "out")
         self.templates = Templates(root / "templates")
 
     @cached_property
     def matrix(self) -> Matrix:
         found = read_matrix(self.matrix_path)
-        return on_node(found, self.node) if self.node else found
+        return on_node(found, self.node, published=self.published) if self.node else found
 
     @cached_property
     def lock(self) -> Lock:
         found = read_lock(self.root)
-        return lock_on_node(found, self.matrix, self.node) if self.node else found
+        return lock_on_node(found, self.matrix, self.builds_on) if self.builds_on else found
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -49,10 +52,19 @@ class Project:
         """What containers see as /share: weights and what they were made from."""
         return self.root / "out" / "share"
 
+    def bisect_folder(self, cell: Cell) -> Path:
+        """Probes, evidence and findings of a search for operators at fault."""
+        return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
+
     @property
     def environments(self) -> Path:
         """Of harnesses that do not fit into ours."""
         return self.root / "out" / "environments"
+
+    @property
+    def builds_on(self) -> str | None:
+        """The node whose own system goes under the images."""
+        return None if self.published else self.node
 
     @property
     def traces(self) -> Path:
@@ -73,7 +85,7 @@ class Project:
         """What a cell's images are built from: fresh renders, the requirement lock, our own files."""
         rendered = {**render_chip(cell, self.templates), **render_model(cell, self.templates)}
         name = f"images/{cell.chip_id}/requirements.lock"
-        lock = self.root / (f"node/{self.node}.image.lock" if self.node else name)
+        lock = self.root / (f"node/{self.builds_on}.image.lock" if self.builds_on else name)
         locks = {name: lock.read_bytes()} if lock.exists() else {}
         return {**rendered, **locks, **self._serving}
 

@@ -155,7 +155,7 @@ def _weights(run: CellRelease, log: StageLog) -> Ended:
         key=run.key,
         share=run.project.share,
         engine=run.world.engine,
-        runtime_image=run.staged("runtime"),
+        image=run.image,
         say=log.say,
     )
     return "passed", result, ""

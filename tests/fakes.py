@@ -84,7 +84,7 @@ class ServingImage(FakeImage):
         return self.launcher
 
     def _python(self, script: str) -> tuple[int, str]:
-        if "SIGTERM" in script:
+        if "SIGTERM" in script or "SIGKILL" in script:
             if self.stops:
                 self.removed()
             return 0, ""

@@ -1,7 +1,8 @@
 """bundle: everything that a node without network needs for one cell, in pieces. The node's side is node/start.
 
-Inside the archive, in this order: engine/ (Debian packages), wheels/ (of the image), pipeline/ (wheels that this
-project needs there), download/ (weights and benchmarks), code/ (this project). What changes often stands last.
+Inside the archive, in this order: engine/ (Debian packages), wheels/ (of the image) or registry/ (the published image,
+whole), pipeline/ (wheels that this project needs there), download/ (weights and benchmarks), code/ (this project).
+What changes often stands last.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from pipeline.errors import StageRefusedError
 from pipeline.layers import refuse_unlocked
 from pipeline.lock import Lock, weights_source, wheel_name
 from pipeline.matrix import Node
+from pipeline.results import BuiltImage
 from pipeline.world.command import run
 from pipeline.world.debian import download_packages
 from pipeline.world.pieces import Member, Piece, write_pieces
+from pipeline.world.registry import Registry
+from pipeline.world.registry_files import registry_files
 from pipeline.world.sources import wheel
 from pipeline.world.wheels import Platform, download_wheels, trimmed
 
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Images of the cell as a registry holds them."""
+
+    registry: Registry
+    images: tuple[BuiltImage, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +44,7 @@ class Bundling:
     node_id: str
     node: Node
     lock: Lock
+    published: Published | None  # None: the node builds an image of its own
     downloads: Path
     piece_bytes: int
     revision: str
@@ -55,12 +68,13 @@ def bundle(cell: Cell, bundling: Bundling) -> Bundle:
     refuse_unlocked(cell, bundling.lock)
     members = [
         *_engine(bundling),
-        *_wheels(cell, bundling),
+        *(_wheels(cell, bundling) if bundling.published is None else _image(bundling)),
         *_pipeline(cell, bundling),
         *_downloads(cell, bundling),
         *_code(bundling),
     ]
-    folder = bundling.root / "out" / "bundle" / cell.chip_id / cell.model_id
+    name = f"{cell.model_id}-published" if bundling.published else cell.model_id
+    folder = bundling.root / "out" / "bundle" / cell.chip_id / name
     pieces = write_pieces(
         folder,
         members,
@@ -86,8 +100,11 @@ def _engine(bundling: Bundling) -> Iterator[Member]:
     if not bundling.node.engine_packages:
         return
     bundling.say("the container engine's packages")
-    folder = bundling.cache / "engine"
-    for path in download_packages(bundling.node.engine_packages, folder):
+    names = bundling.node.engine_packages
+    if bundling.published is not None:
+        names = [*names, "docker-registry"]
+    folder = bundling.cache / ("engine-published" if bundling.published else "engine")
+    for path in download_packages(names, folder):
         yield Member(path=f"engine/{path.name}", content=path)
 
 
@@ -107,6 +124,17 @@ def _wheels(cell: Cell, bundling: Bundling) -> Iterator[Member]:
             before, after = path.stat().st_size, smaller.stat().st_size
             bundling.say(f"{path.name}: {before / 1e6:.1f} MB, {after / 1e6:.1f} MB carried")
         yield Member(path=f"wheels/{path.name}", content=smaller)
+
+
+def _image(bundling: Bundling) -> Iterator[Member]:
+    """The published image as the files of a registry, so that the node finds it under its keys."""
+    if bundling.published is None:
+        return
+    registry, images = bundling.published.registry, bundling.published.images
+    bundling.say("the published image")
+    tagged = [(image.repository, f"b-{image.key}") for image in images]
+    for path, content in registry_files(registry, tagged, bundling.cache / "blobs"):
+        yield Member(path=f"registry/{path}", content=content)
 
 
 def _pipeline(cell: Cell, bundling: Bundling) -> Iterator[Member]:

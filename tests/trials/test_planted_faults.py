@@ -70,6 +70,10 @@ class Trial:
         *,
         batch: int | None = None,
     ) -> Row:
+        """The row of this case; an unfinished trial may have left it."""
+        path = self.folder / f"{case.says}.json"
+        if path.exists():
+            return Row.model_validate_json(path.read_bytes())
         server, endpoint = served
         before = self._switched(case, served) if case.stack == PLANTED else {}
         started = time.monotonic()
@@ -97,7 +101,7 @@ class Trial:
             calls={name: count - before.get(name, 0) for name, count in after.items()},
             verdict=verdict,
         )
-        write_whole(self.folder / f"{case.says}.json", row.model_dump_json().encode())
+        write_whole(path, row.model_dump_json().encode())
         return row
 
     def _switched(self, case: Case, served: tuple[Served, Endpoint]) -> Mapping[str, int]:

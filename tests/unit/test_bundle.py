@@ -9,17 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from pipeline import node_commands
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.lock import Lock, RequirementsPin, WeightsPin, lock_bytes, requirement_inputs
 from pipeline.node_commands import bundle_cell
 from pipeline.nodes import on_node
 from pipeline.project import Project
+from pipeline.record import Stages
 from pipeline.reporter import Reporter
+from pipeline.results import BuildResult
 from pipeline.stages import bundle as bundle_module
 from pipeline.world.command import Completed
+from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import WITH_NODE, toy_project
-from tests.record_parts import sha256
+from tests.record_parts import build_of, passed, sha256
+from tests.records import cpu_record
 from tests.wheels import downloaded, wheel_bytes
 
 VLLM = {"vllm/__init__.py": b"", "vllm/_moe_C.so": b"experts" * 100, "vllm/vllm-rs": b"rust"}
@@ -65,6 +71,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
                 inputs_sha256=requirement_inputs(there), sha256=sha256("l"), packages=1
             )
         },
+        requirements={
+            "abacus": RequirementsPin(
+                inputs_sha256=requirement_inputs(made.matrix.chips["abacus"]),
+                sha256=sha256("r"),
+                packages=1,
+            )
+        },
         weights={
             "poet": WeightsPin(
                 source="pypi:toy-poet==1.0.0",
@@ -82,12 +95,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return made
 
 
-def bundled(project: Project, *words: str, pieces: str = "4KiB") -> Path:
-    from rich.console import Console
-
-    report = Reporter(Console(file=io.StringIO()))
-    bundle_cell(project, words, node=None, pieces=pieces, revision="abc", report=report)
-    return project.root / "out/bundle/abacus/poet"
+def bundled(project: Project, *words: str, pieces: str = "4KiB", published: bool = False) -> Path:
+    bundle_cell(
+        project,
+        words,
+        node=None,
+        published=published,
+        pieces=pieces,
+        revision="abc",
+        report=Reporter(Console(file=io.StringIO())),
+    )
+    return project.root / f"out/bundle/abacus/poet{'-published' if published else ''}"
 
 
 def unpacked(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -138,6 +156,35 @@ def test_a_second_bundle_of_the_same_is_the_same(project: Project) -> None:
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     bundled(project, "abacus", "poet")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
+
+
+def test_the_published_image_is_carried_as_the_files_of_a_registry(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = FakeRegistry("registry.test")
+    images = []
+    for image in build_of("abacus", "poet").images:
+        tag = f"b-{image.key}"
+        digest = push_image(registry, image.repository, image.layer.encode(), tag=tag)
+        images.append(image.model_copy(update={"manifest_digest": digest}))
+    built = passed(BuildResult(images=tuple(images), builder="b"))
+    of_cell = {"cell": "abacus/poet", "chip": "abacus", "model": "poet"}
+    record = cpu_record().model_copy(update={**of_cell, "stages": Stages(build=built)})
+    project.store.write(record)
+    monkeypatch.setattr(node_commands, "Registry", lambda _: registry)
+    found = unpacked(bundled(project, "abacus", "poet", published=True))
+    names = [name.partition("/")[0] for name in found]
+    assert list(dict.fromkeys(names)) == ["engine", "registry", "pipeline", "download", "code"]
+    assert "engine/docker-registry_1_amd64.deb" in found
+    links = [name for name in found if name.endswith("/current/link")]
+    assert [found[link][0].decode() for link in links] == [
+        image.manifest_digest for image in images
+    ]
+
+
+def test_without_a_build_there_is_no_published_image_to_carry(project: Project) -> None:
+    with pytest.raises(StageRefusedError, match="there is no published image to carry"):
+        bundled(project, "abacus", "poet", published=True)
 
 
 def test_a_bundle_is_for_one_cell(project: Project) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -308,3 +309,43 @@ def test_a_record_that_cannot_be_read_ends_with_2(line: CommandLine) -> None:
     code, _, error = line.run("plan", "loom")
     assert code == 2
     assert error.startswith(f"error: {path}: this record cannot be read\n")
+
+
+def test_bisect_wants_exactly_one_cell(line: CommandLine) -> None:
+    code, _, err = line.run("bisect", "abacus")
+    assert code == 2
+    assert err == (
+        "error: name exactly one cell to search in, this names abacus/poet, abacus/critic\n"
+        "hint: for example: bisect nvidia smollm2\n"
+    )
+
+
+def test_bisect_of_a_cell_that_was_never_built_says_what_to_run(line: CommandLine) -> None:
+    code, _, err = line.run("bisect", "abacus", "poet")
+    assert code == 1
+    assert err == (
+        "error: bisect of abacus/poet: no image of this cell was built, or its weights are not there\n"
+        "hint: run nox -s weights -- abacus poet\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("found", 0),
+        ("no_operator", 1),
+        ("nothing_fails", 5),
+        ("not_confirmed", 5),
+        ("budget_ended", 5),
+    ],
+)
+def test_only_a_confirmed_answer_of_bisect_is_a_success(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch, status: str, code: int
+) -> None:
+    result = SimpleNamespace(status=status, sentence="silu fails alone")
+    evidence = line.folder / "out/bisect/abacus/poet/bisect-01.json"
+    monkeypatch.setattr("pipeline.bisecting.search_cell", lambda *_: (result, (evidence,)))
+    came, printed, err = line.run("bisect", "abacus", "poet", "--minutes", "5")
+    assert came == code
+    assert printed.splitlines()[-2:] == ["silu fails alone", str(evidence)]
+    assert (err == "") == (code == 0)

@@ -20,7 +20,6 @@ def test_the_nodes_python_and_devices_take_the_place_of_the_chips(tmp_path: Path
     matrix = toy_project(tmp_path, WITH_NODE).matrix
     chip, there = matrix.chips["abacus"], on_node(matrix, "shed").chips["abacus"]
     assert (there.base.node, there.python, there.venv) == ("shed", "3.12", "/opt/beads")
-    assert there.run.devices == ["/dev/beads0"]
     assert there.leave_out == {
         "torch": "on the node already",
         "numpy": "on the node already",
@@ -29,6 +28,25 @@ def test_the_nodes_python_and_devices_take_the_place_of_the_chips(tmp_path: Path
     kept = {"title", "accelerator", "packages", "stacks", "serve", "env", "reference", "released"}
     assert there.model_dump(include=kept) == chip.model_dump(include=kept)
     assert on_node(matrix, "shed").chips["loom"] == matrix.chips["loom"]
+
+
+def test_containers_find_the_chips_tools_where_the_node_has_them(tmp_path: Path) -> None:
+    matrix = toy_project(tmp_path, WITH_NODE).matrix
+    system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    built = on_node(matrix, "shed").chips["abacus"].run.environment
+    assert built == {
+        "BEAD_LIBRARY": "/opt/beads/lib",
+        "PATH": f"/opt/beads/bin:/opt/beads/tools:{system}",
+    }
+    carried = on_node(matrix, "shed", published=True).chips["abacus"].run.environment
+    assert carried["PATH"] == f"/opt/venv/bin:/opt/beads/tools:{system}"
+
+
+def test_with_the_published_image_only_the_run_arguments_are_the_nodes(tmp_path: Path) -> None:
+    matrix = toy_project(tmp_path, WITH_NODE).matrix
+    chip, there = matrix.chips["abacus"], on_node(matrix, "shed", published=True).chips["abacus"]
+    assert there.run.devices == ["/dev/beads0"]
+    assert there.model_copy(update={"run": chip.run}) == chip
 
 
 def test_an_override_of_what_the_node_has_is_dropped(tmp_path: Path) -> None:

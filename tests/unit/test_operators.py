@@ -121,6 +121,16 @@ def test_excluding_everything_leaves_nothing_to_serve_and_is_refused() -> None:
     )
 
 
+def test_a_search_for_culprits_may_leave_nothing_on() -> None:
+    operators = Operators(Abacus(), "abacus", rank=0)
+    operators.switch([], ["add", "carry", "slide"], may_be_none=True)
+    assert operators.registered == ()
+    probe = {"FLAGRELEASE_OPERATORS": "abacus", "FLAGRELEASE_OPERATORS_PROBE": "1"}
+    asked = asked_by(probe)
+    assert asked is not None
+    assert asked.is_probe
+
+
 def test_operators_can_be_switched_again_while_serving() -> None:
     operators = Operators(Abacus(), "abacus", rank=3)
     operators.switch([], ["add"])

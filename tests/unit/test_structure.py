@@ -16,8 +16,8 @@ LAYERS = (
     ("cli",),
     ("commands",),
     ("overview", "node_commands"),
-    ("release", "judging", "simulating"),
-    ("steps",),  # what every stage is given
+    ("release", "judging", "simulating", "bisecting"),
+    ("steps", "probes"),  # what every stage is given; how bisect asks
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked
     ("about",),
@@ -27,7 +27,7 @@ LAYERS = (
     ("gate", "world"),
 )
 BOTTOM = len(LAYERS)
-MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world")
+MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world", "probes")
 
 # Each outside thing has one door.
 DOORS = {"subprocess": "world/command.py", "docker": "world/engine.py", "requests": "world/"}

@@ -4,6 +4,7 @@ FlagGems is one such library (`flaggems.py`). Variables of the served stack say 
 
     FLAGRELEASE_OPERATORS           module of the library; unset: none is loaded
     FLAGRELEASE_OPERATORS_EVIDENCE  folder for the evidence, one JSON file a process
+    FLAGRELEASE_OPERATORS_PROBE     set by a search for operators at fault: none at all may be on, too
     VLLM_FL_FLAGOS_WHITELIST        only these operators, separated by commas (as vllm-plugin-FL reads it)
     VLLM_FL_FLAGOS_BLACKLIST        all but these
 """
@@ -55,6 +56,7 @@ class Asked:
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     evidence: Path | None
+    is_probe: bool = False
 
 
 def asked_by(environment: Mapping[str, str]) -> Asked | None:
@@ -72,6 +74,7 @@ def asked_by(environment: Mapping[str, str]) -> Asked | None:
         include=include,
         exclude=exclude,
         evidence=Path(folder) if folder else None,
+        is_probe=bool(environment.get("FLAGRELEASE_OPERATORS_PROBE")),
     )
 
 
@@ -86,7 +89,7 @@ def load_operators(*, rank: int, required: bool = False) -> Operators | None:
         return None
     library = cast(Library, importlib.import_module(asked.library))
     operators = Operators(library, asked.library, rank=rank)
-    operators.switch(asked.include, asked.exclude)
+    operators.switch(asked.include, asked.exclude, may_be_none=asked.is_probe)
     if asked.evidence is not None:
         operators.keep_evidence(asked.evidence)
     return operators
@@ -106,7 +109,9 @@ class Operators:
         self.registered: tuple[str, ...] = ()
         self._dispatcher: Mapping[str, str] = {}
 
-    def switch(self, include: Collection[str], exclude: Collection[str]) -> None:
+    def switch(
+        self, include: Collection[str], exclude: Collection[str], *, may_be_none: bool = False
+    ) -> None:
         """Turn on what is asked for and nothing else; may be called again while serving."""
         if unknown := sorted({*include, *exclude} - self._available.keys()):
             raise OperatorError(f"{self._name} has no operators called {', '.join(unknown)}")
@@ -115,7 +120,7 @@ class Operators:
         replaced = self._replaced(kernels)
         wanted = set(include) or self._available.keys() - set(exclude)
         on = {operator for operator in wanted if all(replaced[operator])}
-        if not on or wanted - on:
+        if wanted - on or not (on or may_be_none):
             raise OperatorError(
                 f"{self._name} registered {len(on)} of {len(wanted)} operators, "
                 f"without {', '.join(sorted(wanted - on)) or 'any'}"
@@ -201,7 +206,7 @@ class SwitchesOperators:
         """Other operators without a restart, and the evidence then. Texts, as vLLM's collective_rpc passes them."""
         if self.operators is None:
             raise OperatorError("no operator library is loaded: FLAGRELEASE_OPERATORS is not set")
-        self.operators.switch(_listed(include), _listed(exclude))
+        self.operators.switch(_listed(include), _listed(exclude), may_be_none=True)
         return self.operators.evidence()
 
 

@@ -1,0 +1,145 @@
+"""The oracle of a search: a served stack judged by the logit pre-gate, against a reference that was asked once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pipeline.canonical import canonical, sha256_bytes
+from pipeline.culprits import ProbeVerdict
+from pipeline.errors import PipelineError, StageRefusedError, WorldError
+from pipeline.gate.logits import judge_logits
+from pipeline.logit_policy import PROFILES, LogitLimits, ProfileName
+from pipeline.probes.candidate import Candidate
+from pipeline.results import LogitVerdict
+from pipeline.serve import launch
+from pipeline.trace_file import read_reference, write_reference
+from pipeline.traces import ReferenceTrace
+from pipeline.world.evaluator import Endpoint
+from pipeline.world.server import Served, kill_server, serving
+from pipeline.world.teacher import collect_candidate, collect_reference
+
+Judged = tuple[ProbeVerdict, str, dict[str, float]]  # with the reason and the numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreGate:
+    """The logit pre-gate of one profile, with the reference's answers at hand."""
+
+    reference: ReferenceTrace
+    limits: LogitLimits
+    prompts: Sequence[str]
+    model: str  # as served
+    stack: str
+    limit_s: float  # a probe that takes longer hangs
+    retry_wait_s: float = 2  # before a broken connection is tried again
+
+    @property
+    def profile(self) -> str:
+        """Everything that the answers of probes hang on, beside the server."""
+        asked = [self.reference.profile.model_dump(), self.limits.model_dump(), [*self.prompts]]
+        return f"{self.reference.profile.name} {sha256_bytes(canonical(asked))[:12]}"
+
+    def judge(self, served: Served) -> Judged:
+        """Verdict, reason and numbers. A server that dies or hangs gets a verdict too."""
+        endpoint = Endpoint(
+            base_url=served.base_url,
+            model=self.model,
+            timeout_s=self.limit_s,
+            retry_wait_s=self.retry_wait_s,
+        )
+        with _killed_after(self.limit_s, served) as is_late:
+            try:
+                trace = collect_candidate(
+                    endpoint, self.reference, self.prompts, stack=self.stack, progress=_quiet
+                )
+            except WorldError as gone:
+                if not is_late.is_set():
+                    return "crash", cause_of_death(served, gone), {}
+        if is_late.is_set():
+            return "hang", f"not judged within {self.limit_s:.0f} s", {}
+        verdict = judge_logits(self.reference, trace, self.limits)
+        if verdict.status == "invalid":
+            raise StageRefusedError(
+                verdict.sentence,
+                where="the pre-gate's reference",
+                hint="the reference must agree with itself before operators can be judged",
+            )
+        reason = verdict.reasons[0] if verdict.reasons else verdict.sentence
+        return verdict.status, reason.partition(": ")[2], numbers_of(verdict)
+
+
+def references(
+    candidate: Candidate,
+    profiles: Sequence[ProfileName],
+    prompts: Sequence[str],
+    say: Callable[[str], None],
+) -> dict[ProfileName, ReferenceTrace]:
+    """The reference's answers in each profile: from disk, or all from one engine."""
+    stack, cell = candidate.cell.chip.reference, candidate.cell
+    top_k = cell.gate.logits.top_k
+    asked = sha256_bytes(canonical([*prompts, cell.serve_arguments(stack), top_k]))
+    keys: dict[ProfileName, str] = {
+        name: f"{candidate.image} {asked} {PROFILES[name].model_dump_json()}" for name in profiles
+    }
+    files = {name: candidate.folder / f"reference.{name}.npz" for name in profiles}
+    found = {name: read_reference(files[name], key=keys[name]) for name in profiles}
+    if not all(found.values()):
+        with serving(
+            candidate.engine, launch(cell, stack, candidate.image, candidate.share), lambda _: None
+        ) as served:
+            say(f"{stack}, the reference, is ready after {served.ready_seconds:.0f} s")
+            endpoint = Endpoint(base_url=served.base_url, model=cell.served_name)
+            for name in profiles:
+                trace = collect_reference(
+                    endpoint,
+                    PROFILES[name],
+                    prompts,
+                    stack=stack,
+                    top_k=top_k,
+                    progress=_quiet,
+                )
+                write_reference(files[name], trace, key=keys[name])
+                found[name] = trace
+    return {name: trace for name, trace in found.items() if trace is not None}
+
+
+def cause_of_death(served: Served, error: PipelineError) -> str:
+    """The first error of the server's log, in one line."""
+    try:
+        return served.log_errors().partition("\n")[0][:200] or error.message
+    except PipelineError:
+        return error.message
+
+
+def numbers_of(verdict: LogitVerdict) -> dict[str, float]:
+    """The pre-gate's figures of every pass, by name; those that could not be computed are left out."""
+    names = ("kl_mean", "kl_p99", "top1_agreement", "widest_margin")
+    return {
+        f"{row.name} {name}": value
+        for row in verdict.comparisons
+        for name in names
+        if (value := getattr(row, name)) is not None
+    }
+
+
+@contextmanager
+def _killed_after(limit_s: float, served: Served) -> Iterator[threading.Event]:
+    is_late = threading.Event()
+
+    def kill() -> None:
+        is_late.set()
+        kill_server(served)
+
+    timer = threading.Timer(limit_s, kill)
+    timer.start()
+    try:
+        yield is_late
+    finally:
+        timer.cancel()
+
+
+def _quiet(_name: str, _done: int, _of: int) -> None:
+    pass

@@ -1,0 +1,94 @@
+"""Two ways to ask about one set of operators: a new engine each time, or one engine that is switched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from pipeline.culprits import ProbeAnswer, ProbeVerdict
+from pipeline.errors import StageRefusedError, WorldError
+from pipeline.probes.candidate import Candidate, Enabled
+from pipeline.probes.pregate import Judged, PreGate, cause_of_death
+from pipeline.stages.bisect import Prober
+from pipeline.world.operator_switch import DEV_MODE, switch_operators
+from pipeline.world.server import Served
+
+
+def restarted(candidate: Candidate, gate: PreGate) -> Prober:
+    """Every probe is a new engine: what a release is, and a start each."""
+
+    def probe(enabled: Enabled, slot: int) -> ProbeAnswer:
+        started = time.monotonic()
+        with ExitStack() as engines:
+            try:
+                served = engines.enter_context(candidate.served(enabled, slot))
+            except StageRefusedError as never_ready:
+                judged = _never_ready(candidate, never_ready, started)
+            else:
+                judged = gate.judge(served)
+        return _answer(judged, started, starts=1)
+
+    return Prober(profile=f"{gate.profile}, restarted", width=candidate.width, probe=probe)
+
+
+@contextmanager
+def switched(candidate: Candidate, gate: PreGate) -> Iterator[Prober]:
+    """One engine, switched between probes; another only when operators have killed it."""
+    server = _Switched(candidate=candidate, gate=gate)
+    try:
+        yield Prober(
+            profile=f"{gate.profile}, switched", width=1, probe=server.probe, rest=server.stop
+        )
+    finally:
+        server.stop()
+
+
+@dataclass(kw_only=True)
+class _Switched:
+    candidate: Candidate
+    gate: PreGate
+    served: Served | None = None
+    engines: ExitStack = field(default_factory=ExitStack)
+
+    def probe(self, enabled: Enabled, slot: int) -> ProbeAnswer:
+        started, starts = time.monotonic(), 0
+        if self.served is None:
+            # With nothing on: what is computed while loading must not be spoiled for all probes.
+            nothing: Enabled = frozenset()
+            self.served = self.engines.enter_context(
+                self.candidate.served(nothing, slot, environment=DEV_MODE)
+            )
+            starts = 1
+        judged = self._judge(self.served, enabled)
+        if judged[0] in ("crash", "hang"):
+            self.stop()
+        return _answer(judged, started, starts=starts)
+
+    def _judge(self, served: Served, enabled: Enabled) -> Judged:
+        off = self.candidate.operators - enabled
+        try:
+            switch_operators(served.base_url, on=enabled, off=off, timeout_s=self.gate.limit_s)
+        except WorldError as gone:
+            return "crash", cause_of_death(served, gone), {}
+        return self.gate.judge(served)
+
+    def stop(self) -> None:
+        self.served = None
+        self.engines.close()
+
+
+def _never_ready(candidate: Candidate, refused: StageRefusedError, started: float) -> Judged:
+    late = time.monotonic() - started >= candidate.cell.chip.start_budget_s
+    last = next((line for line in reversed(refused.details.splitlines()) if line.strip()), "")
+    verdict: ProbeVerdict = "hang" if late else "crash"
+    return verdict, f"{refused.message}: {last}"[:200], {}
+
+
+def _answer(judged: Judged, started: float, *, starts: int) -> ProbeAnswer:
+    verdict, detail, numbers = judged
+    seconds = round(time.monotonic() - started, 2)
+    return ProbeAnswer(
+        verdict=verdict, detail=detail, numbers=numbers, seconds=seconds, starts=starts
+    )
