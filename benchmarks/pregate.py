@@ -228,7 +228,7 @@ def _task(options: argparse.Namespace) -> Task:
         share=options.share,
         folder=options.folder,
         prompts=short_and_long(
-            texts(cell, project.lock, options.share / "download", print),
+            asked,
             PROFILES["release"].prompts,
         ),
         variables=dict(pair.split("=", 1) for pair in options.variables),

@@ -184,6 +184,25 @@ _ARGUMENTS = (
         help="largest piece; default: 60MiB",
     ),
     _argument(
+        ["bisect"], "--target", default="local", help="whose staging registry holds the image"
+    ),
+    _argument(["bisect"], "--stack", metavar="NAME", help="default: the released one"),
+    _argument(
+        ["bisect"], "--minutes", type=float, default=60, help="budget of this run; default: 60"
+    ),
+    _argument(
+        ["bisect"],
+        "--level",
+        default="fail",
+        choices=("fail", "warn"),
+        help="what counts as failing",
+    ),
+    _argument(["bisect"], "--restart", action="store_true", help="a new engine for every probe"),
+    _argument(
+        ["bisect"], "--parallel", type=int, default=1, metavar="N", help="engines side by side"
+    ),
+    _argument(["bisect"], "--gpus", type=int, default=1, metavar="N", help="to spread them over"),
+    _argument(
         ["simulate"],
         "--draws",
         type=int,

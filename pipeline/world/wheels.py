@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from pipeline.canonical import sha256_file
 from pipeline.errors import WorldError
 from pipeline.world.command import run
 
@@ -55,14 +56,15 @@ def download_wheels(
     sources, rest = _split(lock.decode(), {_normal(name) for name in from_source})
     (folder / "requirements.lock").write_text(rest)
     options = ["--quiet", "--no-deps", "--require-hashes"]
-    tags = [word for tag in platform.tags for word in ("--platform", tag)]
-    run(
-        [sys.executable, "-m", "pip", "download", *options, "--only-binary", ":all:", *tags,
-         "--python-version", platform.python, "--implementation", "cp",
-         "--dest", folder, "--requirement", folder / "requirements.lock"],
-        doing=f"downloading wheels for Python {platform.python}",
-        hint="see that the package index answers; run nox -s lock when a version is gone",
-    )  # fmt: skip
+    if not _is_there(rest, folder):
+        tags = [word for tag in platform.tags for word in ("--platform", tag)]
+        run(
+            [sys.executable, "-m", "pip", "download", *options, "--only-binary", ":all:", *tags,
+             "--python-version", platform.python, "--implementation", "cp",
+             "--dest", folder, "--requirement", folder / "requirements.lock"],
+            doing=f"downloading wheels for Python {platform.python}",
+            hint="see that the package index answers; run nox -s lock when a version is gone",
+        )  # fmt: skip
     if sources and len(_wheels(folder, locked_versions(sources.encode()))) < sources.count("=="):
         (folder / "sources.lock").write_text(sources)
         run(
@@ -72,6 +74,13 @@ def download_wheels(
             hint="see that the package index answers",
         )  # fmt: skip
     return _whole(folder, locked_versions(lock))
+
+
+def _is_there(lock: str, folder: Path) -> bool:
+    """Whether every wheel of the lock is in the folder, with a hash that the lock names."""
+    wanted = locked_versions(lock.encode())
+    found = _wheels(folder, wanted)
+    return len(found) == len(wanted) and all(sha256_file(wheel) in lock for wheel in found)
 
 
 def _whole(folder: Path, wanted: dict[str, str]) -> tuple[Path, ...]:

@@ -220,6 +220,7 @@ def test_an_image_that_cannot_be_pulled_says_so() -> None:
     local = record.image.model_copy(update={"published": False, "manifest_digest": None})
     text = cards(record.model_copy(update={"image": local}))["card.en.md"]
     assert "This image cannot be pulled" in text
+    assert "| Download | no image to download (unpacked" in text
     assert "docker pull" not in text
     assert f"  {local.config_digest} sleep infinity" in text
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import sha256_file
 from pipeline.errors import WorldError
 from pipeline.world import wheels
 from pipeline.world.command import Completed, run
@@ -111,6 +112,21 @@ def test_what_has_only_a_source_is_built_here_and_nothing_else(
     assert index.asked[1][1] == "old_toy==1.0 \\\n    --hash=sha256:bb\n"
     download_wheels(LOCK, PLATFORM, tmp_path, from_source=["old.toy"])
     assert [verb for verb, _ in index.asked] == ["download", "wheel", "download"]
+
+
+def test_wheels_that_are_there_are_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index()
+    monkeypatch.setattr(wheels, "run", index)
+    path = tmp_path / "big_toy-2.0-py3-none-any.whl"
+    path.write_bytes(b"w")
+    lock = f"big-toy==2.0 \\\n    --hash=sha256:{sha256_file(path)}\n".encode()
+    assert download_wheels(lock, PLATFORM, tmp_path) == (path,)
+    assert index.asked == []
+    path.write_bytes(b"damaged")
+    download_wheels(lock, PLATFORM, tmp_path)
+    assert [verb for verb, _ in index.asked] == ["download"]
 
 
 def test_a_lock_that_pip_did_not_fulfil_is_refused(
