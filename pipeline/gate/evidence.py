@@ -32,6 +32,7 @@ class Evidence:
     lost: Floats  # item runs that only the reference got right
     gained: Floats
     reference: Floats  # its mean score
+    reference_at_best: Floats  # the same if what it left unanswered were right
     is_counts: Booleans
 
     @classmethod

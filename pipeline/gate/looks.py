@@ -58,6 +58,7 @@ class Look:
     p_harm: Floats
     p_gain: Floats
     has_power: Booleans
+    is_deciding: Booleans  # critical, and with power
     is_harmed: Booleans
     is_gained: Booleans  # a gain is shown
     is_beyond: Booleans  # a gain above the margin is shown
@@ -71,9 +72,10 @@ class Look:
 
 def look_at(evidence: Evidence, rule: Rule) -> Look:
     lower, upper = evidence.lower_bound(rule.level), evidence.upper_bound(rule.level)
-    floor = score_lower_bound(np.clip(evidence.reference, 0, 1), evidence.n, rule.level)
-    has_power = floor - rule.chance >= rule.power_margins * rule.margins
-    deciding = rule.is_critical & has_power
+    has_power = _has_power(evidence.reference, evidence.n, rule)
+    # Rows that the reference lacks neither excuse a benchmark from deciding nor let it carry a pass.
+    deciding = rule.is_critical & _has_power(evidence.reference_at_best, evidence.n, rule)
+    carries = (rule.is_critical & has_power).any(axis=-1)
     margins = rule.margins * _shrunk(evidence.reference, rule.relative_below)
     is_within = lower > -margins
     p_harm, p_gain = evidence.p_harm(), evidence.p_gain()
@@ -86,7 +88,7 @@ def look_at(evidence: Evidence, rule: Rule) -> Look:
         if rule.pooled_margin is None
         else pooled_lower > -rule.pooled_margin
     )
-    within = np.all(is_within | ~deciding, axis=-1) & is_pooled_within & deciding.any(axis=-1)
+    within = np.all(is_within | ~deciding, axis=-1) & is_pooled_within & carries
     failed = np.asarray(is_harmed.any(axis=-1))
     return Look(
         lower=lower,
@@ -95,6 +97,7 @@ def look_at(evidence: Evidence, rule: Rule) -> Look:
         p_harm=p_harm,
         p_gain=p_gain,
         has_power=has_power,
+        is_deciding=deciding,
         is_harmed=is_harmed,
         is_gained=holm_rejections(p_gain, rule.level, rule.is_critical),
         is_beyond=is_beyond,
@@ -105,6 +108,11 @@ def look_at(evidence: Evidence, rule: Rule) -> Look:
         failed=failed,
         passed=within & ~failed & ~is_beyond.any(axis=-1),
     )
+
+
+def _has_power(reference: Floats, n: Floats, rule: Rule) -> Booleans:
+    floor = score_lower_bound(np.clip(reference, 0, 1), n, rule.level)
+    return np.asarray(floor - rule.chance >= rule.power_margins * rule.margins)
 
 
 def _shrunk(reference: Floats, below: float) -> Floats:

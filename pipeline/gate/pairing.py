@@ -158,6 +158,7 @@ def _evidence(
         "lost": int(np.sum(changes < 0)),
         "gained": int(np.sum(changes > 0)),
         "reference": score,
+        "reference_at_best": reference.mean(),
     }
     return Evidence(
         **{name: np.array([float(value)]) for name, value in values.items()},

@@ -17,10 +17,17 @@ class Tables:
     stacks: tuple[str, str]
     rows: tuple[BenchmarkVerdict, ...]
     limits: Limits
+    look: Look
 
     @property
     def critical(self) -> tuple[BenchmarkVerdict, ...]:
         return tuple(row for row in self.rows if row.tier == "critical")
+
+    @property
+    def open(self) -> tuple[BenchmarkVerdict, ...]:
+        """Those on which a loss of the margin is not ruled out and must be."""
+        marks = self.look.is_deciding & ~self.look.is_within
+        return tuple(row for row, is_open in zip(self.rows, marks, strict=True) if is_open)
 
     @property
     def deciding(self) -> tuple[BenchmarkVerdict, ...]:
@@ -80,7 +87,7 @@ def inconclusive_sentence(
 ) -> str:
     more = f"; judged again after {next_runs} runs" if next_runs else "; more items would decide"
     reference, candidate = tables.stacks
-    if open_rows := [row for row in tables.deciding if row.lower_bound <= -row.margin]:
+    if open_rows := tables.open:
         found = "; ".join(
             f"{row.benchmark}: loss bound {_points(row.lower_bound)}, "
             f"margin {_points(row.margin)}, {_flips(row)}"
@@ -126,13 +133,13 @@ def notes(tables: Tables) -> str:
     return text
 
 
-def warnings_of(tables: Tables, look: Look) -> tuple[str, ...]:
-    return (*_warnings(tables, look), *tables.limits.warnings)
+def warnings_of(tables: Tables) -> tuple[str, ...]:
+    return (*_warnings(tables), *tables.limits.warnings)
 
 
-def _warnings(tables: Tables, look: Look) -> Iterable[str]:
+def _warnings(tables: Tables) -> Iterable[str]:
     reference, candidate = tables.stacks
-    for row, is_gained in zip(tables.rows, look.is_gained, strict=True):
+    for row, is_gained in zip(tables.rows, tables.look.is_gained, strict=True):
         if is_gained:
             yield (
                 f"{row.benchmark}: {candidate} is better than {reference} beyond chance "

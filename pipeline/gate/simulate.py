@@ -203,6 +203,7 @@ def _evidence(drawn: Sequence[Drawn], items: Floats, runs: int) -> Evidence:
         lost=lost,
         gained=gained,
         reference=reference,
+        reference_at_best=reference,
         is_counts=np.full(mean.shape, runs == 1),
     )
 

@@ -80,7 +80,12 @@ def judge(
         for name in chance
     )
     ended = _take_looks(pairs, rule, gate, stacks, min(least_runs, gate.looks[-1]))
-    tables = Tables(stacks=stacks, rows=_tables(pairs, ended, rule, chance), limits=ended.limits)
+    tables = Tables(
+        stacks=stacks,
+        rows=_tables(pairs, ended, rule, chance),
+        limits=ended.limits,
+        look=ended.look,
+    )
     pooled = _pooled(ended, tables, gate)
     status, why = _decided(ended, tables, pooled)
     return verdict.model_copy(
@@ -90,7 +95,7 @@ def judge(
             "alpha": rule.level,
             "harm_alpha": rule.harm_level,
             "benchmarks": tables.rows,
-            "warnings": warnings_of(tables, ended.look),
+            "warnings": warnings_of(tables),
             "pooled": pooled,
             "runs": max(ended.runs.values()),
             "next_runs": ended.next_runs,
@@ -146,7 +151,7 @@ def _take_looks(
             ended = replace(ended, status="open")
         if ended.status != "open":
             return ended
-        undecided = _open_benchmarks(pairs, ended.look, rule)
+        undecided = _open_benchmarks(pairs, ended.look)
         if not undecided:
             break
     return ended if ended else _look(pairs, runs, rule, gate, stacks)
@@ -175,10 +180,9 @@ def _look(
     return Ended(status=status, look=look, evidence=evidence, limits=limits, runs=dict(runs))
 
 
-def _open_benchmarks(pairs: Sequence[Pairs], look: Look, rule: Rule) -> tuple[str, ...]:
+def _open_benchmarks(pairs: Sequence[Pairs], look: Look) -> tuple[str, ...]:
     """Which more runs could decide; all that decide where each for itself is settled already."""
-    deciding = rule.is_critical & look.has_power
-    chosen = look.is_open if look.is_open.any() else deciding
+    chosen = look.is_open if look.is_open.any() else look.is_deciding
     return tuple(one.benchmark for one, is_open in zip(pairs, chosen, strict=True) if is_open)
 
 

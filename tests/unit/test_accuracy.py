@@ -17,6 +17,7 @@ from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
 from pipeline.world.evaluator import Endpoint, Progress
+from tests.fakes_server import Behaviour, StandInServer
 
 SECRET_TEXT = "a question whose text must not be stored"
 
@@ -392,3 +393,39 @@ def test_progress_names_the_stack(tmp_path: Path) -> None:
     )
 
     assert told == [("float32", 120, 120), ("bfloat16", 120, 120)]
+
+
+def test_the_real_evaluator_is_asked_with_the_seed_and_the_temperature_of_each_run(
+    tmp_path: Path,
+) -> None:
+    sums = tuple(
+        Item(
+            benchmark="sums",
+            item=f"sum-{number}",
+            task="number",
+            prompt=f"{number} + 1?",
+            expected="4",
+            max_tokens=8,
+        )
+        for number in range(3)
+    )
+    choice = {"message": {"content": "#### 4"}, "finish_reason": "stop"}
+    answer = {"choices": [choice], "usage": {"completion_tokens": 3}}
+    behaviour = Behaviour(model="toy", raw_body=json.dumps(answer))
+    gate = REPEATING.model_copy(update={"temperature": 0.7})
+    with StandInServer(behaviour) as server:
+
+        @contextmanager
+        def serve(_: str) -> Iterator[Endpoint]:
+            yield Endpoint(base_url=server.url, model="toy")
+
+        task = replace(task_in(tmp_path), items={"sums": sums}, gate=gate)
+        result = measure_accuracy(task, serve, lambda *_: None)
+
+    asked = [(body["seed"], body["temperature"]) for _, body in behaviour.requests]
+    assert asked == [(7, 0.7)] * 6 + [(8, 0.7)] * 6 + [
+        (seed, 0.7) for seed in (9, 9, 9, 10, 10, 10) * 2
+    ]
+    assert (result.generated, result.chance) == (("sums",), {"sums": 0.0})
+    assert result.verdict.benchmarks[0].reference_score == 1
+    assert result.settings["temperature"] == 0.7

@@ -112,7 +112,7 @@ TABLES = st.integers(2, 40).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TABLES, st.data())
 def test_an_answer_that_goes_from_right_to_wrong_never_raises_a_bound(
     tables: tuple[list[tuple[int, int]], list[tuple[int, int]]], data: st.DataObject
@@ -128,7 +128,7 @@ def test_an_answer_that_goes_from_right_to_wrong_never_raises_a_bound(
     assert after.p_harm()[0] <= before.p_harm()[0] + 1e-9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(TABLES)
 def test_exchanged_stacks_have_mirrored_bounds(
     tables: tuple[list[tuple[int, int]], list[tuple[int, int]]],

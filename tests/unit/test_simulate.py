@@ -14,7 +14,7 @@ from pipeline.gate.simulate import Rates, Truth, draw, operating_characteristics
 from pipeline.project import Project
 from tests.projects import ROOT
 
-DRAWS = 400
+DRAWS = 300
 GATE = Project(ROOT, ROOT / "matrix.yaml").matrix.gate
 
 
@@ -54,7 +54,6 @@ def test_correlated_repeats_fail_no_more_equal_stacks(persistent: float) -> None
     assert found.failed <= at_most(0.04)
 
 
-@pytest.mark.parametrize("flips", [0.03, 0.10])
 @pytest.mark.parametrize(
     ("title", "most"),
     [
@@ -67,8 +66,8 @@ def test_correlated_repeats_fail_no_more_equal_stacks(persistent: float) -> None
         ("only MathVision -3, its margin", 0.05),
     ],
 )
-def test_damaged_stacks_hardly_ever_pass(title: str, most: float, flips: float) -> None:
-    assert rates(title, flips).passed <= at_most(most)
+def test_damaged_stacks_hardly_ever_pass(title: str, most: float) -> None:
+    assert rates(title, 0.10).passed <= at_most(most)
 
 
 def test_the_published_rules_pass_damage_that_this_gate_stops() -> None:
@@ -95,7 +94,7 @@ def test_the_same_seed_draws_the_same_releases() -> None:
     design, truth = design_of(GATE), truth_of(scenario, 0.06)
 
     once, again, other = (
-        operating_characteristics(design, truth, draws=50, seed=seed) for seed in (1, 1, 2)
+        operating_characteristics(design, truth, draws=20, seed=seed) for seed in (1, 1, 2)
     )
     assert once == again
     assert once != other

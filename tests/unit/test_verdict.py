@@ -354,7 +354,7 @@ def test_swapping_the_stacks_mirrors_every_number(tables: list[dict[str, int]]) 
 GOODNESS = {"fail": 0, "invalid": 1, "inconclusive": 1, "pass": 2}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TABLES, st.data())
 def test_missing_rows_never_help(tables: list[dict[str, int]], data: st.DataObject) -> None:
     rows = rows_of_tables(tables)
