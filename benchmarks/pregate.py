@@ -222,9 +222,7 @@ def _task(options: argparse.Namespace) -> Task:
     return Task(
         cell=cell,
         stack=options.stack or cell.chip.released,
-        image=f"{host}/{model.repository}@{model.manifest_digest}"
-        if model.manifest_digest
-        else model.config_digest,
+        image=model.reference(host),
         share=options.share,
         folder=options.folder,
         prompts=short_and_long(

@@ -83,7 +83,7 @@ def search_cell(
     image = built.result.model
     served = Served(
         cell=cell,
-        image=f"{names(cell, target).staging_host}/{image.repository}@{image.manifest_digest}",
+        image=image.reference(names(cell, target).staging_host),
         config_digest=image.config_digest,
         weights_sha256=weights.result.sha256,
         project=project,

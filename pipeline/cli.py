@@ -165,13 +165,13 @@ _ARGUMENTS = (
         _RUNNING, "--again", action="store_true", help="run this stage even when nothing changed"
     ),
     _argument(
-        ["release", "plan", "bundle", *_RUNNING],
+        ["release", "plan", "bundle", "bisect", *_RUNNING],
         "--node",
         metavar="NAME",
         help="a node without network of the matrix",
     ),
     _argument(
-        ["release", "plan", "bundle", *_RUNNING],
+        ["release", "plan", "bundle", "bisect", *_RUNNING],
         "--published",
         action="store_true",
         help="on that node: the published image, carried whole",

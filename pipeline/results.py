@@ -41,6 +41,12 @@ class BuiltImage(Frozen):
     built: bool  # False: found in the registry (on a node: in the engine) under its key
     seconds: float
 
+    def reference(self, host: str) -> str:
+        """What to run: the image by digest in its registry, or by its own id where only this node's engine has it."""
+        if self.manifest_digest is None:
+            return self.config_digest
+        return f"{host}/{self.repository}@{self.manifest_digest}"
+
 
 class BuildResult(Frozen):
     images: tuple[BuiltImage, ...]

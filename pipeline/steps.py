@@ -80,9 +80,7 @@ class CellRelease:
 
     def staged(self, layer: Layer) -> str:
         image = next(image for image in self.built.images if image.layer == layer)
-        if image.manifest_digest is None:  # built on this node: only its engine has it
-            return image.config_digest
-        return f"{self.names.staging_host}/{image.repository}@{image.manifest_digest}"
+        return image.reference(self.names.staging_host)
 
     @property
     def built(self) -> BuildResult:
