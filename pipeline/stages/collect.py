@@ -28,6 +28,7 @@ class Collected:
 def collect(folder: Path, *, root: Path, cells: Collection[str]) -> tuple[Collected, ...]:
     """Merge every record of the folder. Raises StageRefusedError before anything is written when one is not sound."""
     files = _verified(_unpacked(folder), folder)
+    searched = {path: content for path, content in files.items() if _is_of_search(path, cells)}
     store = RecordStore(root / "out")
     found = [_record(path, content, cells) for path, content in files.items() if _is_record(path)]
     merged = [_merged(record, store) for record in found]
@@ -35,7 +36,7 @@ def collect(folder: Path, *, root: Path, cells: Collection[str]) -> tuple[Collec
     for incoming, (record, new_stages) in zip(found, merged, strict=True):
         prefix = f"{record.release}/{record.cell}/"
         rest = {path: content for path, content in files.items() if path.startswith(prefix)}
-        for path, content in rest.items():
+        for path, content in (rest | searched).items():
             if not _is_record(path):
                 write_whole(root / "out" / path, content)
         store.write(record)
@@ -103,6 +104,11 @@ def _verified(files: Mapping[str, bytes], folder: Path) -> dict[str, bytes]:
             hint="bring the records back again",
         )
     return rest
+
+
+def _is_of_search(path: str, cells: Collection[str]) -> bool:
+    """Probes and findings of bisect lie beside the releases."""
+    return path.startswith("bisect/") and "/".join(PurePosixPath(path).parts[1:3]) in cells
 
 
 def _is_record(path: str) -> bool:

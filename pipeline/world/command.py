@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,8 @@ def run(
     The program gets a process group of its own, so that an interrupt ends its children too.
     """
     words = [str(argument) for argument in arguments]
-    program = shutil.which(words[0])
+    # uv lies beside the Python that runs us, whether or not its environment is activated.
+    program = shutil.which(words[0]) or shutil.which(words[0], path=Path(sys.executable).parent)
     if program is None:
         raise WorldError(f"{words[0]} is not installed", where=doing, hint=hint)
     started = time.monotonic()

@@ -69,6 +69,19 @@ def test_a_record_comes_back_with_its_files_and_is_committed(node: Path, tmp_pat
     assert not list(here.rglob("*.safetensors"))
 
 
+def test_what_a_search_found_comes_back_with_the_record(node: Path, tmp_path: Path) -> None:
+    search = node / "out/bisect/nvidia/step3/findings/issue.md"
+    search.parent.mkdir(parents=True)
+    search.write_text("softmax is wrong")
+    harness = node / "out/environments/harness/bin/python"
+    harness.parent.mkdir(parents=True)
+    harness.write_text("stays there")
+    collected(packed(node, tmp_path / "back"), tmp_path / "here")
+    found = tmp_path / "here/out/bisect/nvidia/step3/findings/issue.md"
+    assert found.read_text() == "softmax is wrong"
+    assert not (tmp_path / "here/out/environments").exists()
+
+
 def test_collecting_twice_changes_nothing(node: Path, tmp_path: Path) -> None:
     back = packed(node, tmp_path / "back")
     collected(back, tmp_path / "here")
