@@ -42,11 +42,7 @@ class BuiltImage(Frozen):
     seconds: float
 
     def reference(self, host: str) -> str:
-<<<<<<< HEAD
         """By digest: in the registry `host`, or of the engine that alone has it."""
-=======
-        """What to run: the image by digest in its registry, or by its own id where only this node's engine has it."""
->>>>>>> bundle
         if self.manifest_digest is None:
             return self.config_digest
         return f"{host}/{self.repository}@{self.manifest_digest}"
