@@ -45,6 +45,18 @@ def render(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def bundle(session: nox.Session) -> None:
+    """Pack what a node without network needs for one cell, in pieces."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def collect(session: nox.Session) -> None:
+    """Verify and merge the records that came back from a node."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def weights(session: nox.Session) -> None:
     """Fetch the weights of the selected cells."""
     run_pipeline(session)

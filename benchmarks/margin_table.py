@@ -9,11 +9,20 @@ from bisect import bisect_left
 
 from pipeline.gate.paired import mcnemar_harm, tango_z, z_of
 from pipeline.gate.planning import equal_pass_probability, has_power, pass_probability
+from pipeline.gate.spending import look_level
 
 ALPHA = 0.05
 ITEMS = 100
 SETS = 3
-CHANCES = {"hellaswag": 0.25, "truthfulqa": 0.2228, "gsm8k": 0.0}
+LOOKS = (1, 2, 4)
+POLICY_ALPHA, POWER_MARGINS = 0.04, 3
+# By benchmark of cpu/smollm2: score of guessing, items, margin.
+SMOLLM2 = {
+    "gsm8k-steps": (0.25, 600, 0.03),
+    "hellaswag": (0.25, 100, 0.08),
+    "truthfulqa": (0.2228, 100, 0.08),
+    "gsm8k": (0.0, 100, 0.08),
+}
 
 
 def main() -> None:
@@ -47,11 +56,23 @@ def main() -> None:
     for gained in range(6):
         print(f"| {gained} | {most_lost(gained)} | {first_harm(gained)} |")
 
-    print("\nFewest right answers of the reference, of 100, for power at one margin of .08:\n")
-    print("| benchmark | chance | right |")
-    print("|---|---|---|")
-    for name, chance in CHANCES.items():
-        print(f"| {name} | {chance:.4f} | {fewest_right(chance)} |")
+    level = look_level(POLICY_ALPHA, LOOKS)
+    print(
+        f"\nFewest right answers of the reference for power, three margins at level {level:.4f}:\n"
+    )
+    print("| benchmark | chance | items | margin | right |")
+    print("|---|---|---|---|---|")
+    for name, (chance, n, margin) in SMOLLM2.items():
+        right = fewest_right(chance, n, margin, level)
+        print(f"| {name} | {chance:.4f} | {n} | {margin:.2f} | {right} |")
+
+    print(f"\nP(pass) of an equal candidate at the first look, margin .03, level {level:.4f}:\n")
+    flips = (0.01, 0.02, 0.03, 0.04, 0.05)
+    print("| items | " + " | ".join(f"flips {share:.0%}" for share in flips) + " |")
+    print("|---" * (len(flips) + 1) + "|")
+    for items in (200, 400, 600, 800, 1299):
+        cells = [equal_pass_probability(items, 0.03, share, level, 1) for share in flips]
+        print(f"| {items} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
 
 
 def smallest_margin(items: int) -> tuple[float, float]:
@@ -73,11 +94,13 @@ def first_harm(gained: int) -> int:
     return next(lost for lost in range(100) if mcnemar_harm(lost, gained) <= ALPHA / SETS)
 
 
-def fewest_right(chance: float) -> int:
+def fewest_right(chance: float, n: int, margin: float, level: float) -> int:
     return next(
         right
-        for right in range(ITEMS + 1)
-        if has_power(right, ITEMS, chance=chance, margin=0.08, power_margins=1, alpha=ALPHA)
+        for right in range(n + 1)
+        if has_power(
+            right, n, chance=chance, margin=margin, power_margins=POWER_MARGINS, alpha=level
+        )
     )
 
 

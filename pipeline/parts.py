@@ -25,6 +25,21 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/answers.py",
         "world/benchmark_data.py",
         "world/evaluator.py",
+        "world/evaluators.py",
+        "world/gsm8k_steps.py",
+        "world/human_eval.py",
+        "world/sandbox.py",
+        "world/sandbox_runner.py",
+        "world/evalscope.py",
+        "world/evalscope.lock",
+        "world/evalscope_driver.py",
+        "world/evalscope_rows.py",
+        "world/evalscope_task.py",
+        "world/imported.py",
+        "world/import_flagevalmm.py",
+        "world/import_inspect.py",
+        "world/import_lm_eval.py",
+        "world/result_files.py",
         "world/openai_reply.py",
         "world/scoring.py",
         *STARTING,
@@ -62,6 +77,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "cards/facts.py",
         "cards/metadata.py",
         "cards/numbers.py",
+        "cards/plot.py",
         "cards/scores.py",
         "cards/tables.py",
         "run_arguments.py",
@@ -134,6 +150,8 @@ def build_parts(cell: Cell, inputs: Inputs) -> Parts:
 
 
 def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
+    if cell.chip.base.node is not None:
+        return {"base node": cell.chip.base.node}
     if cell.chip.base.image is None:
         return {"base recipe": " ".join(bootstrap_arguments(cell.chip.base, cell.chip.arch))}
     pin = lock.bases.get(cell.chip_id)
@@ -205,8 +223,9 @@ def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     parts = {**_served(cell, inputs, done), **_suite("rows", inputs), **_roles(cell)}
     for name, benchmark in cell.benchmarks.items():
         parts |= flatten(benchmark.model_dump(), f"benchmarks.{name}")
-        wheel = wheel_name(benchmark.source)
-        parts[wheel] = inputs.lock.wheels.get(wheel, "(not locked)")
+        if builtin := benchmark.evaluator.builtin:
+            wheel = wheel_name(builtin.source)
+            parts[wheel] = inputs.lock.wheels.get(wheel, "(not locked)")
     return parts
 
 

@@ -13,6 +13,7 @@ from pipeline.errors import UsageError
 from pipeline.lock import Lock, read_lock
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import nearest, read_matrix
+from pipeline.nodes import lock_on_node, on_node
 from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore
 from pipeline.stages.render import render_chip, render_model
@@ -22,19 +23,25 @@ PACKAGE = Path(__file__).parent
 
 
 class Project:
-    def __init__(self, root: Path, matrix_path: Path) -> None:
+    def __init__(
+        self, root: Path, matrix_path: Path, node: str | None = None, *, published: bool = False
+    ) -> None:
         self.root = root
         self.matrix_path = matrix_path
+        self.node = node  # the node without network that we are on, or look at
+        self.published = published  # whether it runs the published image, carried whole
         self.store = RecordStore(root / "out")
         self.templates = Templates(root / "templates")
 
     @cached_property
     def matrix(self) -> Matrix:
-        return read_matrix(self.matrix_path)
+        found = read_matrix(self.matrix_path)
+        return on_node(found, self.node, published=self.published) if self.node else found
 
     @cached_property
     def lock(self) -> Lock:
-        return read_lock(self.root)
+        found = read_lock(self.root)
+        return lock_on_node(found, self.matrix, self.builds_on) if self.builds_on else found
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -50,9 +57,24 @@ class Project:
         return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
 
     @property
+    def environments(self) -> Path:
+        """Of harnesses that do not fit into ours."""
+        return self.root / "out" / "environments"
+
+    @property
+    def builds_on(self) -> str | None:
+        """The node whose own system goes under the images."""
+        return None if self.published else self.node
+
+    @property
     def traces(self) -> Path:
         """What stacks answered to the pre-gate, by cell."""
         return self.root / "out" / "traces"
+
+    @property
+    def carried(self) -> Path:
+        """What was carried to the node that we are on, unpacked there by node/start."""
+        return self.root / "out" / "node"
 
     def target(self, name: str) -> Target:
         if name not in self.matrix.targets:
@@ -62,8 +84,9 @@ class Project:
     def files(self, cell: Cell) -> dict[str, bytes]:
         """What a cell's images are built from: fresh renders, the requirement lock, our own files."""
         rendered = {**render_chip(cell, self.templates), **render_model(cell, self.templates)}
-        lock = self.root / "images" / cell.chip_id / "requirements.lock"
-        locks = {lock.relative_to(self.root).as_posix(): lock.read_bytes()} if lock.exists() else {}
+        name = f"images/{cell.chip_id}/requirements.lock"
+        lock = self.root / (f"node/{self.builds_on}.image.lock" if self.builds_on else name)
+        locks = {name: lock.read_bytes()} if lock.exists() else {}
         return {**rendered, **locks, **self._serving}
 
     def inputs(self, cell: Cell, target: Target, *, builder: str | None, node: str) -> Inputs:
@@ -89,7 +112,8 @@ class Project:
         return tuple(
             path
             for path, content in files.items()
-            if not (self.root / path).exists() or (self.root / path).read_bytes() != content
+            if not path.endswith(".lock")  # a node reads its own, elsewhere
+            and (not (self.root / path).exists() or (self.root / path).read_bytes() != content)
         )
 
     @cached_property

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
+from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import UsageError
-from pipeline.matrix import Benchmark, Exclusion, License, Run, ServeValue, Text, Weights
+from pipeline.matrix import Exclusion, License, Run, ServeValue, Text, Weights
 from pipeline.policy import Gate
 from pipeline.results import (
     AccuracyResult,
@@ -177,12 +178,16 @@ class RecordStore:
 
 
 def read_record(path: Path) -> Record:
+    return parse_record(path.read_bytes(), str(path))
+
+
+def parse_record(content: bytes, where: str) -> Record:
     try:
-        return Record.model_validate_json(path.read_bytes())
+        return Record.model_validate_json(content)
     except ValueError as error:
         raise UsageError(
             "this record cannot be read",
-            where=str(path),
+            where=where,
             details=str(error),
             hint="it was written by another version of the pipeline; move the file away to start this cell anew",
         ) from error

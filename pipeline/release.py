@@ -115,9 +115,11 @@ def _is_gone(run: CellRelease, action: Action) -> bool:
     if action.kind == "run" or action.stage not in LEAVE_THINGS_OUTSIDE:
         return False
     match reused(action, run.past).result:
+        case BuildResult(model=model) if model.manifest_digest is None:
+            return run.world.engine().image(model.config_digest) is None
         case BuildResult(model=model):
             staging = run.world.registry(run.names.staging_host)
-            return staging.head(model.repository, model.manifest_digest) is None
+            return staging.head(model.repository, str(model.manifest_digest)) is None
         case WeightsResult() as found:
             return not is_whole(run.project.share, run.cell, found)
         case PromoteResult(tag=tag, digest=digest):
@@ -156,6 +158,6 @@ def _identity(result: BuildResult) -> ImageIdentity:
     return ImageIdentity(
         config_digest=result.model.config_digest,
         manifest_digest=result.model.manifest_digest,
-        base=result.images[0].manifest_digest,
-        published=True,
+        base=result.images[0].manifest_digest or "node",
+        published=result.model.manifest_digest is not None,
     )

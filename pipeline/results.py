@@ -35,11 +35,17 @@ class BuiltImage(Frozen):
     repository: str  # without registry host, e.g. flagrelease/staging/cpu/runtime
     key: str
     config_digest: str
-    manifest_digest: str
+    manifest_digest: str | None  # None: built on a node, in no registry
     size_bytes: int | None  # unpacked, as the engine reports it; None when this engine never had it
-    stored_bytes: int  # compressed, as the registry holds it
-    built: bool  # False: found in the registry under its key
+    stored_bytes: int  # compressed, as the registry holds it; 0 in no registry
+    built: bool  # False: found in the registry (on a node: in the engine) under its key
     seconds: float
+
+    def reference(self, host: str) -> str:
+        """By digest: in the registry `host`, or of the engine that alone has it."""
+        if self.manifest_digest is None:
+            return self.config_digest
+        return f"{host}/{self.repository}@{self.manifest_digest}"
 
 
 class BuildResult(Frozen):
@@ -136,12 +142,13 @@ class LogitComparison(Frozen):
 
 
 class LogitFloor(Frozen):
-    """The reference against itself in another batch composition (A/A)."""
+    """Noise that is legitimate: the largest measured, and no less than the minima of the limits."""
 
-    prefill: LogitComparison
-    decode: LogitComparison
-    mean: float  # the larger measured one, or the minimum of the limits
+    itself: tuple[LogitComparison, ...]  # the reference in another batch composition (A/A)
+    legitimate: Mapping[str, tuple[LogitComparison, ...]]  # stacks that the policy calls legitimate
+    mean: float
     p99: float
+    margin: float  # widest one measured; 0 without a mismatch
 
 
 class LogitVerdict(Frozen):

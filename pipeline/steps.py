@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell, Names, names
 from pipeline.errors import StageRefusedError
+from pipeline.layers import Layer
 from pipeline.matrix import Target
 from pipeline.parts import Inputs
 from pipeline.project import Project
@@ -19,7 +20,8 @@ from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, Frozen, ItemRow, PublishResult, WeightsResult
 from pipeline.rows import stored_rows
 from pipeline.serve import accuracy_task, expected_of_smoke, launch, pregate_task
-from pipeline.stages.build import Builder, Layer, build
+from pipeline.stages.build import Builder, build
+from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
 from pipeline.stages.promote import promote
@@ -27,10 +29,12 @@ from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch
+from pipeline.suite import Places, prepare_suite
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
 from pipeline.world.registry import Registry
+from pipeline.world.sandbox import Sandbox
 from pipeline.world.server import Served, serving
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
@@ -71,12 +75,12 @@ class CellRelease:
 
     @property
     def image(self) -> str:
-        """The candidate by digest, in staging."""
+        """The candidate by digest, in staging or in this node's engine."""
         return self.staged("model")
 
     def staged(self, layer: Layer) -> str:
         image = next(image for image in self.built.images if image.layer == layer)
-        return f"{self.names.staging_host}/{image.repository}@{image.manifest_digest}"
+        return image.reference(self.names.staging_host)
 
     @property
     def built(self) -> BuildResult:
@@ -117,6 +121,8 @@ def _render(run: CellRelease, log: StageLog) -> Ended:
 
 
 def _build(run: CellRelease, log: StageLog) -> Ended:
+    if run.cell.chip.base.node is not None:
+        return _build_on_node(run, log)
     builder = Builder(
         engine=run.world.engine(),
         registry=run.world.registry(run.names.staging_host),
@@ -125,8 +131,19 @@ def _build(run: CellRelease, log: StageLog) -> Ended:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         log=log,
     )
-    result = build(run.cell, run.inputs.lock, run.inputs.files, builder)
-    return "passed", result, ""
+    return "passed", build(run.cell, run.inputs.lock, run.inputs.files, builder), ""
+
+
+def _build_on_node(run: CellRelease, log: StageLog) -> Ended:
+    builder = NodeBuilder(
+        engine=run.world.engine(),
+        wheels=run.project.carried / "wheels",
+        repositories=run.names,
+        revision=run.world.revision,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        log=log,
+    )
+    return "passed", build_on_node(run.cell, run.inputs.lock, run.inputs.files, builder), ""
 
 
 def _weights(run: CellRelease, log: StageLog) -> Ended:
@@ -136,7 +153,7 @@ def _weights(run: CellRelease, log: StageLog) -> Ended:
         key=run.key,
         share=run.project.share,
         engine=run.world.engine,
-        runtime_image=run.staged("runtime"),
+        image=run.image,
         say=log.say,
     )
     return "passed", result, ""
@@ -179,14 +196,14 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     from pipeline.stages.accuracy import measure_accuracy, without_items
     from pipeline.stages.pregate import PreGate, PreGateRefusedError
 
-    task = accuracy_task(
+    suite = prepare_suite(
         run.cell,
         run.inputs,
-        stages=run.record.stages,
-        folder=run.folder,
-        downloads=run.project.share / "download",
+        Places(share=run.project.share, environments=run.project.environments, folder=run.folder),
+        run_programs=Sandbox(engine=run.world.engine(), image=run.image),
         say=log.say,
     )
+    task = accuracy_task(run.cell, run.inputs, suite, stages=run.record.stages, folder=run.folder)
     known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
     if known:
         log.say(f"the answers of {known.release} are judged again where they are whole")
@@ -211,6 +228,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
             task,
             served,
             progress,
+            evaluator=suite.evaluator,
             known=known.rows if known else (),
             known_seconds=known.seconds if known else None,
             on_served=pregate.on_served,

@@ -16,7 +16,7 @@ from typing import IO
 
 from pipeline.errors import WorldError
 from pipeline.matrix import Run
-from pipeline.world.engine import Container, Engine, Host, LocalImage
+from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer
 
@@ -140,6 +140,7 @@ class Started:
     name: str
     volumes: Mapping[str, str]
     user: str | None
+    limits: Limits | None = None
 
 
 class FakeEngine(Engine):
@@ -170,7 +171,9 @@ class FakeEngine(Engine):
         return int(self.free_gib * 1024**3)
 
     def image(self, reference: str) -> LocalImage | None:
-        return self.images.get(reference)
+        """By any of its names, or by its config digest."""
+        by_digest = (image for image in self.images.values() if image.config_digest == reference)
+        return self.images.get(reference) or next(by_digest, None)
 
     def import_tree(self, archive: Path, *, tag: str, changes: Sequence[str]) -> LocalImage:
         return self._made(tag, archive.read_bytes())
@@ -206,6 +209,7 @@ class FakeEngine(Engine):
         name: str,
         volumes: Mapping[str, str],
         user: str | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Container]:
         if name in self.containers:
             raise WorldError(f"the container engine refused: the name {name} is in use", where=name)
@@ -216,6 +220,7 @@ class FakeEngine(Engine):
             name=name,
             volumes=dict(volumes),
             user=user,
+            limits=limits,
         )
         self.started.append(started)
         if self.when_started:

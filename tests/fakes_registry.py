@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.canonical import canonical, sha256_bytes
@@ -57,6 +58,9 @@ class FakeRegistry(Registry):
             return self._held(repository).blobs[digest]
         except KeyError:
             raise WorldError(f"could not read {digest}", where=self.host) from None
+
+    def save_blob(self, repository: str, digest: str, path: Path) -> None:
+        path.write_bytes(self.blob(repository, digest))
 
     def mount_blob(self, repository: str, digest: str, from_repository: str) -> bool:
         if not self.mounts_blobs or not self.has_blob(from_repository, digest):

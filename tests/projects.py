@@ -26,10 +26,10 @@ gate: {alpha: 0.05, margin: 0.08, power_margins: 1, concurrency: 4, seed: 0}
 benchmarks:
   quiz:
     title: Quiz
-    task: choice
-    format: lucebench
-    source: {pypi: quizzes, version: 1.0.0, file: quizzes/cases.jsonl}
     license: MIT
+    evaluator:
+      builtin: {task: choice, format: lucebench,
+        source: {pypi: quizzes, version: 1.0.0, file: quizzes/cases.jsonl}}
 chips:
   abacus:
     title: {en: Abacus, zh: 算盘}
@@ -99,6 +99,25 @@ cells:
       operators: {exclude: {gelu: {why: slow, evidence: 2026.11.2.1}}}
       gate: {margin: 0.1}
 """
+
+# A node without network for the toy matrix: an edit for `toy_project`.
+WITH_NODE = (
+    "models:\n  poet:",
+    """\
+nodes:
+  shed:
+    chip: abacus
+    python: "3.12"
+    venv: /opt/beads
+    glibc: "2.39"
+    provides: [torch, numpy]
+    not_in_base: [/opt/sdk*]
+    paths: [/opt/beads/tools]
+    engine_packages: [docker.io]
+    run: {devices: [/dev/beads0], environment: {BEAD_LIBRARY: /opt/beads/lib}}
+models:
+  poet:""",
+)
 
 
 def edited(text: str, *edits: tuple[str, str]) -> str:

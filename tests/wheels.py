@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -10,7 +12,9 @@ from pathlib import Path
 from pipeline.canonical import sha256_bytes
 
 
-def wheel_bytes(name: str, version: str, files: Mapping[str, bytes]) -> bytes:
+def wheel_bytes(
+    name: str, version: str, files: Mapping[str, bytes], *, with_record: bool = False
+) -> bytes:
     """The same bytes every time, and good enough for pip."""
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     folder = f"{name.replace('-', '_')}-{version}.dist-info"
@@ -20,11 +24,21 @@ def wheel_bytes(name: str, version: str, files: Mapping[str, bytes]) -> bytes:
         f"{folder}/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{folder}/RECORD": b"",
     }
+    if with_record:
+        whole[f"{folder}/RECORD"] = "".join(map(_record_line, whole.items())).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path, content in sorted(whole.items()):
             archive.writestr(zipfile.ZipInfo(path), content)
     return buffer.getvalue()
+
+
+def _record_line(entry: tuple[str, bytes]) -> str:
+    path, content = entry
+    if path.endswith("/RECORD"):
+        return f"{path},,\n"
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"{path},sha256={digest},{len(content)}\n"
 
 
 def downloaded(

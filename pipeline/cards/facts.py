@@ -180,8 +180,8 @@ def _table_reasons(record: Record) -> Iterator[str]:
         benchmark = record.about.benchmarks.get(row.benchmark)
         if benchmark is None:
             yield f"about: nothing is said of the benchmark {row.benchmark}"
-        elif benchmark.source.file not in hashed:
-            yield f"accuracy: no hash of {benchmark.source.file}"
+        elif benchmark.data_path not in hashed:
+            yield f"accuracy: no hash of {benchmark.data_path}"
     if accuracy and not accuracy.verdict.benchmarks:
         yield "accuracy: no benchmark was judged"
     performance = _result(record.stages.performance)

@@ -65,7 +65,7 @@ def _result(row: BenchmarkVerdict, task: str, measured: Measured) -> dict[str, o
     """The score of the released stack on one benchmark."""
     about, released = measured.about, measured.about.released
     benchmark = about.benchmarks[row.benchmark]
-    kind = "accuracy" if benchmark.task == "choice" else "exact_match"
+    kind = benchmark.metric
     return {
         "task": {"type": task},
         "dataset": {"name": benchmark.title, "type": row.benchmark, "args": {"items": row.n}},

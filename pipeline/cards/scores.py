@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.cards.facts import Measured
 from pipeline.cards.numbers import p_value, points, signed_points
-from pipeline.results import BenchmarkVerdict, Verdict
+from pipeline.results import BenchmarkVerdict, LogitComparison, LogitVerdict, Troubles, Verdict
 
 # A set is small when a loss of this many points stays possible even if no answer changes.
 SMALL_SET_POINTS = 1
@@ -27,12 +27,16 @@ class ScoreRow:
     guessing: str
     p_harm: str
     n: int
+    runs: int  # of every question (K)
     lost: int
     gained: int
+    unusable_reference: int  # answers that were cut, unreadable, failed or missing
+    unusable_released: int
     one_item: str  # what one question is worth
     blind: str  # the loss that stays possible even if no answer changes
     is_small: bool
     has_power: bool
+    is_advisory: bool
     verdict: Literal["pass", "fail", "no_power", "undecided"]
 
 
@@ -56,6 +60,10 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         guessing=points(row.chance, 1),
         p_harm=p_value(row.p_harm),
         n=row.n,
+        runs=row.runs,
+        unusable_reference=_unusable(row.troubles_reference),
+        unusable_released=_unusable(row.troubles_candidate),
+        is_advisory=row.tier == "advisory",
         lost=row.lost,
         gained=row.gained,
         one_item=points(1 / row.n),
@@ -64,6 +72,10 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         has_power=row.has_power,
         verdict=_word(row),
     )
+
+
+def _unusable(troubles: Troubles) -> int:
+    return troubles.failed + troubles.missing + troubles.truncated + troubles.unreadable
 
 
 def _blind_share(n: int, alpha: float) -> float:
@@ -120,6 +132,71 @@ def deciding(verdict: Verdict) -> tuple[BenchmarkVerdict, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PooledSummary:
+    """All questions that decide, taken together; in points."""
+
+    benchmarks: int
+    n: int
+    difference: str
+    bound: str
+    margin: str | None  # None: shown, not judged
+
+
+def pooled_summary(measured: Measured) -> PooledSummary | None:
+    pooled = measured.accuracy.verdict.pooled
+    if pooled is None:
+        return None
+    return PooledSummary(
+        benchmarks=len(pooled.benchmarks),
+        n=pooled.n,
+        difference=signed_points(pooled.difference),
+        bound=signed_points(pooled.lower_bound),
+        margin=None if pooled.margin is None else points(pooled.margin, 1),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreGateSummary:
+    """The pre-gate on the texts that were scored together; divergences in nats."""
+
+    status: str
+    texts: int
+    positions: int
+    kl_mean: str
+    kl_p99: str
+    floor_mean: str
+    floor_p99: str
+    agreement: str  # per cent of positions with the same first token
+    widest_margin: str | None  # None: no position has another first token
+    reasons: tuple[str, ...]
+
+
+def pregate_summary(measured: Measured) -> PreGateSummary | None:
+    found = measured.accuracy.logits
+    row = _scored_together(found) if found else None
+    if found is None or row is None:
+        return None
+    margin = row.widest_margin
+    return PreGateSummary(
+        status=found.status,
+        texts=row.texts,
+        positions=row.positions,
+        kl_mean=f"{row.kl_mean or 0:.1e}",
+        kl_p99=f"{row.kl_p99 or 0:.1e}",
+        floor_mean=f"{found.floor.mean:.1e}",
+        floor_p99=f"{found.floor.p99:.1e}",
+        agreement=f"{100 * (row.top1_agreement or 0):.1f}",
+        widest_margin=None if margin is None else f"{margin:.2f}",
+        reasons=found.reasons,
+    )
+
+
+def _scored_together(found: LogitVerdict) -> LogitComparison | None:
+    rows = (row for row in found.comparisons if row.name == "prefill together")
+    return next(rows, None)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataRow:
     """The file that a benchmark's questions come from."""
 
@@ -135,9 +212,9 @@ def data_rows(measured: Measured) -> tuple[DataRow, ...]:
     return tuple(
         DataRow(
             title=benchmark.title,
-            package=f"{benchmark.source.pypi}=={benchmark.source.version}",
-            path=benchmark.source.file,
-            sha256=hashes[benchmark.source.file],
+            package=benchmark.data_origin,
+            path=benchmark.data_path,
+            sha256=hashes[benchmark.data_path],
             license=benchmark.license,
         )
         for row in measured.accuracy.verdict.benchmarks

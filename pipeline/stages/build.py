@@ -7,21 +7,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from pipeline.cell import Cell, Names
-from pipeline.errors import StageRefusedError, WorldError
+from pipeline.errors import WorldError
 from pipeline.keys import key_of
-from pipeline.lock import Lock, base_reference, base_repository, requirement_inputs
+from pipeline.layers import (
+    Layer,
+    labels,
+    model_context,
+    refuse_unlocked,
+    runtime_context,
+)
+from pipeline.lock import Lock, base_repository
 from pipeline.parts import base_parts, model_parts, runtime_parts
 from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
 from pipeline.world.registry import Registry
+from pipeline.world.scratch import scratch_folder
 
 GIB = 1024**3
-Layer = Literal["base", "runtime", "model"]
 
 
 class Log(Protocol):
@@ -55,84 +62,23 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
         builder.names.staging_runtime,
         cell,
         builder,
-        parts={**runtime_parts(cell, files), "base": base.manifest_digest},
+        parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
         arguments={"BASE": _pulled(base, builder)},
-        context=lambda: runtime_context(cell, files),
+        context=lambda: {
+            **runtime_context(cell, files),
+            **host_files(files[f"images/{cell.chip_id}/requirements.lock"], cell.chip.indexes),
+        },
     )
     model = _image(
         "model",
         builder.names.staging_model,
         cell,
         builder,
-        parts={**model_parts(cell, files), "runtime": runtime.manifest_digest},
+        parts={**model_parts(cell, files), "runtime": str(runtime.manifest_digest)},
         arguments={"RUNTIME": _pulled(runtime, builder)},
         context=lambda: model_context(cell, files),
     )
     return BuildResult(images=(base, runtime, model), builder=builder.engine.builder)
-
-
-def refuse_unlocked(cell: Cell, lock: Lock) -> None:
-    """A pin that is missing, null or older than the matrix."""
-    where, hint = (
-        f"build of {cell.id}",
-        "run nox -s lock where the missing source can be reached, and commit",
-    )
-    requirements = lock.requirements.get(cell.chip_id)
-    if requirements is None or requirements.sha256 is None:
-        why = requirements.why if requirements else "never locked"
-        raise StageRefusedError(
-            f"the requirements of {cell.chip_id} are not locked: {why}", where=where, hint=hint
-        )
-    if requirements.inputs_sha256 != requirement_inputs(cell.chip):
-        raise StageRefusedError(
-            f"the packages of {cell.chip_id} in matrix.yaml changed after they were locked",
-            where=where,
-            hint=hint,
-        )
-    pin = lock.bases.get(cell.chip_id)
-    if cell.chip.base.image is not None and (pin is None or pin.digest is None):
-        why = (pin.why if pin else None) or "never locked"
-        raise StageRefusedError(
-            f"the base {cell.chip.base.image} has no digest: {why}", where=where, hint=hint
-        )
-    if pin is not None and pin.reference != base_reference(cell.chip.base):
-        raise StageRefusedError(
-            f"the base {base_reference(cell.chip.base)} has no digest: {pin.reference} was locked",
-            where=where,
-            hint=hint,
-        )
-
-
-def labels(cell: Cell, layer: Layer, key: str, builder: Builder) -> dict[str, str]:
-    """OCI labels of every layer, with our key and cell."""
-    prefix = "org.opencontainers.image"
-    what = {"base": "base", "runtime": "serving runtime", "model": cell.model.title}[layer]
-    engine = next((v for name, v in cell.chip.packages.items() if name.startswith("vllm")), "")
-    return {
-        f"{prefix}.title": f"FlagOS {what} for {cell.chip.title.en}",
-        f"{prefix}.vendor": cell.project.vendor,
-        f"{prefix}.version": engine,
-        f"{prefix}.revision": builder.revision,
-        f"{prefix}.source": cell.project.source,
-        f"{prefix}.created": builder.created,
-        f"{prefix}.licenses": "Apache-2.0",
-        "io.flagos.release.key": key,
-        "io.flagos.release.cell": cell.id if layer == "model" else cell.chip_id,
-    }
-
-
-def runtime_context(cell: Cell, files: Mapping[str, bytes]) -> dict[str, bytes | Path]:
-    folder = f"images/{cell.chip_id}/"
-    context: dict[str, bytes | Path] = {
-        path.removeprefix(folder).removeprefix("images/"): files[path]
-        for path in runtime_parts(cell, files)
-    }
-    return {**context, **host_files(files[f"{folder}requirements.lock"], cell.chip.indexes)}
-
-
-def model_context(cell: Cell, files: Mapping[str, bytes]) -> dict[str, bytes | Path]:
-    folder = f"images/{cell.id}/"
-    return {path.removeprefix(folder): files[path] for path in model_parts(cell, files)}
 
 
 def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
@@ -145,8 +91,8 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
         return found
     _refuse_short_disk(cell, builder)
     builder.log.say(f"bootstrapping Debian {cell.chip.base.debian}")
-    with tempfile.TemporaryDirectory(prefix="flagrelease-base-") as folder:
-        archive = Path(folder, "base.tar")
+    with scratch_folder() as folder:
+        archive = folder / "base.tar"
         bootstrap(
             cell.chip.base,
             cell.chip.arch,
@@ -156,7 +102,7 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
         )
         changes = [
             f'LABEL "{name}"="{value}"'
-            for name, value in labels(cell, "base", key, builder).items()
+            for name, value in _labels(cell, "base", key, builder).items()
         ]
         tag = _tag(repository, key, builder)
         image = builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
@@ -204,7 +150,7 @@ def _image(
         image = builder.engine.build(
             file,
             tag=_tag(repository, key, builder),
-            labels=labels(cell, layer, key, builder),
+            labels=_labels(cell, layer, key, builder),
             arguments={**arguments, **proxy_arguments()},
             on_line=builder.log.progress,
         )
@@ -260,6 +206,10 @@ def _described(
         built=built,
         seconds=round(time.monotonic() - started, 2),
     )
+
+
+def _labels(cell: Cell, layer: Layer, key: str, builder: Builder) -> dict[str, str]:
+    return labels(cell, layer, key, revision=builder.revision, created=builder.created)
 
 
 def _tag(repository: str, key: str, builder: Builder) -> str:

@@ -9,7 +9,15 @@ from pipeline.cards.commands import commands
 from pipeline.cards.facts import Measured, measured
 from pipeline.cards.metadata import front_matter
 from pipeline.cards.numbers import cell_text, gigabytes, listed, seconds
-from pipeline.cards.scores import SMALL_SET_POINTS, data_rows, score_rows, verdict_summary
+from pipeline.cards.plot import differences_plot
+from pipeline.cards.scores import (
+    SMALL_SET_POINTS,
+    data_rows,
+    pooled_summary,
+    pregate_summary,
+    score_rows,
+    verdict_summary,
+)
 from pipeline.cards.tables import (
     differences,
     load_rows,
@@ -24,11 +32,17 @@ from pipeline.results import CardResult, FileHash
 from pipeline.templates import Templates
 
 CARDS = ("card.en.md", "card.zh.md")
+PLOT = "differences.svg"
 
 
 def card(record: Record, templates: Templates) -> dict[str, bytes]:
-    """Both cards by file name. Raises StageRefusedError with every fact that the record lacks."""
-    values = context(measured(record))
+    """Both cards and their picture, by file name. Raises StageRefusedError with every fact that the record lacks."""
+    found = measured(record)
+    return {**texts(found, templates), PLOT: differences_plot(found)}
+
+
+def texts(found: Measured, templates: Templates) -> dict[str, bytes]:
+    values = context(found)
     return {name: templates.render(f"{name}.j2", **values) for name in CARDS}
 
 
@@ -63,6 +77,9 @@ def context(found: Measured) -> dict[str, object]:
         "scores": scores,
         "small_sets": tuple(row for row in scores if row.is_small),
         "verdict": verdict_summary(found),
+        "pooled": pooled_summary(found),
+        "pregate": pregate_summary(found),
+        "plot": PLOT,
         "loads": load_rows(found),
         "data": data_rows(found),
         "differences": differences(found),

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -27,9 +28,12 @@ from pipeline.lock import (
     wheels_of,
 )
 from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.nodes import on_node
 from pipeline.world.command import run
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+NOT_ON_A_NODE = ("huggingface_hub", "modelscope", "nox", "uv")  # they reach networks, or start us
 NEVER = 'python_version < "0"'  # a marker no environment meets: uv then leaves the package out
 
 
@@ -52,6 +56,15 @@ def lock(
         requirements[chip_id], content = _requirements(chip_id, chip)
         if content:
             files[f"images/{chip_id}/requirements.lock"] = content
+    nodes = {}
+    for name, node in matrix.nodes.items():
+        say(f"requirements carried to {name}")
+        chip = on_node(matrix, name).chips[node.chip]
+        published = files.get(f"images/{node.chip}/requirements.lock", b"")
+        nodes[name], content = _requirements(name, chip, same_as=published)
+        if content:
+            files[f"node/{name}.image.lock"] = content
+            files[f"node/{name}.pipeline.lock"] = _pipeline_requirements(name, chip)
     bases = {}
     for chip_id, chip in matrix.chips.items():
         bases[chip_id] = _base(chip.base, old.bases.get(chip_id), hubs)
@@ -60,7 +73,10 @@ def lock(
         say(f"weights of {model_id}")
         weights[model_id] = _weights(model.weights, old.weights.get(model_id), hubs)
     wheels = {name: _wheel_sha256(name) for name in wheels_of(matrix)}
-    return Lock(bases=bases, requirements=requirements, weights=weights, wheels=wheels), files
+    locked = Lock(
+        bases=bases, requirements=requirements, nodes=nodes, weights=weights, wheels=wheels
+    )
+    return locked, files
 
 
 def _base(base: Base, old: BasePin | None, hubs: Hubs) -> BasePin:
@@ -112,8 +128,13 @@ def _wheel_sha256(name: str) -> str:
     return str(installed["download_info"]["archive_info"]["hashes"]["sha256"])
 
 
-def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
-    """One closure with hashes. Packages without dependencies are locked apart and appended."""
+def _requirements(
+    chip_id: str, chip: Chip, *, same_as: bytes = b""
+) -> tuple[RequirementsPin, bytes]:
+    """One closure with hashes, in the versions of another where it has them.
+
+    Packages without dependencies are locked apart and appended.
+    """
     inputs = requirement_inputs(chip)
     alone = [name for name in chip.packages if name in chip.without_dependencies]
     closure = [f"{name}=={chip.packages[name]}" for name in chip.packages if name not in alone]
@@ -124,6 +145,7 @@ def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
         text = _compile(
             [*closure, *chip.extra_packages],
             overrides=overrides,
+            constraints=same_as,
             doing=f"locking requirements of {chip_id}",
             extra=options,
         )
@@ -140,6 +162,18 @@ def _requirements(chip_id: str, chip: Chip) -> tuple[RequirementsPin, bytes]:
     return RequirementsPin(
         inputs_sha256=inputs, sha256=sha256_bytes(content), packages=count
     ), content
+
+
+def _pipeline_requirements(name: str, chip: Chip) -> bytes:
+    """What this project itself needs on a node beside the node's own packages."""
+    ours = tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["dependencies"]
+    absent = [*NOT_ON_A_NODE, *chip.leave_out]
+    return _compile(
+        ours,
+        overrides=[f"{package} ; {NEVER}" for package in absent],
+        doing=f"locking what the pipeline needs on {name}",
+        extra=_options(chip),
+    ).encode()
 
 
 def _options(chip: Chip) -> list[str]:
@@ -166,18 +200,26 @@ def _index_options(chip: Chip) -> list[str]:
     return [*options, "--index-strategy", "unsafe-best-match"] if options else []
 
 
-def _compile(requirements: list[str], *, overrides: list[str], doing: str, extra: list[str]) -> str:
+def _compile(
+    requirements: list[str],
+    *,
+    overrides: list[str],
+    doing: str,
+    extra: list[str],
+    constraints: bytes = b"",
+) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        wanted, changed, found = (
-            Path(folder, name) for name in ("in.txt", "overrides.txt", "out.txt")
+        wanted, changed, fixed, found = (
+            Path(folder, name) for name in ("in.txt", "overrides.txt", "fixed.txt", "out.txt")
         )
+        fixed.write_bytes(constraints)
         wanted.write_text("\n".join(requirements) + "\n")
         changed.write_text("\n".join(overrides) + "\n")
         run(
             [
                 "uv", "pip", "compile", "--system-certs", "--generate-hashes", "--no-header", "--no-annotate",
                 "--no-emit-index-url", "--no-emit-find-links", "--no-config", "--quiet",
-                "--overrides", changed, *extra, "--output-file", found, wanted,
+                "--overrides", changed, "--constraints", fixed, *extra, "--output-file", found, wanted,
             ],
             doing=doing,
             hint="see that the package index answers, or correct the pins in matrix.yaml",

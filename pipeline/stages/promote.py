@@ -89,11 +89,11 @@ def promotable_digest(record: Record) -> str:
 
 def _reasons_against(record: Record, digest: str | None) -> Iterator[str]:
     yield from record.not_passed(GATES)
+    if record.image is not None and not record.image.published:
+        yield "image: built from a base that cannot be pulled (published: false)"
     if record.image is None or digest is None:
         yield "image: no registry has given it a manifest digest"
         return
-    if not record.image.published:
-        yield "image: built from a base that cannot be pulled (published: false)"
     built = _built_digests(record)
     if digest not in built:
         yield f"image: {digest}, but build made {', '.join(built) or 'none'}"
@@ -108,7 +108,7 @@ def _reasons_against(record: Record, digest: str | None) -> Iterator[str]:
 def _built_digests(record: Record) -> tuple[str, ...]:
     build = record.stages.build
     images = build.result.images if build and build.result else ()
-    return tuple(image.manifest_digest for image in images if image.layer == "model")
+    return tuple(str(image.manifest_digest) for image in images if image.layer == "model")
 
 
 def _tag_is_there(record: Record, route: Route, tag: str, digest: str) -> bool:

@@ -15,6 +15,7 @@ from pipeline.world.hub import FolderHub
 HUB_FILES: Mapping[str, str] = {
     "card.en.md": "README.md",
     "card.zh.md": "README_zh.md",
+    "differences.svg": "differences.svg",
 }
 
 

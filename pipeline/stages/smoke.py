@@ -285,5 +285,5 @@ def _chip(cell: Cell, container: Container, cpu: str) -> tuple[str, str | None]:
     if code != 0:
         return "", None
     driver = re.search(r"(?i)driver version:?\s*([\w.]+)", output)
-    name = re.search(r"NVIDIA [\w ]+", output)
+    name = re.search(r"NVIDIA \w+(?: \w+)*", output)  # columns are more than one space apart
     return (name[0].strip() if name else ""), (driver[1] if driver else None)

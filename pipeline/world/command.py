@@ -55,7 +55,7 @@ def run(
         raise WorldError(f"{words[0]} is not installed", where=doing, hint=hint)
     started = time.monotonic()
     process = subprocess.Popen(
-        [program, *words[1:]],
+        [*_ends_with_us(), program, *words[1:]],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -94,6 +94,12 @@ def run(
             hint=hint,
         )
     return Completed(output=output, seconds=seconds)
+
+
+def _ends_with_us() -> list[str]:
+    """The kernel ends the program when we are killed and cannot (setpriv is in Debian's util-linux)."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _stream(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.errors import UsageError
@@ -34,6 +34,17 @@ def bootstrap_arguments(base: Base, arch: str) -> tuple[str, ...]:
     )
 
 
+def download_packages(names: Sequence[str], folder: Path) -> tuple[Path, ...]:
+    """Debian packages of this machine's release as files, without what they depend on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run(
+        ["env", "-C", folder, "apt-get", "download", *names],
+        doing=f"downloading {', '.join(names)}",
+        hint="run apt-get update, and see that this machine runs Debian",
+    )
+    return tuple(sorted(folder.glob("*.deb")))
+
+
 def bootstrap(
     base: Base, arch: str, archive: Path, *, log: Path, on_line: Callable[[str], None]
 ) -> None:
@@ -43,6 +54,7 @@ def bootstrap(
         doing=f"bootstrapping Debian {base.debian}",
         hint="see that the Debian mirror answers (apt-get update); ./bootstrap installs mmdebstrap",
         log=log,
-        environment={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH},
+        # Its own temporary folder lies beside the archive, to be removed with it.
+        environment={"SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH, "TMPDIR": str(archive.parent)},
         on_line=on_line,
     )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import docker
 import docker.errors
@@ -22,6 +21,7 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.matrix import Run
 from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
+from pipeline.world.process import is_over, me
 
 OWNER_LABEL = (
     "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
@@ -55,6 +55,26 @@ class Host:
     cpu: str
     cores: int
     memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """For code that nobody has read: it gets this much, a root file system it cannot write, and no capability."""
+
+    memory_bytes: int
+    processes: int
+    scratch_bytes: int  # of /tmp, in memory
+
+    def arguments(self) -> dict[str, Any]:
+        return {
+            "mem_limit": self.memory_bytes,
+            "memswap_limit": self.memory_bytes,
+            "pids_limit": self.processes,
+            "read_only": True,
+            "tmpfs": {"/tmp": f"size={self.scratch_bytes},mode=1777"},  # noqa: S108 inside
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+        }
 
 
 class Engine:
@@ -198,6 +218,7 @@ class Engine:
         name: str,
         volumes: Mapping[str, str],
         user: str | None = None,
+        limits: Limits | None = None,
     ) -> Iterator[Container]:
         """A running container that is removed at the end, whatever happens."""
         arguments = engine_arguments(run, volumes=volumes)
@@ -206,12 +227,14 @@ class Engine:
             arguments["device_requests"] = [
                 DeviceRequest(**r) for r in arguments["device_requests"]
             ]
+        if limits is not None:
+            arguments |= limits.arguments()
         with _asking(f"starting a container of {image}"):
             container = self._client.containers.create(
                 image,
                 list(command),
                 name=name,
-                labels={OWNER_LABEL: _me()},
+                labels={OWNER_LABEL: me()},
                 user=user,
                 **arguments,
             )
@@ -233,10 +256,11 @@ class Engine:
         name: str,
         volumes: Mapping[str, str],
         user: str | None = None,
+        limits: Limits | None = None,
     ) -> tuple[int, str]:
         """Run a command in a container of its own to its end: exit code and what it printed."""
         with self.container(
-            image, command, run=run, name=name, volumes=volumes, user=user
+            image, command, run=run, name=name, volumes=volumes, user=user, limits=limits
         ) as container:
             return container.wait()
 
@@ -251,7 +275,7 @@ class Engine:
         with _asking("looking for containers of earlier runs"):
             ours = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
         for container in ours:
-            if _is_over(container.labels[OWNER_LABEL]):
+            if is_over(container.labels[OWNER_LABEL]):
                 with suppress(docker.errors.APIError):  # another run cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
@@ -324,21 +348,3 @@ class Container:
             table = self._container.top()
         column = table["Titles"].index("CMD")
         return [row[column] for row in table["Processes"]]
-
-
-def _me() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
-
-
-def _start_ticks(pid: int) -> str:
-    """Field 22 of /proc/<pid>/stat: tells a process from a later one with the same number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _is_over(owner: str) -> bool:
-    """Whether the pipeline that wrote this label ran here and runs no more; of other hosts we cannot tell."""
-    machine, pid, ticks = owner.split(":")
-    return machine == socket.gethostname() and _start_ticks(int(pid)) != ticks

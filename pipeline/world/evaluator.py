@@ -1,15 +1,16 @@
-"""Asks a served stack every item: one item becomes one row, whatever happens to its requests.
+"""The builtin evaluator: asks a served stack every item; one becomes one row, whatever happens to its requests.
 
 Likelihood follows lm-evaluation-harness: the tokens of a choice are those that `context + " " +
-choice` has beyond the tokens of the context alone. Rows hold ids and hashes; error texts never
-quote a request or an answer.
+choice` has beyond the tokens of the context alone. Generated code is judged by running it, all
+programs at once. Rows hold ids and hashes; error texts never quote a request or an answer.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import requests
@@ -17,13 +18,15 @@ import tenacity
 from pydantic import BaseModel, ValidationError
 
 from pipeline.canonical import canonical, sha256_bytes
-from pipeline.errors import WorldError
+from pipeline.errors import UsageError, WorldError
 from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
+from pipeline.world.human_eval import code_of, program
 from pipeline.world.openai_reply import Chat, ScoredPrompts, Tokens
 from pipeline.world.scoring import best_choice, continuation_logprob, extracted_number
 
 Progress = Callable[[str, int, int], None]  # stack, items done, items in all
+RunPrograms = Callable[[Sequence[str]], tuple[str, ...]]  # "passed", or what happened instead
 
 CONNECTION_ATTEMPTS = 3
 HEALTH_TIMEOUT_S = 10
@@ -58,6 +61,7 @@ class Answer:
     tokens: int = 0
     error: str = ""
     response: Any = ""
+    program: str = ""  # is_right is not known before it has run
 
 
 def evaluate(
@@ -70,15 +74,19 @@ def evaluate(
     progress: Progress,
     repeat: int = 0,
     temperature: float = 0,
+    run_programs: RunPrograms | None = None,
 ) -> tuple[ItemRow, ...]:
-    """One row per item, in the order of `items`. Raises WorldError when the server is gone.
+    """One row per item, in the order of `items`. `temperature` is of written answers; likelihoods have none.
 
-    `temperature` is of written answers; likelihoods have none.
+    Raises WorldError when the server is gone, UsageError when there is code to run and nowhere to run it.
     """
+    if run_programs is None and any(item.task == "code" for item in items):
+        raise UsageError(
+            "answers are programs, and the evaluator was given no container to run them in",
+            where=next(item.benchmark for item in items if item.task == "code"),
+        )
     with ThreadPoolExecutor(max_workers=concurrency) as pool:
-        futures = [
-            pool.submit(_row, endpoint, item, stack, seed, repeat, temperature) for item in items
-        ]
+        futures = [pool.submit(_answer, endpoint, item, seed, temperature) for item in items]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 future.result()
@@ -86,25 +94,43 @@ def evaluate(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return tuple(future.result() for future in futures)
+    answers = _judged([future.result() for future in futures], run_programs)
+    return tuple(
+        _row(item, answer, stack, seed, repeat) for item, answer in zip(items, answers, strict=True)
+    )
 
 
-def _row(
-    endpoint: Endpoint, item: Item, stack: str, seed: int, repeat: int, temperature: float
-) -> ItemRow:
+def _answer(endpoint: Endpoint, item: Item, seed: int, temperature: float) -> Answer:
     with requests.Session() as session:
         # A proxy of this machine's environment has no business between us and a server we started.
         session.trust_env = False
         door = Door(endpoint, session)
-        answer = (
-            _choose(door, item, seed)
-            if item.task == "choice"
-            else _solve(door, item, seed, temperature)
-        )
+        match item.task:
+            case "choice":
+                return _choose(door, item, seed)
+            case "number":
+                return _solve(door, item, seed, temperature)
+            case "code":
+                return _write(door, item, seed, temperature)
+
+
+def _judged(answers: Sequence[Answer], run_programs: RunPrograms | None) -> list[Answer]:
+    """The answers, those with a program by what running it came to."""
+    programs = [answer.program for answer in answers if answer.program]
+    outcomes = iter(run_programs(programs) if run_programs and programs else ())
+    return [
+        replace(answer, answer=(outcome := next(outcomes)), is_right=outcome == "passed")
+        if answer.program
+        else answer
+        for answer in answers
+    ]
+
+
+def _row(item: Item, answer: Answer, stack: str, seed: int, repeat: int) -> ItemRow:
     return ItemRow(
         benchmark=item.benchmark,
         item=item.item,
-        cluster=item.item,
+        cluster=item.cluster or item.item,
         stack=stack,
         repeat=repeat,
         seed=seed,
@@ -150,7 +176,24 @@ def _choose(door: Door, item: Item, seed: int) -> Answer:
 
 
 def _solve(door: Door, item: Item, seed: int, temperature: float) -> Answer:
-    """A number by generation, greedy at temperature 0."""
+    """A written answer that ends in a number."""
+    answer = _generate(door, item, seed, temperature)
+    number = extracted_number(str(answer.response))
+    is_right = number != "" and number == extracted_number(item.expected)
+    return replace(answer, answer=number, is_right=is_right)
+
+
+def _write(door: Door, item: Item, seed: int, temperature: float) -> Answer:
+    """A written function; the item's expectation is its case, as JSON."""
+    answer = _generate(door, item, seed, temperature)
+    if answer.error:
+        return answer
+    case = json.loads(item.expected)
+    code = code_of(str(answer.response), case["entry_point"])
+    return replace(answer, program=program(code, case))
+
+
+def _generate(door: Door, item: Item, seed: int, temperature: float) -> Answer:
     body = {
         "messages": [{"role": "user", "content": item.prompt}],
         "max_tokens": item.max_tokens,
@@ -163,15 +206,11 @@ def _solve(door: Door, item: Item, seed: int, temperature: float) -> Answer:
             raise ItemError("POST /v1/chat/completions answered without a choice")
     except ItemError as error:
         return Answer(sent=body, error=str(error))
-    text = reply.choices[0].message.content or ""
-    number = extracted_number(text)
     return Answer(
         sent=body,
-        is_right=number != "" and number == extracted_number(item.expected),
-        answer=number,
         finish_reason=reply.choices[0].finish_reason or "",
         tokens=reply.usage.completion_tokens,
-        response=text,
+        response=reply.choices[0].message.content or "",
     )
 
 

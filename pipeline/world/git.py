@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pipeline.errors import PipelineError
 from pipeline.world.command import run
 
@@ -11,7 +13,8 @@ def tags_of_head() -> tuple[str, ...]:
 
 
 def revision() -> str:
-    return _git("rev-parse", "HEAD").strip() or "unknown"
+    """The commit. On a node, where no git is, node/start says from which one the bundle was made."""
+    return os.environ.get("FLAGRELEASE_REVISION") or _git("rev-parse", "HEAD").strip() or "unknown"
 
 
 def _git(*words: str) -> str:

@@ -107,6 +107,12 @@ class Registry:
             raise not_what_was_asked(self.host, f"blob {qualified(repository, digest)}", seen)
         return response.content
 
+    def save_blob(self, repository: str, digest: str, path: Path) -> None:
+        """A blob of any size into a file, checked."""
+        answer = self._read("GET", "blob", repository, digest, accepts=(200,), stream=True)
+        with closing(answer) as response, path.open("wb") as file:
+            file.writelines(iter(BlobStream(response, digest, self.host)))
+
     def mount_blob(self, repository: str, digest: str, from_repository: str) -> bool:
         """Let `repository` share a blob of another one; False if the registry wants an upload."""
         call = Call(

@@ -2,7 +2,8 @@
 
 The hook of images/serving/ loads it as `planted.library`, from this folder mounted into the image's Python path. It
 replaces what the eager CPU path of vLLM really calls; without a fault each replacement passes through to what it
-replaced. PLANTED_FAULTS names the faults that are on, separated by commas. A fault counts the results that it spoiled.
+replaced. PLANTED_FAULTS, or the file FAULTS_FILE inside the container, names the faults that are on, separated by
+commas; both are read when operators are switched. A fault counts the results that it spoiled.
 """
 
 import functools
@@ -10,6 +11,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from vllm import ir
 Kernel = Callable[..., Any]  # what it replaced, then the operator's own arguments
 
 BACKEND = "CPU"
+FAULTS_FILE = Path("/tmp/planted-faults")
 DISPATCHED = {
     "attention": "_C::cpu_attention_with_kv_cache",
     "linear": "_C::onednn_mm",
@@ -123,7 +126,7 @@ def available() -> Mapping[str, tuple[str, ...]]:
 def enable(include: Collection[str], exclude: Collection[str]) -> None:
     _take_away()
     kernels = dict.fromkeys((*DISPATCHED, *PROVIDED), passing_through)
-    for fault in filter(None, os.environ.get("PLANTED_FAULTS", "").split(",")):
+    for fault in _faults():
         kernels |= FAULTS[fault]
     for name in include or kernels.keys() - set(exclude):
         if name in DISPATCHED:
@@ -140,6 +143,13 @@ def registered() -> Collection[str]:
 def calls() -> Mapping[str, int]:
     """Calls of each operator, and results spoiled by each fault."""
     return _counts
+
+
+def _faults() -> list[str]:
+    named = os.environ.get("PLANTED_FAULTS", "")
+    if FAULTS_FILE.exists():
+        named = FAULTS_FILE.read_text("utf-8")
+    return [fault for fault in named.split(",") if fault]
 
 
 def _take_away() -> None:

@@ -40,7 +40,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def main() -> dict[str, Any]:
     before = results()
-    operators = Operators(crowd, "planted.crowd")
+    operators = Operators(crowd, "planted.crowd", rank=0)
     names = sorted(crowd.available())
     kernels = operators._kernels()
 

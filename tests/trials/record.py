@@ -14,9 +14,9 @@ RECORD = ROOT / "records/trials/planted-faults.json"
 
 
 class Row(Frozen):
-    """One served stack, or the reference against itself in another batch."""
+    """One candidate, or the reference against itself in another batch."""
 
-    stack: str
+    case: str
     kind: Kind
     says: str
     fault: str
@@ -24,8 +24,7 @@ class Row(Frozen):
     start_seconds: float  # from `docker run` to a healthy server
     verdict_seconds: float  # from a ready server to the verdict, without warm-up
     warm_up_seconds: float
-    registered: tuple[str, ...]
-    calls: Mapping[str, int]  # of operators, and results that the fault spoiled
+    calls: Mapping[str, int]  # of planted operators, and results that the fault spoiled
     verdict: LogitVerdict
 
 
@@ -37,7 +36,6 @@ class PlantedFaults(Frozen):
     weights_sha256: str
     library_sha256: str  # of tests/planted/library.py
     reference: str
-    reference_start_seconds: float
     reference_seconds: Mapping[str, float]  # of its own passes
     rows: tuple[Row, ...]
 

@@ -20,12 +20,12 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import nodes
 
 from pipeline.canonical import sha256_bytes
-from pipeline.cards.facts import NEEDED
+from pipeline.cards.facts import NEEDED, measured
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
 from pipeline.errors import StageRefusedError
 from pipeline.matrix import License
 from pipeline.record import Record, StageName
-from pipeline.stages.card import card, card_result
+from pipeline.stages.card import PLOT, card, card_result, texts
 from pipeline.templates import Templates
 from tests.record_parts import digest
 from tests.records import cpu_record, nvidia_record, without
@@ -43,12 +43,13 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The only digits that templates may hold: fixed words, and options that carry no measurement.
 FIXED = (
     "127.0.0.1", "/v1", "SHA-256", "sha256sum", "sleep 1", "temperature=0", "choices[0]",
-    "openai>=1", "python3", "\n1. ", "%.1f", "%.3f",
+    "openai>=1", "python3", "\n1. ", "%.1f", "%.3f", "99th percentile", "99 分位",
 )  # fmt: skip
 
 
 def cards(record: Record) -> dict[str, str]:
-    files = card(record, TEMPLATES)
+    """The texts; the picture has tests of its own."""
+    files = texts(measured(record), TEMPLATES)
     return {name: content.decode() for name, content in files.items()}
 
 
@@ -165,7 +166,7 @@ def test_links_are_absolute(record: Record) -> None:
     for text in cards(record).values():
         links = re.findall(r"\]\(([^)]*)\)", text) + re.findall(r"<(http[^>]*)>", text)
         assert links
-        assert [link for link in links if not link.startswith("https://")] == []
+        assert [link for link in links if not link.startswith("https://")] == [PLOT]
 
 
 @RECORDS
@@ -196,7 +197,7 @@ def test_a_card_says_what_has_no_power_and_what_is_small() -> None:
     text = cards(cpu_record())["card.en.md"]
     assert "**GSM8K has no power here**: x86-64 float32 scores 4.00 where guessing" in text
     assert "HellaSwag (100 questions: one is worth 1.00 points" in text
-    assert "| GSM8K | 4.00 | 4.00 | +0.00 | 100 | no power |" in text
+    assert "| GSM8K | 4.00 | 4.00 | +0.00 | -3.5 … +3.5 | 100 | 1 | no power |" in text
     assert "Small sets" not in cards(nvidia_record())["card.en.md"]
 
 
@@ -219,6 +220,7 @@ def test_an_image_that_cannot_be_pulled_says_so() -> None:
     local = record.image.model_copy(update={"published": False, "manifest_digest": None})
     text = cards(record.model_copy(update={"image": local}))["card.en.md"]
     assert "This image cannot be pulled" in text
+    assert "| Download | no image to download (unpacked" in text
     assert "docker pull" not in text
     assert f"  {local.config_digest} sleep infinity" in text
 
@@ -407,3 +409,10 @@ def test_sizes_and_times_are_rounded_to_what_a_reader_can_use() -> None:
 
 def test_text_cannot_break_a_table() -> None:
     assert cell_text("a | b\nc") == "a \\| b c"
+
+
+def test_the_picture_names_every_benchmark_and_is_the_same_each_time() -> None:
+    first, second = (card(cpu_record(), TEMPLATES)["differences.svg"] for _ in range(2))
+    assert first == second
+    for title in ("HellaSwag", "TruthfulQA MC1", "GSM8K"):
+        assert title.encode() in first

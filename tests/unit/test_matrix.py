@@ -59,9 +59,9 @@ def test_all_faults_are_reported_at_once_in_the_order_of_the_file(tmp_path: Path
         "matrix.yaml has 7 faults",
         "matrix.yaml:4:29: gate.margin: expected a number from 0 to 1, got 3",
         "matrix.yaml:7:5: benchmarks.quiz.license: this key is required",
-        "matrix.yaml:8:11: benchmarks.quiz.task: expected 'choice' or 'number', got 'choise'"
-        " (did you mean choice?)",
-        "matrix.yaml:11:14: benchmarks.quiz.licence: unknown key (did you mean license?)",
+        "matrix.yaml:8:14: benchmarks.quiz.licence: unknown key (did you mean license?)",
+        "matrix.yaml:10:23: benchmarks.quiz.evaluator.builtin.task:"
+        " expected 'choice', 'number' or 'code', got 'choise' (did you mean choice?)",
         "matrix.yaml:14:5: chips.abacus.accelerator: this key is required",
         "matrix.yaml:18:13: chips.abacus.python: expected a version in quotes, got 3.11",
         "matrix.yaml:54:11: models.poet.port: expected less than or equal to 65535, got 90100",
@@ -177,7 +177,8 @@ def test_a_version_without_quotes_is_a_fault_wherever_it_stands(tmp_path: Path) 
         ("pypi: quizzes, version: 1.0.0", "pypi: quizzes, version: 1"),
     ) == [
         "matrix.yaml has 2 faults",
-        "matrix.yaml:10:38: benchmarks.quiz.source.version: expected a version in quotes, got 1",
+        "matrix.yaml:11:42: benchmarks.quiz.evaluator.builtin.source.version:"
+        " expected a version in quotes, got 1",
         "matrix.yaml:42:22: chips.loom.packages.vllm: expected a version in quotes, got 0.24",
         HINT,
     ]

@@ -17,7 +17,7 @@ from pipeline.errors import WorldError
 from pipeline.world.operators import OperatorEvidence, read_evidence, total_calls
 from tests.fakes import FakeContainer, FakeImage
 from tests.projects import committed
-from tests.trials.stacks import LIBRARY, STACKS
+from tests.trials.stacks import CASES, LIBRARY
 
 SERVING = Path(__file__).parents[2] / "images/serving"
 
@@ -48,7 +48,7 @@ class Abacus:
 
 
 def switched(library: Abacus, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> set[str]:
-    operators = Operators(library, "abacus")
+    operators = Operators(library, "abacus", rank=3)
     operators.switch(include, exclude)
     return set(operators.registered)
 
@@ -122,7 +122,7 @@ def test_excluding_everything_leaves_nothing_to_serve_and_is_refused() -> None:
 
 
 def test_a_search_for_culprits_may_leave_nothing_on() -> None:
-    operators = Operators(Abacus(), "abacus")
+    operators = Operators(Abacus(), "abacus", rank=0)
     operators.switch([], ["add", "carry", "slide"], may_be_none=True)
     assert operators.registered == ()
     probe = {"FLAGRELEASE_OPERATORS": "abacus", "FLAGRELEASE_OPERATORS_PROBE": "1"}
@@ -132,7 +132,7 @@ def test_a_search_for_culprits_may_leave_nothing_on() -> None:
 
 
 def test_operators_can_be_switched_again_while_serving() -> None:
-    operators = Operators(Abacus(), "abacus")
+    operators = Operators(Abacus(), "abacus", rank=3)
     operators.switch([], ["add"])
     operators.switch(["add"], [])
     assert operators.registered == ("add",)
@@ -156,10 +156,10 @@ def test_in_the_dispatcher_only_the_dispatcher_is_believed(monkeypatch: pytest.M
 
 def test_the_evidence_says_what_is_on_and_how_often_it_ran(tmp_path: Path) -> None:
     library = Abacus()
-    operators = Operators(library, "abacus")
+    operators = Operators(library, "abacus", rank=3)
     operators.switch([], ["slide"])
     library.counts = {"add": 7}
-    operators.keep_evidence(tmp_path / "deep" / "evidence", rank=3)
+    operators.keep_evidence(tmp_path / "deep" / "evidence")
     (path,) = (tmp_path / "deep" / "evidence").glob("rank3.*.json")
     found = OperatorEvidence.model_validate_json(path.read_bytes())
     assert (found.registered, found.calls, found.exclude) == (
@@ -186,9 +186,9 @@ class Abacus:
 
 def work(how):
     library = Abacus()
-    loaded = operators.Operators(library, "abacus")
+    loaded = operators.Operators(library, "abacus", rank=3)
     loaded.switch([], [])
-    loaded.keep_evidence(Path(sys.argv[1]), rank=0)
+    loaded.keep_evidence(Path(sys.argv[1]))
     library.counts["add"] = 1
     time.sleep(0.3)
     if how == "killed":
@@ -232,11 +232,10 @@ class Wrote(FakeImage):
 
 def process(**more: object) -> dict[str, object]:
     library = Abacus()
-    operators = Operators(library, "abacus")
+    operators = Operators(library, "abacus", rank=3)
     operators.switch([], [])
     library.counts = {"add": 2}
-    times = {"rank": 0, "process": 7, "started": 1.0, "written": 2.0, "ended": True}
-    return {**operators.evidence(), **times, **more}
+    return {**operators.evidence(), **more}
 
 
 def evidence_of(*processes: Mapping[str, object]) -> tuple[OperatorEvidence, ...]:
@@ -267,7 +266,7 @@ def test_every_fault_of_the_planted_library_is_on_trial() -> None:
     )
     assert isinstance(faults, ast.Dict)
     names = {ast.literal_eval(key) for key in faults.keys if key}
-    assert {stack.fault for stack in STACKS} - {""} == names
+    assert {case.fault for case in CASES} - {""} == names
 
 
 def test_planted_operators_stay_out_of_the_real_matrix() -> None:

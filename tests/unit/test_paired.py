@@ -8,6 +8,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import binomtest
 
 from pipeline.gate.paired import (
     holm_rejections,
@@ -82,6 +83,33 @@ def test_tangos_bound_equals_a_numerical_maximisation_of_the_likelihood(
 
     assert tango_lower_bound(lost, gained, n, Z05) == pytest.approx(second, abs=1e-6)
     assert 100 * second == pytest.approx(points, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("table", "points"),
+    list(zip(VECTORS, (-1.4834, -2.4495, -2.0147, -0.4503, -4.4821, -1.8286), strict=True)),
+)
+def test_bounds_at_the_level_of_three_looks_agree_with_the_maximisation_too(
+    table: tuple[int, int, int, float], points: float
+) -> None:
+    lost, gained, n, _ = table
+    second = brentq(
+        lambda difference: z_by_maximisation(lost, gained, n, difference) - 2.0177,
+        -0.5,
+        (gained - lost) / n - 1e-9,
+    )
+
+    assert 100 * tango_lower_bound(lost, gained, n, 2.0177) == pytest.approx(points, abs=2e-4)
+    assert 100 * second == pytest.approx(points, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained"), [(1, 0), (5, 0), (12, 3), (40, 36), (3, 9), (900, 700)]
+)
+def test_mcnemar_is_scipys_exact_binomial_test(lost: int, gained: int) -> None:
+    expected = binomtest(gained, lost + gained, 0.5, alternative="less").pvalue
+
+    assert float(mcnemar_harm(lost, gained)) == pytest.approx(expected)
 
 
 @settings(max_examples=60, deadline=None)

@@ -15,8 +15,16 @@ from pipeline.stages.publish import publish
 from pipeline.world.hub import FolderHub
 from tests.fakes_registry import bare_record, stage
 
-CARDS = {"card.en.md": b"# Step3\n", "card.zh.md": "# 阶跃\n".encode()}
-README = {"README.md": b"# Step3\n", "README_zh.md": "# 阶跃\n".encode()}
+CARDS = {
+    "card.en.md": b"# Step3\n",
+    "card.zh.md": "# 阶跃\n".encode(),
+    "differences.svg": b"<svg/>",
+}
+README = {
+    "README.md": b"# Step3\n",
+    "README_zh.md": "# 阶跃\n".encode(),
+    "differences.svg": b"<svg/>",
+}
 NAME = "flagrelease_nvidia_step3"
 
 

@@ -170,6 +170,7 @@ def test_step3_on_nvidia_is_served_as_upstream_serves_it() -> None:
         "FLAGRELEASE_OPERATORS": "flagrelease_serving.flaggems",
         "FLAGRELEASE_OPERATORS_EVIDENCE": "/var/lib/flagscale/step3_flagos/operators",
         "USE_FLAGGEMS": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
     }
     assert experiment["runner"] == {"hostfile": None, "deploy": {"use_fs_serve": False}}
 
@@ -181,7 +182,10 @@ def test_the_reference_on_nvidia_has_no_worker_class_and_no_flaggems_variable(mo
     (task,) = parsed(files, f"images/nvidia/{model}/conf/serve/{reference}.yaml")
     experiment = parsed(files, f"images/nvidia/{model}/conf/serve.{reference}.yaml")["experiment"]
     assert "worker_cls" not in task["engine_args"]
-    assert experiment["envs"] == {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
+    assert experiment["envs"] == {
+        "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    }
 
 
 @pytest.mark.parametrize(

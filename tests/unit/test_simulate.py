@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def rates(title: str, flips: float, *, is_sheet: bool = False) -> Rates:
 
 def at_most(share: float) -> float:
     """The highest share of DRAWS that a true `share` shows, but for one time in a thousand."""
-    return share + 3.1 * (max(share, 1 / DRAWS) * (1 - share) / DRAWS) ** 0.5
+    return share + 3.1 * sqrt(max(share, 1 / DRAWS) * (1 - share) / DRAWS)
 
 
 @pytest.mark.parametrize("flips", [0.03, 0.06, 0.10])

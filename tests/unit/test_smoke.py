@@ -16,7 +16,7 @@ from pipeline.serve import expected_of_smoke, launch
 from pipeline.stages import smoke as stage
 from pipeline.stages.smoke import Expected, smoke
 from pipeline.world import server
-from tests.fakes import HOST, VERSION, FakeEngine, ServingImage
+from tests.fakes import HOST, VERSION, FakeContainer, FakeEngine, ServingImage
 from tests.fakes_server import PARIS, Behaviour, StandInServer, free_port
 from tests.projects import one_cell, toy_project
 
@@ -275,3 +275,19 @@ def test_what_is_expected_comes_from_the_matrix_and_the_requirement_lock(tmp_pat
     (tmp_path / "images/abacus/requirements.lock").write_bytes(lock)
     inputs = project.inputs(cell, project.matrix.targets["local"], builder="b", node="n")
     assert expected_of_smoke(cell, inputs) == EXPECTED
+
+
+NVIDIA_SMI = """\
+| NVIDIA-SMI 580.159.04             Driver Version: 580.159.04     CUDA Version: 13.0     |
+| GPU  Name                 Persistence-M | Bus-Id          Disp.A | Volatile Uncorr. ECC |
+|   0  NVIDIA H100 80GB HBM3          On  |   00000000:00:06.0 Off |                    0 |
+"""
+
+
+def test_name_and_driver_of_a_chip_are_read_off_its_tool(tmp_path: Path) -> None:
+    project = toy_project(
+        tmp_path, ("    serve: {enforce_eager: true, dtype: float16}", "    smi: smi")
+    )
+    container = FakeContainer("c", image_of(devices=(0, NVIDIA_SMI)), ["sleep"])
+    found = stage._chip(one_cell(project, "abacus", "poet"), container, "a processor")
+    assert found == ("NVIDIA H100 80GB HBM3", "580.159.04")

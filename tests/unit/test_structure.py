@@ -15,12 +15,14 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("overview",),
+    ("overview", "node_commands"),
     ("release", "judging", "simulating", "bisecting"),
     ("steps", "probes"),  # what every stage is given; how bisect asks
     ("plan", "project", "serve"),  # what release reads and tells the stages
+    ("suite",),  # what the stacks are asked
     ("about",),
     ("stages",),
+    ("layers",),  # what images are made of
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
     ("gate", "world"),
 )

