@@ -84,7 +84,7 @@ class BisectResult(Frozen):
     checks: tuple[CheckedClaim, ...]
     probes: tuple[Probe, ...]  # in the order they were asked; also those that a cache answered
     cached: int  # of the probes, answered by an earlier run
-    rounds: int  # of probes run side by side
+    rounds: int  # of probes run side by side, in this run
     starts: int  # engines started for all of them, in earlier runs too
     probe_seconds: float  # likewise, summed
 

@@ -67,8 +67,7 @@ class PreGate:
                 where="the pre-gate's reference",
                 hint="the reference must agree with itself before operators can be judged",
             )
-        reason = verdict.reasons[0] if verdict.reasons else verdict.sentence
-        return verdict.status, reason.partition(": ")[2], numbers_of(verdict)
+        return verdict.status, _reason(verdict), numbers_of(verdict)
 
 
 def references(
@@ -123,6 +122,13 @@ def numbers_of(verdict: LogitVerdict) -> dict[str, float]:
         for name in names
         if (value := getattr(row, name)) is not None
     }
+
+
+def _reason(verdict: LogitVerdict) -> str:
+    if verdict.reasons:
+        return verdict.reasons[0].partition(": ")[2]
+    means = [row.kl_mean for row in verdict.comparisons if row.kl_mean is not None]
+    return f"mean KL {max(means, default=0):.1e} at most"
 
 
 @contextmanager

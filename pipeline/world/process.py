@@ -14,6 +14,8 @@ def me() -> str:
 
 def is_over(owner: str) -> bool:
     """Whether the process that `me` named ran here and runs no more; of other hosts we cannot tell."""
+    if owner.count(":") != 2:
+        return False  # written by another version, which may still run
     host, pid, ticks = owner.split(":")
     return host == socket.gethostname() and _start_ticks(int(pid)) != ticks
 

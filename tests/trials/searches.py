@@ -82,3 +82,16 @@ class OperatorSearches(Frozen):
 
 def read_searches(path: Path = RECORD) -> OperatorSearches:
     return OperatorSearches.model_validate_json(path.read_bytes())
+
+
+def with_row(row: SearchRow, finished: str, path: Path = RECORD) -> OperatorSearches:
+    """The record with this case in place; rows of other libraries are dropped."""
+    kept = read_searches(path).rows if path.exists() else ()
+    if path.exists() and read_searches(path).libraries_sha256 != libraries_sha256():
+        kept = ()
+    rows = {**{old.case: old for old in kept}, row.case: row}
+    return OperatorSearches(
+        finished=finished,
+        libraries_sha256=libraries_sha256(),
+        rows=tuple(rows[case.name] for case in CASES if case.name in rows),
+    )

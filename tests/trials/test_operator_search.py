@@ -1,13 +1,12 @@
 """Culprits among some 430 registered operators, found on the real server: one engine switched, the answer by restarts.
 
-Answers are kept under out/, so that a trial that was cut short goes on; a complete run leaves the record that
+Answers are kept under out/, so that a trial that was cut short goes on. Each case goes into the record, which
 tests/unit/test_search_record.py holds to what the search promises.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -23,31 +22,27 @@ from tests.trials.searches import (
     CASES,
     RECORD,
     Case,
-    OperatorSearches,
     SearchRow,
     changes,
-    libraries_sha256,
+    with_row,
 )
 
 pytestmark = pytest.mark.trials
 KEPT = ROOT / "out/trials/bisect"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Trial:
     served: Served
     library: Library
-    rows: dict[str, SearchRow] = field(default_factory=dict)
 
     def search(self, case: Case) -> BisectResult:
         search = Search(stack=case.stack, level="fail", budget_s=1800, verify="quick")
-        result = search_operators(self.served, search, self.library, print)
-        self.rows[case.name] = SearchRow(case=case.name, says=case.says, result=result)
-        return result
+        return search_operators(self.served, search, self.library, print)
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     folder = tmp_path_factory.mktemp("search")
     built = built_cell(folder, changes(), share=ROOT / "out/share")
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -62,16 +57,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         engine=built.engine,
     )
     library = library_in(built.engine, image, built.cell, CASES[0].stack)
-    going = Trial(served=served, library=library)
-    yield going
-    if {case.name for case in CASES} <= going.rows.keys():
-        rows = tuple(going.rows[case.name] for case in CASES)
-        found = OperatorSearches(
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            libraries_sha256=libraries_sha256(),
-            rows=rows,
-        )
-        write_whole(RECORD, canonical(found.model_dump(mode="json")) + b"\n")
+    return Trial(served=served, library=library)
 
 
 def test_about_as_many_operators_as_flaggems_has_are_registered(trial: Trial) -> None:
@@ -84,6 +70,9 @@ def test_what_is_planted_is_found(trial: Trial, case: Case) -> None:
     assert result.status == "found", result.sentence
     assert frozenset(result.failing_sets) == case.failing_sets
     assert len(result.exclusion) == len(case.failing_sets)
+    row = SearchRow(case=case.name, says=case.says, result=result)
+    found = with_row(row, datetime.now(UTC).isoformat(timespec="seconds"))
+    write_whole(RECORD, canonical(found.model_dump(mode="json")) + b"\n")
     matrix = trial.served.project.matrix_path
     files = write_findings(result, trial.served, trial.library.packages, matrix)
     assert [path.suffix for path in files][:2] == [".json", ".patch"]

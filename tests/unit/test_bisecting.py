@@ -172,5 +172,5 @@ def test_prompts_need_a_locked_benchmark(project: Project, cell: Cell) -> None:
     with pytest.raises(StageRefusedError, match="is not locked"):
         prompts_of(cell, project, print)
     without = replace(cell, model=cell.model.model_copy(update={"benchmarks": []}))
-    with pytest.raises(StageRefusedError, match="no text to score"):
+    with pytest.raises(StageRefusedError, match="no benchmark is a builtin one"):
         prompts_of(without, project, print)

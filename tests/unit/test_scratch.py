@@ -50,6 +50,7 @@ def test_a_process_that_runs_and_one_of_another_host_are_not_over() -> None:
     assert not is_over(me())
     assert not is_over(f"elsewhere:{pid}:1")
     assert is_over(f"{host}:{pid}:{int(ticks) + 1}")
+    assert not is_over(f"{pid}:{ticks}"), "a label of another version"
 
 
 def test_no_room_is_said(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
