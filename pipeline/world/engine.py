@@ -315,4 +315,6 @@ def _start_ticks(pid: int) -> str:
 
 def _alive(owner: str) -> bool:
     pid, _, ticks = owner.partition(":")
+    if not pid.isdigit():
+        return True  # of another version of the pipeline: not ours to judge
     return bool(ticks) and _start_ticks(int(pid)) == ticks

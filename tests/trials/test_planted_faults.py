@@ -39,7 +39,18 @@ from tests.trials.stacks import (
 )
 
 pytestmark = pytest.mark.trials
-OTHER_BATCHES = (8, 16)  # the release profile's own is 32
+# Half of what a release asks, so that the trial stays near a quarter of an hour. Fewer positions see less, not more.
+PROFILE = LogitProfile(
+    name="trial",
+    prompts=32,
+    answered=16,
+    scored_alone=8,
+    decoded_alone=2,
+    answer_tokens=32,
+    batch=16,
+    min_positions=2000,
+)
+OTHER_BATCHES = (4, 8)
 QUICK_BATCHES = (2, 3, 4, 5, 6, 7) * 3  # the quick profile's is 8
 LIMITS = LogitLimits()
 MAY_BE = {"gross": {"fail"}, "subtle": {"warn", "fail"}, "legitimate": {"pass"}}
@@ -155,12 +166,13 @@ def wrong(rows: list[Row]) -> dict[str, str]:
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     """The reference is served once, unless an unfinished trial of the same image and library has its answers."""
     cell = built_cell(tmp_path_factory.mktemp("trial"), changes(), share=ROOT / "out/share")
-    key = sha256_bytes(canonical([cell.built.config_digest, sha256_file(LIBRARY)]))
+    asked = PROFILE.model_dump(mode="json")
+    key = sha256_bytes(canonical([cell.built.config_digest, sha256_file(LIBRARY), asked]))
     folder = ROOT / "out/trials" / key[:12]
     reference = read_reference(folder / "reference.npz", key=key)
     if reference is None:
         with cell.served(REFERENCE) as (_, endpoint):
-            reference = _reference(cell, endpoint, PROFILES["release"])
+            reference = _reference(cell, endpoint, PROFILE)
         write_reference(folder / "reference.npz", reference, key=key)
     going = Trial(cell=cell, folder=folder, reference=reference)
     yield going
