@@ -1,14 +1,20 @@
 """Runs the logit pre-gate on a cell whose image and weights are there, and prints every number.
 
-Serve the reference and keep its trace, then serve a stack and judge it:
+One stack is served, then the steps are done in order; the reference goes first and keeps its trace:
 
-    python -m benchmarks.pregate collect --record out/<release>/cpu/smollm2/record.json
-    python -m benchmarks.pregate judge --record …
+    python -m benchmarks.pregate --record out/<release>/cpu/smollm2/record.json --stack float32 collect:release
+    python -m benchmarks.pregate --record … judge:release
 
-A/A, the reference in other batches; and with another variable in the container:
+A/A is the reference judged in another batch; variants are another variable in the container, or a server argument
+taken out of the stack's task file:
 
-    python -m benchmarks.pregate judge --record … --stack float32 --batch 4 8 16
-    python -m benchmarks.pregate judge --record … --set OMP_NUM_THREADS=1
+    python -m benchmarks.pregate --record … --stack float32 judge:quick:4 judge:quick:16
+    python -m benchmarks.pregate --record … --set OMP_NUM_THREADS=1 judge:release
+    python -m benchmarks.pregate --record … --without worker_cls judge:release
+
+A stored trace is judged again without serving, with others as what is legitimate:
+
+    python -m benchmarks.pregate --record … --legitimate out/pregate/<engine>.npz stored:release:out/pregate/<trace>.npz
 
 Verdicts are appended to <folder>/verdicts.jsonl.
 """
@@ -31,7 +37,8 @@ from pipeline.project import Project
 from pipeline.record import read_record
 from pipeline.results import BuildResult, LogitComparison, LogitVerdict
 from pipeline.serve import launch
-from pipeline.trace_file import read_reference, write_reference, write_trace
+from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
+from pipeline.traces import ReferenceTrace, Trace
 from pipeline.world.benchmark_data import load_items
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
@@ -46,104 +53,125 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("action", choices=["collect", "judge"])
     parser.add_argument("--record", type=Path, required=True)
     parser.add_argument("--share", type=Path, default=ROOT / "out" / "share")
     parser.add_argument("--folder", type=Path, default=ROOT / "out" / "pregate")
-    parser.add_argument("--profile", choices=sorted(PROFILES), default="release")
     parser.add_argument("--stack")
-    parser.add_argument("--batch", type=int, nargs="*", default=[])
     parser.add_argument("--set", dest="variables", nargs="*", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--without", metavar="ARGUMENT")
+    parser.add_argument("--legitimate", type=Path, nargs="*", default=[], metavar="TRACE")
+    parser.add_argument(
+        "steps", nargs="+", metavar="collect:PROFILE | judge:PROFILE[:BATCH] | stored:PROFILE:TRACE"
+    )
     options = parser.parse_args()
     task = _task(options)
-    if options.action == "collect":
-        collect(task)
-    else:
-        judge(task, options.stack or task.cell.chip.released, options.batch or [None])
+    steps = [[*step.split(":"), "", ""][:3] for step in options.steps]
+    for _, profile, path in (step for step in steps if step[0] == "stored"):
+        report(task, profile, Path(path).stem, task.trace(Path(path)))
+    if all(action == "stored" for action, _, _ in steps):
+        return
+    with task.served() as endpoint:
+        for action, profile, batch in steps:
+            if action == "collect":
+                collect(task, endpoint, profile)
+            elif action == "judge":
+                judge(task, endpoint, profile, int(batch) if batch else None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     cell: Cell
+    stack: str
     image: str
     share: Path
     folder: Path
-    profile: str
     prompts: list[str]
     variables: dict[str, str]
+    without: str | None
+    legitimate: list[Path]
+
+    def reference(self, profile: str) -> ReferenceTrace:
+        path = self.folder / f"{profile}.reference.npz"
+        found = read_reference(path, key=self.image)
+        if found is None:
+            raise SystemExit(f"no reference for this image in {path}: collect first")
+        return found
+
+    def trace(self, path: Path) -> Trace:
+        found = read_trace(path, key=self.image)
+        if found is None:
+            raise SystemExit(f"no trace of this image in {path}")
+        return found
 
     @property
-    def key(self) -> str:
-        return f"{self.image} {self.profile}"
-
-    @property
-    def reference_file(self) -> Path:
-        return self.folder / f"{self.profile}.{self.cell.chip.reference}.npz"
+    def label(self) -> str:
+        left_out = [f"without {self.without}"] if self.without else []
+        return " ".join([self.stack, *map("=".join, self.variables.items()), *left_out])
 
     @contextmanager
-    def served(self, stack: str) -> Iterator[Endpoint]:
-        started = launch(self.cell, stack, self.image, self.share)
+    def served(self) -> Iterator[Endpoint]:
+        started = launch(self.cell, self.stack, self.image, self.share)
         run = started.run.model_copy(
             update={"environment": {**started.run.environment, **self.variables}}
         )
-        with serving(Engine.connect(), replace(started, run=run), lambda _: None) as server:
-            print(f"{stack} is ready after {server.ready_seconds:.0f} s", flush=True)
+        started = replace(started, run=run, command=self.command)
+        with serving(Engine.connect(), started, lambda _: None) as server:
+            print(f"{self.label} is ready after {server.ready_seconds:.0f} s", flush=True)
             yield Endpoint(base_url=server.base_url, model=self.cell.served_name)
 
-
-def collect(task: Task) -> None:
-    stack = task.cell.chip.reference
-    with task.served(stack) as endpoint:
-        reference = collect_reference(
-            endpoint,
-            next(profile for profile in PROFILES.values() if profile.name == task.profile),
-            task.prompts,
-            stack=stack,
-            top_k=LogitLimits().top_k,
-            progress=lambda *_: None,
+    @property
+    def command(self) -> tuple[str, ...]:
+        if not self.without:
+            return self.cell.serve_command(self.stack)
+        script = (
+            f"cp -r {self.cell.conf_folder} /tmp/conf && sed -i /{self.without}/d /tmp/conf/serve/*.yaml && "
+            f"flagscale serve {self.cell.model_id} /tmp/conf/{self.cell.experiment_file(self.stack)}"
         )
-    write_reference(task.reference_file, reference, key=task.key)
-    print(f"{task.reference_file}: {task.reference_file.stat().st_size} bytes")
-    print({name: round(seconds, 1) for name, seconds in reference.trace.seconds.items()})
+        return ("sh", "-c", script)
 
 
-def judge(task: Task, stack: str, batches: list[int | None]) -> None:
+def collect(task: Task, endpoint: Endpoint, profile: str) -> None:
+    reference = collect_reference(
+        endpoint,
+        next(one for one in PROFILES.values() if one.name == profile),
+        task.prompts,
+        stack=task.stack,
+        top_k=LogitLimits().top_k,
+        progress=lambda *_: None,
+    )
+    path = task.folder / f"{profile}.reference.npz"
+    write_reference(path, reference, key=task.image)
+    print(f"\n{path}: {path.stat().st_size} bytes")
+    print(
+        {name: round(seconds, 1) for name, seconds in reference.trace.seconds.items()}, flush=True
+    )
+
+
+def judge(task: Task, endpoint: Endpoint, profile: str, batch: int | None) -> None:
+    reference = task.reference(profile)
+    trace = collect_candidate(
+        endpoint, reference, task.prompts, stack=task.label, progress=lambda *_: None, batch=batch
+    )
+    label = f"{task.label} {profile} batch {batch or reference.profile.batch}"
+    write_trace(task.folder / f"{label.replace(' ', '-')}.npz", trace, key=task.image)
+    report(task, profile, label, trace)
+
+
+def report(task: Task, profile: str, label: str, trace: Trace) -> None:
     started = time.monotonic()
-    reference = read_reference(task.reference_file, key=task.key)
-    if reference is None:
-        raise SystemExit(f"no reference for this image in {task.reference_file}: run collect first")
-    print(f"read the reference in {time.monotonic() - started:.2f} s")
-    with task.served(stack) as endpoint:
-        for batch in batches:
-            trace = collect_candidate(
-                endpoint,
-                reference,
-                task.prompts,
-                stack=stack,
-                progress=lambda *_: None,
-                batch=batch,
-            )
-            started = time.monotonic()
-            verdict = judge_logits(reference, trace, LogitLimits())
-            seconds = time.monotonic() - started
-            label = " ".join(
-                [
-                    stack,
-                    f"batch {batch or reference.profile.batch}",
-                    *map("=".join, task.variables.items()),
-                ]
-            )
-            write_trace(
-                task.folder / f"{task.profile}.{label}.npz".replace(" ", "-"), trace, key=task.key
-            )
-            _keep(task, label, verdict)
-            print(f"\n{label}: judged in {seconds:.2f} s\n{table(verdict)}", flush=True)
+    reference = task.reference(profile)
+    legitimate = [task.trace(path) for path in task.legitimate]
+    verdict = judge_logits(reference, trace, LogitLimits(), legitimate)
+    seconds = time.monotonic() - started
+    with (task.folder / "verdicts.jsonl").open("ab") as file:
+        file.write(canonical({"label": label, **verdict.model_dump(mode="json")}) + b"\n")
+    print(f"\n{label}: read and judged in {seconds:.2f} s\n{table(verdict)}", flush=True)
 
 
 def table(verdict: LogitVerdict) -> str:
     floor = verdict.floor
     rows = [
-        *(_row(f"A/A {row.name.split()[0]}", row) for row in (floor.prefill, floor.decode)),
+        *(_row(f"A/A {row.name.split()[0]}", row) for row in floor.itself),
         *(_row(row.name, row) for row in verdict.comparisons),
     ]
     asked = {name: seconds for name, seconds in verdict.seconds.items() if "warm-up" not in name}
@@ -154,7 +182,7 @@ def table(verdict: LogitVerdict) -> str:
             "| perplexity | diverged |",
             "|---" * 11 + "|",
             *rows,
-            f"floor {floor.mean:.1e} / {floor.p99:.1e}",
+            f"floor {floor.mean:.1e} / {floor.p99:.1e} / {floor.margin:.2f} nat",
             f"{sum(asked.values()):.1f} s of asking, {warm:.1f} s of warm-up; "
             + ", ".join(f"{name} {seconds:.1f}" for name, seconds in asked.items()),
             *(f"- {reason}" for reason in verdict.reasons),
@@ -179,11 +207,6 @@ def _row(name: str, row: LogitComparison) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _keep(task: Task, label: str, verdict: LogitVerdict) -> None:
-    with (task.folder / "verdicts.jsonl").open("ab") as file:
-        file.write(canonical({"label": label, **verdict.model_dump(mode="json")}) + b"\n")
-
-
 def _task(options: argparse.Namespace) -> Task:
     record = read_record(options.record)
     build = record.stages.build
@@ -195,12 +218,14 @@ def _task(options: argparse.Namespace) -> Task:
     host = record.about.repository.partition("/")[0]
     return Task(
         cell=cell,
+        stack=options.stack or cell.chip.released,
         image=f"{host}/{model.repository}@{model.manifest_digest}",
         share=options.share,
         folder=options.folder,
-        profile=options.profile,
         prompts=short_and_long(_texts(cell, project, options.share), PROFILES["release"].prompts),
         variables=dict(pair.split("=", 1) for pair in options.variables),
+        without=options.without,
+        legitimate=options.legitimate,
     )
 
 

@@ -18,10 +18,11 @@ class LogitProfile(Strict):
     """How much is asked. Every pass covers the first so many prompts, so that passes can be paired."""
 
     name: str
-    prompts: int = Field(ge=1)  # scored together, and alone by the reference for the A/A floor
+    prompts: int = Field(ge=1)  # scored together
     answered: int = Field(
         ge=1
     )  # continued greedily, together; the answer is scored with the prompt
+    # One at a time; together against alone is also the reference's A/A floor.
     scored_alone: int = Field(ge=1)
     decoded_alone: int = Field(ge=1)
     answer_tokens: int = Field(ge=1)

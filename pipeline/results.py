@@ -136,12 +136,13 @@ class LogitComparison(Frozen):
 
 
 class LogitFloor(Frozen):
-    """The reference against itself in another batch composition (A/A)."""
+    """Noise that is legitimate: the largest measured, and no less than the minima of the limits."""
 
-    prefill: LogitComparison
-    decode: LogitComparison
-    mean: float  # the larger measured one, or the minimum of the limits
+    itself: tuple[LogitComparison, ...]  # the reference in another batch composition (A/A)
+    legitimate: Mapping[str, tuple[LogitComparison, ...]]  # stacks that the policy calls legitimate
+    mean: float
     p99: float
+    margin: float  # widest one measured; 0 without a mismatch
 
 
 class LogitVerdict(Frozen):

@@ -24,16 +24,23 @@ Level = Literal["warn", "fail"]
 Reason = tuple[Level, str]
 
 
-def judge_logits(reference: ReferenceTrace, candidate: Trace, limits: LogitLimits) -> LogitVerdict:
-    """The verdict on `candidate`; it never raises for what the traces hold."""
+def judge_logits(
+    reference: ReferenceTrace,
+    candidate: Trace,
+    limits: LogitLimits,
+    legitimate: Sequence[Trace] = (),
+) -> LogitVerdict:
+    """The verdict on `candidate`; it never raises for what the traces hold.
+
+    `legitimate` are other stacks that the policy calls right, say the engine's own kernels in the
+    candidate's dtype; as far from the reference as they are, a candidate may be.
+    """
     ours, profile = reference.trace, reference.profile
-    floor = measured_floor(ours, limits)
-    comparisons = tuple(
-        compare(name, ours.passes.get(name, ()), candidate.passes.get(name, ())) for name in PASSES
-    )
+    floor = measured_floor(ours, legitimate, limits)
+    comparisons = _compared(ours, candidate)
     faults = (
-        *_reference_faults(reference, floor, limits),
-        *_trace_faults(reference, candidate, comparisons),
+        *_floor_faults(ours.stack, floor, limits),
+        *_trace_faults(reference, candidate, floor, comparisons),
     )
     reasons = () if faults else tuple(_reasons(comparisons, floor, profile, limits))
     status: Literal["pass", "warn", "fail", "invalid"] = "pass"
@@ -57,47 +64,76 @@ def judge_logits(reference: ReferenceTrace, candidate: Trace, limits: LogitLimit
     )
 
 
-def measured_floor(reference: Trace, limits: LogitLimits) -> LogitFloor:
-    """What another batch composition alone does to the reference, but no less than the minima."""
-    prefill = _against_itself(reference, "prefill together", "prefill alone")
-    decode = _against_itself(reference, "decode together", "decode alone")
-    # A percentile of few positions is a maximum; the floor takes it only where it would be judged.
-    p99 = [row.kl_p99 for row in (prefill, decode) if row.positions >= limits.p99_positions]
+def measured_floor(
+    reference: Trace, legitimate: Sequence[Trace], limits: LogitLimits
+) -> LogitFloor:
+    """What another batch composition alone, or a legitimate stack, does to the reference."""
+    passes = reference.passes
+    itself = (
+        compare(
+            "prefill together", passes.get("prefill together", ()), passes.get("prefill alone", ())
+        ),
+        compare(
+            "decode together", passes.get("decode together", ()), passes.get("decode alone", ())
+        ),
+    )
+    stacks = {trace.stack: _compared(reference, trace) for trace in legitimate}
+    rows = [*itself, *(row for found in stacks.values() for row in found)]
     return LogitFloor(
-        prefill=prefill,
-        decode=decode,
-        mean=max(limits.floor_mean, prefill.kl_mean or 0, decode.kl_mean or 0),
-        p99=max([limits.floor_p99, *(value for value in p99 if value is not None)]),
+        itself=itself,
+        legitimate=stacks,
+        mean=max([limits.floor_mean, *(row.kl_mean or 0 for row in rows)]),
+        # Taken only where it would be judged.
+        p99=max(
+            [
+                limits.floor_p99,
+                *(row.kl_p99 or 0 for row in rows if row.positions >= limits.p99_positions),
+            ]
+        ),
+        margin=max(row.widest_margin or 0 for row in rows),
     )
 
 
-def _against_itself(reference: Trace, together: PassName, alone: PassName) -> LogitComparison:
-    return compare(together, reference.passes.get(together, ()), reference.passes.get(alone, ()))
+def _compared(reference: Trace, other: Trace) -> tuple[LogitComparison, ...]:
+    return tuple(
+        compare(name, reference.passes.get(name, ()), other.passes.get(name, ())) for name in PASSES
+    )
 
 
-def _reference_faults(
-    reference: ReferenceTrace, floor: LogitFloor, limits: LogitLimits
-) -> Iterator[str]:
-    stack = reference.trace.stack
-    for row in (floor.prefill, floor.decode):
-        # In a floor both sides are the reference.
+def _floor_faults(reference: str, floor: LogitFloor, limits: LogitLimits) -> Iterator[str]:
+    """Why this floor measures no legitimate noise."""
+    for row in floor.itself:
+        # Both sides are the reference.
         for faults in (row.reference_faults, row.candidate_faults):
             if faults.total:
-                yield f"{stack} itself is unsound in {row.name}: {_faults(faults)}"
-    widest = max(floor.prefill.widest_margin or 0, floor.decode.widest_margin or 0)
-    if floor.mean > limits.largest_floor_mean or floor.p99 > limits.largest_floor_p99:
-        yield (
-            f"{stack} differs from itself in another batch: mean KL {floor.mean:.1e}, "
-            f"p99 {floor.p99:.1e}"
-        )
-    if widest > limits.fail_margin:
-        yield f"{stack} contradicts itself in another batch with a margin of {widest:.2f} nat"
+                yield f"{reference} itself is unsound in {row.name}: {_faults(faults)}"
+    for stack, rows in floor.legitimate.items():
+        for row in rows:
+            if row.candidate_faults.total:
+                yield f"{stack} is unsound in {row.name}: {_faults(row.candidate_faults)}"
+    measured = [
+        ("mean KL", floor.mean, limits.largest_floor_mean),
+        ("p99 KL", floor.p99, limits.largest_floor_p99),
+        ("margin", floor.margin, limits.fail_margin),
+    ]
+    sources = ", ".join([f"{reference} in another batch", *floor.legitimate])
+    for label, value, most in measured:
+        if value > most:
+            yield (
+                f"the floor is no noise: {label} {value:.1e} between {reference} and {sources}, "
+                f"at most {most:.1e} is believed"
+            )
 
 
 def _trace_faults(
-    reference: ReferenceTrace, candidate: Trace, comparisons: Sequence[LogitComparison]
+    reference: ReferenceTrace,
+    candidate: Trace,
+    floor: LogitFloor,
+    comparisons: Sequence[LogitComparison],
 ) -> Iterator[str]:
     profile, ours = reference.profile, reference.trace
+    if candidate.stack in floor.legitimate:
+        yield f"{candidate.stack} cannot define the floor it is judged by"
     alone = {"prefill alone": profile.scored_alone, "decode alone": profile.decoded_alone}
     due = {"prefill together": profile.prompts, "decode together": profile.answered, **alone}
     for row in comparisons:
@@ -144,7 +180,11 @@ def _reasons(
                     f"{label} {value:.1e} in {where} is {value / noise:.1f} times the floor",
                 )
         margin = row.widest_margin or 0
-        if level := _level(margin, warn=limits.warn_margin, fail=limits.fail_margin):
+        if level := _level(
+            margin,
+            warn=max(limits.warn_ratio * floor.margin, limits.warn_margin),
+            fail=max(limits.fail_ratio * floor.margin, limits.fail_margin),
+        ):
             yield level, f"another first token in {where} against a margin of {margin:.2f} nat"
 
 

@@ -74,7 +74,7 @@ def collect_reference(
     answers += ((),) * (len(asked) - len(answers))
     texts = [_text(prompt, answer) for prompt, answer in zip(asked, answers, strict=True)]
     asking.score("prefill together", texts, profile.batch)
-    asking.score("prefill alone", texts, 1)
+    asking.score("prefill alone", texts[: profile.scored_alone], 1)
     asking.decode("decode alone", asked[: profile.decoded_alone], profile, 1)
     return ReferenceTrace(profile=profile, top_k=top_k, trace=asking.trace(texts), answers=answers)
 

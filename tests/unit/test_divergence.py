@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, rel_entr
@@ -94,6 +94,7 @@ def test_kl_is_the_full_one_where_the_lists_hold_the_whole_vocabulary() -> None:
     assert kl_of(top(p, 40), top(q, 40)) == pytest.approx(full, rel=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 30), st.floats(0, 3))
 def test_kl_is_a_lower_bound_of_the_full_one(seed: int, k: int, distance: float) -> None:
     p, q = distributions(seed, 60, distance)
