@@ -125,7 +125,8 @@ def publish(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests, then integration with a real engine, registry and server."""
-    run_module(session, "pytest", "-q", "--durations=10", *session.posargs)
+    run_module(session, "pytest", "-q", "--numprocesses=2", "tests/unit")
+    run_module(session, "pytest", "-q", "--durations=10", "tests/integration", *session.posargs)
 
 
 @nox.session(default=False)
