@@ -28,12 +28,15 @@ Ids = tuple[int, ...]
 Question = Callable[[Door], Lists]
 
 
-def short_and_long(texts: Sequence[str], count: int, *, most_characters: int = 4000) -> list[str]:
+def short_and_long(
+    texts: Sequence[str], count: int, *, least_characters: int = 40, most_characters: int = 4000
+) -> list[str]:
     """`count` of the texts: a short one (of the shorter half), a long one (of the longest quarter), and so on.
 
-    Every beginning of the list is mixed alike; equal texts are taken once, empty and longer ones never.
+    Every beginning of the list is mixed alike; equal texts are taken once, shorter and longer ones never:
+    a sum of a dozen characters gives no positions to compare.
     """
-    known = {text for text in texts if 0 < len(text) <= most_characters}
+    known = {text for text in texts if least_characters <= len(text) <= most_characters}
     ranked = sorted(known, key=lambda text: (len(text), text))
     if len(ranked) <= count:
         return ranked

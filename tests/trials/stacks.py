@@ -55,9 +55,6 @@ VARIANTS = (
     _variant("one_thread", "one core fewer"),
 )
 CASES = (*ON_THE_PLANTED_STACK, *VARIANTS)
-# Legitimate, and yet an alarm: one margin of 0.306 nat, the limit being 0.3. docs/logits.md proposes a legitimate stack
-# for the floor of a cell that differs in dtype; none is named yet.
-KNOWN_ALARMS = {"bfloat16": "warn"}
 
 
 @dataclass(frozen=True, kw_only=True)

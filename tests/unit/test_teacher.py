@@ -392,14 +392,19 @@ def test_a_file_holds_no_token_of_a_prompt(reference: ReferenceTrace, tmp_path: 
 def test_short_and_long_texts_take_turns() -> None:
     texts = [chr(97 + number % 26) * (number + 1) for number in range(100)]
 
-    chosen = short_and_long([*texts, *texts, "", "x" * 5000], 10)
+    chosen = short_and_long([*texts, *texts, "", "x" * 5000], 10, least_characters=1)
 
     assert len(set(chosen)) == 10
     assert all(len(text) <= 50 for text in chosen[::2])
     assert all(75 < len(text) <= 100 for text in chosen[1::2])
-    assert chosen == short_and_long(texts[::-1], 10)
+    assert chosen == short_and_long(texts[::-1], 10, least_characters=1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8])
 def test_few_texts_are_all_taken(count: int) -> None:
-    assert len(short_and_long(["a", "bb", "ccc", "dddd", "e", "ff", "ggg"], count)) == min(count, 7)
+    texts = ["a", "bb", "ccc", "dddd", "e", "ff", "ggg"]
+    assert len(short_and_long(texts, count, least_characters=1)) == min(count, 7)
+
+
+def test_sums_of_a_dozen_characters_are_not_taken() -> None:
+    assert short_and_long(["16-3-4 =", "a" * 39, "b" * 40], 3) == ["b" * 40]
