@@ -62,12 +62,16 @@ class PreGate:
             return "hang", f"not judged within {self.limit_s:.0f} s", {}
         verdict = judge_logits(self.reference, trace, self.limits)
         if verdict.status == "invalid":
-            raise StageRefusedError(
-                verdict.sentence,
-                where="the pre-gate's reference",
-                hint="the reference must agree with itself before operators can be judged",
-            )
+            raise _invalid(verdict)
         return verdict.status, _reason(verdict), numbers_of(verdict)
+
+
+def _invalid(verdict: LogitVerdict) -> StageRefusedError:
+    return StageRefusedError(
+        verdict.sentence,
+        where="the pre-gate's reference",
+        hint="the reference must agree with itself before operators can be judged",
+    )
 
 
 def references(
@@ -76,7 +80,10 @@ def references(
     prompts: Sequence[str],
     say: Callable[[str], None],
 ) -> dict[ProfileName, ReferenceTrace]:
-    """The reference's answers in each profile: from disk, or all from one engine."""
+    """The reference's answers in each profile: from disk, or all from one engine.
+
+    Raises StageRefusedError when one of them could judge nothing: before anything is probed.
+    """
     stack, cell = candidate.cell.chip.reference, candidate.cell
     top_k = cell.gate.logits.top_k
     asked = sha256_bytes(canonical([*prompts, cell.serve_arguments(stack), top_k]))
@@ -102,7 +109,12 @@ def references(
                 )
                 write_reference(files[name], trace, key=keys[name])
                 found[name] = trace
-    return {name: trace for name, trace in found.items() if trace is not None}
+    whole = {name: trace for name, trace in found.items() if trace is not None}
+    for trace in whole.values():
+        verdict = judge_logits(trace, trace.trace, cell.gate.logits)
+        if verdict.status == "invalid":
+            raise _invalid(verdict)
+    return whole
 
 
 def cause_of_death(served: Served, error: PipelineError) -> str:

@@ -67,12 +67,27 @@ class _Switched:
         return _answer(judged, started, starts=starts)
 
     def _judge(self, served: Served, enabled: Enabled) -> Judged:
-        off = self.candidate.operators - enabled
         try:
-            switch_operators(served.base_url, on=enabled, off=off, timeout_s=self.gate.limit_s)
+            before = self._switch(served, enabled)
         except WorldError as gone:
             return "crash", cause_of_death(served, gone), {}
-        return self.gate.judge(served)
+        judged = self.gate.judge(served)
+        if judged[0] == "pass" and enabled == self.candidate.operators:
+            self._refuse_if_never_called(served, enabled, before)
+        return judged
+
+    def _switch(self, served: Served, enabled: Enabled) -> int:
+        off = self.candidate.operators - enabled
+        return switch_operators(served.base_url, on=enabled, off=off, timeout_s=self.gate.limit_s)
+
+    def _refuse_if_never_called(self, served: Served, enabled: Enabled, before: int) -> None:
+        """Registered is not yet running: on an H100 all of FlagGems was on and the answers were native, bit for bit."""
+        if self._switch(served, enabled) == before:
+            raise StageRefusedError(
+                "all operators are switched on, and none of them was called",
+                where=f"a running engine of {self.candidate.cell.id}",
+                hint="this engine cannot be switched while it runs: search with --restart",
+            )
 
     def stop(self) -> None:
         self.served = None

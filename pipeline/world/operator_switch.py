@@ -22,6 +22,7 @@ class _Evidence(BaseModel):
     """What a worker's hook answers (images/serving/flagrelease_serving/operators.py), as far as it is needed here."""
 
     registered: frozenset[str]
+    calls: Mapping[str, int] = {}
 
 
 class _Reply(BaseModel):
@@ -30,8 +31,8 @@ class _Reply(BaseModel):
 
 def switch_operators(
     base_url: str, *, on: Collection[str], off: Collection[str], timeout_s: float
-) -> None:
-    """Turn operators on and off in every worker, and let no cached prefix outlive it.
+) -> int:
+    """Turn operators on and off in every worker, let no cached prefix outlive it; how many calls were counted so far.
 
     Raises WorldError when the server is gone or fails, StageRefusedError when it has no such switch or a worker is not
     in exactly that state.
@@ -55,6 +56,7 @@ def switch_operators(
                 hint=HINT,
             )
     _post(f"{base_url}/reset_prefix_cache", {}, timeout_s)
+    return sum(sum(worker.calls.values()) for worker in workers)
 
 
 def _post(url: str, body: Mapping[str, Any], timeout_s: float) -> requests.Response:

@@ -56,20 +56,23 @@ class Beads(ToyModel):
     wrong: Collection[str] = ()
     deadly: Collection[str] = ()
     unregistrable: Collection[str] = ()
+    runs: bool = True  # False: what is switched on is registered and never called
+    calls: int = 0
     image: BeadsImage | None = None
 
     def __post_init__(self) -> None:
         self.spoil = self._spoiled
 
     def _spoiled(self, _: tuple[int, ...], row: Row) -> Row:
-        return row[::-1] if self.on & set(self.wrong) else row
+        self.calls += bool(self.on) and self.runs
+        return row[::-1] if self.runs and self.on & set(self.wrong) else row
 
     def reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/collective_rpc":
             self.on = OPERATORS - set(filter(None, body["args"][1].split(",")))
             if self.on & set(self.unregistrable):
                 return {"a number that JSON cannot hold": math.nan}  # becomes HTTP 500
-            return {"results": [{"registered": sorted(self.on)}]}
+            return {"results": [{"registered": sorted(self.on), "calls": {"mm": self.calls}}]}
         if path == "/reset_prefix_cache":
             return {}
         if self.image and self.on & set(self.deadly):
@@ -245,6 +248,18 @@ def test_a_switched_engine_is_started_once_with_nothing_on(
     asked = [path for path, _ in on.image.behaviour.requests]
     assert asked.count("/collective_rpc") == asked.count("/reset_prefix_cache") == 3
     assert on.engine.containers == {}
+
+
+def test_operators_that_are_on_and_never_called_are_no_pass(
+    project: Project, reference: ReferenceTrace
+) -> None:
+    on = bench(project, reference, Beads(wrong={"silu"}, runs=False))
+    with (
+        switched(on.candidate, on.gate) as prober,
+        pytest.raises(StageRefusedError, match="none of them was called") as refused,
+    ):
+        prober.probe(OPERATORS, 0)
+    assert refused.value.hint.endswith("--restart")
 
 
 def test_a_switched_engine_that_was_killed_is_started_again(
