@@ -13,10 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands import COMMANDS, Options
+from pipeline.commands import COMMANDS
 from pipeline.errors import PipelineError
 from pipeline.record import STAGES
 from pipeline.reporter import Reporter
+from pipeline.selection import Options
 
 INTERRUPTED = 130
 

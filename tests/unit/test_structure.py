@@ -15,6 +15,8 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
+    ("flow",),
+    ("selection",),
     ("overview", "node_commands"),
     ("release", "judging", "simulating", "bisecting"),
     ("steps", "probes"),  # what every stage is given; how bisect asks

@@ -1,0 +1,144 @@
+"""Cells through the flow: plan, name of the release, consent, then cell by cell, and the table at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+from pipeline.cell import Cell, names
+from pipeline.errors import (
+    UsageError,
+    WorldError,
+)
+from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.overview import print_outcomes, print_plan
+from pipeline.record import STAGES, Record, StageName
+from pipeline.reporter import Reporter
+from pipeline.world import git
+
+if TYPE_CHECKING:
+    from pipeline.release import Outcome
+    from pipeline.world.engine import Engine
+
+
+from pipeline.selection import Options, Selection, selection_of
+
+
+def flow(options: Options, report: Reporter, *, until: StageName) -> int:
+    """Plan, then run what is not done, cell by cell; the exit code of the first cell that failed."""
+    engine = lazy_engine(cleans=not options.dry_run)
+    selection = selection_of(options, builder=_builder_of(engine))
+    if options.dry_run:
+        print_plan(
+            selection.actions(_planned_name(options, selection), until), report, as_json=False
+        )
+        return 0
+    _ask_consent(options, until)
+    from pipeline.release import release_cell
+    from pipeline.steps import CellRelease, World
+    from pipeline.world.registry import Registry
+
+    registry = cache(Registry)
+    target = selection.project.target(options.target)
+    release = _name(
+        options,
+        selection,
+        until,
+        lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
+    )
+    world = World(engine=engine, registry=registry, revision=git.revision(), report=report)
+    outcomes: list[Outcome] = []
+    for cell in selection.cells:
+        known = selection.past[cell.id]
+        record = next((found for found in known if found.release == release), None) or Record(
+            cell=cell.id,
+            chip=cell.chip_id,
+            model=cell.model_id,
+            release=release,
+            about=selection.inputs[cell.id].about,
+        )
+        going = CellRelease(
+            cell=cell,
+            inputs=selection.inputs[cell.id],
+            target=target,
+            project=selection.project,
+            world=world,
+            release=release,
+            past=known,
+            record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
+        )
+        outcomes += release_cell(going, until, options.again)
+    print_outcomes(outcomes, release, report)
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    for error in errors:
+        sys.stderr.write(f"error: {error}\n")
+    return errors[0].exit_code if errors else 0
+
+
+def _name(
+    options: Options,
+    selection: Selection,
+    until: StageName,
+    public_tags: Callable[[Cell], Sequence[str]],
+) -> str:
+    """The name given, the git tag, the newest release when it is open or has nothing to do, or the next free one."""
+    if options.node and not options.release:
+        raise UsageError(
+            "on a node without network a release needs a name", hint="add --release NAME"
+        )
+    given = options.release or release_tag(git.tags_of_head())
+    if given:
+        return check_name(given)
+    newest = newest_release(selection.past)
+    if newest and (is_open(newest, selection.past) or _nothing_to_do(selection, newest, until)):
+        return newest
+    taken = {record.release for records in selection.past.values() for record in records}
+    taken |= {tag for cell in selection.cells for tag in public_tags(cell)}
+    return next_release(datetime.now(UTC).date(), taken)
+
+
+def _planned_name(options: Options, selection: Selection) -> str:
+    return options.release or newest_release(selection.past) or "(next)"
+
+
+def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool:
+    return all(action.kind == "reuse" for action in selection.actions(release, until))
+
+
+def lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
+    @cache
+    def connect() -> Engine:
+        from pipeline.world.engine import Engine
+
+        engine = Engine.connect()
+        if cleans:
+            engine.remove_left_over()
+        return engine
+
+    return connect
+
+
+def _builder_of(engine: Callable[[], Engine]) -> str | None:
+    """The engine's builder; None where no engine answers, which matters only once a stage needs one."""
+    try:
+        return engine().builder
+    except WorldError:
+        return None
+
+
+def _ask_consent(options: Options, until: StageName) -> None:
+    outward = STAGES.index(until) >= STAGES.index("promote")
+    if options.target == "local" or not outward or options.yes:
+        return
+    if (
+        sys.stdin.isatty()
+        and input(f"release to {options.target}, for everybody to see? [y/N] ") == "y"
+    ):
+        return
+    raise UsageError(
+        f"the target {options.target} is public and needs consent",
+        hint="add --yes, or stop earlier with --until card",
+    )
