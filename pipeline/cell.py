@@ -19,7 +19,7 @@ from pipeline.matrix import (
     ServeValue,
     Target,
 )
-from pipeline.matrix_file import nearest
+from pipeline.matrix_names import nearest
 from pipeline.policy import Gate
 
 

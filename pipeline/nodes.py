@@ -7,7 +7,7 @@ from typing import TypeVar
 from pipeline.errors import UsageError
 from pipeline.lock import BasePin, Lock, RequirementsPin
 from pipeline.matrix import Base, Chip, Matrix, Node
-from pipeline.matrix_file import nearest
+from pipeline.matrix_names import nearest
 
 P = TypeVar("P", RequirementsPin, BasePin)
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -12,7 +12,8 @@ from pipeline.cell import Cell, cells, names
 from pipeline.errors import UsageError
 from pipeline.lock import Lock, read_lock
 from pipeline.matrix import Matrix, Target
-from pipeline.matrix_file import nearest, read_matrix
+from pipeline.matrix_file import read_matrix
+from pipeline.matrix_names import nearest
 from pipeline.nodes import lock_on_node, on_node
 from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore

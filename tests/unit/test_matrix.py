@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.errors import UsageError
 from pipeline.matrix import json_schema
-from pipeline.matrix_file import nearest, read_matrix
+from pipeline.matrix_file import read_matrix
+from pipeline.matrix_names import nearest
 from tests.projects import ROOT, TOY, edited
 
 HINT = "hint: docs/matrix.schema.json describes every key"
@@ -86,6 +87,18 @@ def test_one_fault_hides_no_other_kind(tmp_path: Path) -> None:
         "matrix.yaml:9:13: benchmarks.quiz.tittle: unknown key (did you mean title?)",
         HINT,
     ]
+
+
+def test_a_wrong_value_hides_no_broken_name(tmp_path: Path) -> None:
+    found = faults(tmp_path, ("margin: 0.08", "margin: 3"), ("reference: slow", "reference: slov"))
+    assert found[0] == "matrix.yaml has 2 faults"
+    assert "gate.margin: expected a number from 0 to 1, got 3" in found[1]
+    assert "chips.abacus.reference: no stack is called 'slov' (did you mean slow?)" in found[2]
+
+
+def test_what_a_wrong_value_took_with_it_is_no_fault_of_its_own(tmp_path: Path) -> None:
+    found = faults(tmp_path, ("pypi: quizzes, version: 1.0.0", "pypi: quizzes, version: 1"))
+    assert found[0] == "matrix.yaml has 1 fault"
 
 
 def test_an_unknown_key_far_from_any_other_lists_those_that_are_known(tmp_path: Path) -> None:
