@@ -14,6 +14,7 @@ from pipeline.errors import (
     StageRefusedError,
     UsageError,
 )
+from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
 from pipeline.overview import print_plan
 from pipeline.project import Project
@@ -43,6 +44,8 @@ def do_render(options: Options, report: Reporter) -> int:
                 details=difference.rstrip(),
                 hint="change matrix.yaml or templates/, then run nox -s render",
             )
+        for cell in cells:
+            refuse_edited_lock(cell, project.lock, project.files(cell))
         report.say(f"{len(files)} rendered files agree with what is committed")
         return 0
     changed = write(project.root, files, whole_matrix=whole)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from pipeline.canonical import sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.lock import Lock, base_reference, requirement_inputs
@@ -43,6 +44,17 @@ def refuse_unlocked(cell: Cell, lock: Lock) -> None:
             f"the base {base_reference(cell.chip.base)} has no digest: {pin.reference} was locked",
             where=where,
             hint=hint,
+        )
+
+
+def refuse_edited_lock(cell: Cell, lock: Lock, files: Mapping[str, bytes]) -> None:
+    """A requirement lock that `nox -s lock` did not write."""
+    name, pin = f"images/{cell.chip_id}/requirements.lock", lock.requirements.get(cell.chip_id)
+    if pin is not None and pin.sha256 not in (None, sha256_bytes(files.get(name, b""))):
+        raise StageRefusedError(
+            "the file is not the one that was locked",
+            where=name,
+            hint="run nox -s lock, or git checkout the file",
         )
 
 

@@ -16,6 +16,7 @@ from pipeline.layers import (
     Layer,
     labels,
     model_context,
+    refuse_edited_lock,
     refuse_unlocked,
     runtime_context,
 )
@@ -56,6 +57,7 @@ class Builder:
 def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) -> BuildResult:
     """Raises StageRefusedError for a missing or stale pin or a failed step, WorldError when the disk is short."""
     refuse_unlocked(cell, lock)
+    refuse_edited_lock(cell, lock, files)
     base = _base(cell, lock, builder)
     runtime = _image(
         "runtime",

@@ -15,7 +15,14 @@ from pipeline.canonical import canonical, sha256_bytes, sha256_file
 from pipeline.cell import Cell, Names
 from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
-from pipeline.layers import Layer, labels, model_context, refuse_unlocked, runtime_context
+from pipeline.layers import (
+    Layer,
+    labels,
+    model_context,
+    refuse_edited_lock,
+    refuse_unlocked,
+    runtime_context,
+)
 from pipeline.lock import Lock
 from pipeline.parts import model_parts, runtime_parts
 from pipeline.reporter import StageLog
@@ -41,6 +48,7 @@ def build_on_node(
 ) -> BuildResult:
     """Raises StageRefusedError where node/start did not prepare this node, or a step fails."""
     refuse_unlocked(cell, lock)
+    refuse_edited_lock(cell, lock, files)
     base, wheels = _base(cell, builder), _wheels(cell, builder)
     runtime = _image(
         "runtime",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError, UsageError
-from pipeline.layers import refuse_unlocked
+from pipeline.layers import refuse_edited_lock, refuse_unlocked
 from pipeline.lock import (
     BasePin,
     Lock,
@@ -193,3 +194,14 @@ def test_one_line_names_where_weights_come_from(weights: Weights, source: str) -
 def test_the_repository_of_a_base_keeps_the_port_of_its_host(reference: str) -> None:
     assert base_repository(reference) == "mirror.test:5000/loom/base"
     assert base_repository("debian@sha256:ab") == base_repository("debian:12") == "debian"
+
+
+def test_a_requirement_lock_that_was_edited_by_hand_is_refused(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    cell, lock = one_cell(project, "loom", "poet"), locked(project.matrix.chips["loom"])
+    pin = lock.requirements["loom"].model_copy(update={"sha256": sha256_bytes(b"vllm==0.24.0\n")})
+    lock = lock.model_copy(update={"requirements": {"loom": pin}})
+    refuse_edited_lock(cell, lock, {"images/loom/requirements.lock": b"vllm==0.24.0\n"})
+    with pytest.raises(StageRefusedError, match="is not the one that was locked") as caught:
+        refuse_edited_lock(cell, lock, {"images/loom/requirements.lock": b"vllm==0.24.1\n"})
+    assert caught.value.where == "images/loom/requirements.lock"
