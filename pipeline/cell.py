@@ -130,7 +130,7 @@ class Cell:
             **self.model.gate.model_dump(exclude_none=True),
             **self.override.gate.model_dump(exclude_none=True),
         }
-        return self.base_gate.model_copy(update=changes)
+        return Gate.model_validate({**self.base_gate.model_dump(), **changes})
 
     @property
     def benchmarks(self) -> dict[str, Benchmark]:

@@ -45,8 +45,6 @@ class LogitLimits(Strict):
     fail_p99: float = Field(default=5e-2, gt=0)
     warn_margin: float = Field(default=0.3, gt=0)  # of the reference where the first tokens differ
     fail_margin: float = Field(default=1.0, gt=0)
-    # The fact sheet measured margins on so many positions; the widest of more is wider.
-    margin_positions: int = Field(default=1661, ge=2)
     # With fewer positions the 99th percentile is one of the two largest values: shown, not judged.
     p99_positions: int = Field(default=200, ge=1)
     # A reference that differs from itself by more would excuse any candidate: no verdict then.

@@ -6,7 +6,6 @@ candidate (a request that failed, NaN, an infinity, -9999) always fails.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -158,8 +157,6 @@ def _reasons(
     profile: LogitProfile,
     limits: LogitLimits,
 ) -> Iterator[Reason]:
-    # The widest margin is looked for in all passes, so it is judged as the widest of them all.
-    growth = _growth_of_the_widest(sum(row.positions for row in comparisons), limits)
     for row in comparisons:
         where = _where(row, profile)
         if row.candidate_faults.total:
@@ -185,18 +182,10 @@ def _reasons(
         margin = row.widest_margin or 0
         if level := _level(
             margin,
-            warn=max(limits.warn_ratio * floor.margin, growth * limits.warn_margin),
-            fail=max(limits.fail_ratio * floor.margin, growth * limits.fail_margin),
+            warn=max(limits.warn_ratio * floor.margin, limits.warn_margin),
+            fail=max(limits.fail_ratio * floor.margin, limits.fail_margin),
         ):
             yield level, f"another first token in {where} against a margin of {margin:.2f} nat"
-
-
-def _growth_of_the_widest(positions: int, limits: LogitLimits) -> float:
-    """By how much the widest of so many margins is wider than that of `margin_positions`.
-
-    The expected largest of n values with an exponential tail grows as ln n (extreme value theory).
-    """
-    return max(1.0, math.log(max(positions, 2)) / math.log(limits.margin_positions))
 
 
 def _level(value: float, *, warn: float, fail: float) -> Level | None:

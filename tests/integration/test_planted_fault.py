@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.gate.logits import judge_logits
-from pipeline.logit_policy import PROFILES, LogitLimits
+from pipeline.logit_policy import PROFILES
 from pipeline.results import LogitVerdict
 from pipeline.traces import ReferenceTrace
 from pipeline.world.evaluator import Endpoint
@@ -15,10 +15,9 @@ from pipeline.world.operators import read_evidence
 from pipeline.world.teacher import collect_candidate, collect_reference
 from tests.integration.conftest import Checkout
 from tests.served import ServedCell, built_cell, switch_operators
-from tests.trials.stacks import PLANTED, Block, changes
+from tests.trials.stacks import LIMITS, PLANTED, Block, changes
 
 pytestmark = pytest.mark.integration
-LIMITS = LogitLimits()
 WITHOUT_SILU = Block(
     env={"VLLM_SERVER_DEV_MODE": "1", "PLANTED_FAULTS": "gelu_for_silu"},
     operators={

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from tests.projects import ROOT, Changes
+from pipeline.project import Project
+from tests.projects import ROOT, Changes, one_cell
 
 Kind = Literal["gross", "subtle", "legitimate"]
 REFERENCE = "float32"
 PLANTED = "planted"
 LIBRARY = ROOT / "tests/planted/library.py"
+LIMITS = one_cell(Project(ROOT, ROOT / "matrix.yaml"), "cpu", "smollm2").gate.logits
 MOUNTED = "/opt/flagrelease/planted"  # on the image's Python path
 
 

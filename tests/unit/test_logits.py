@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from pipeline.canonical import canonical
-from pipeline.gate.logits import PASSES, _growth_of_the_widest, judge_logits
+from pipeline.gate.logits import PASSES, judge_logits
 from pipeline.logit_policy import PROFILES, LogitLimits
 from pipeline.results import LogitVerdict
 from pipeline.traces import NO_TOKEN, Lists, PassName, Trace, no_lists
@@ -338,9 +338,3 @@ def test_one_value_that_is_no_number_always_fails(
     )
 
     assert found.status == "fail"
-
-
-def test_a_margin_is_judged_by_the_number_of_positions_it_is_the_widest_of() -> None:
-    limits = LogitLimits(top_k=2, margin_positions=4)
-    growth = {count: _growth_of_the_widest(count, limits) for count in (1, 4, 16)}
-    assert growth == {1: 1.0, 4: 1.0, 16: 2.0}

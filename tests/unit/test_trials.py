@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.canonical import sha256_file
-from pipeline.logit_policy import LogitLimits
 from tests.trials.record import PlantedFaults, read_record
-from tests.trials.stacks import CASES, LIBRARY, ON_THE_PLANTED_STACK, REFERENCE, Kind
+from tests.trials.stacks import CASES, LIBRARY, LIMITS, ON_THE_PLANTED_STACK, REFERENCE, Kind
 
 LEAST_RUNS_AGAINST_ITSELF = 20
 MOST_VERDICT_SECONDS = 120
@@ -24,7 +23,7 @@ def statuses(record: PlantedFaults, kind: Kind) -> dict[str, str]:
 
 def test_it_was_made_with_the_library_and_the_limits_of_today(record: PlantedFaults) -> None:
     assert record.library_sha256 == sha256_file(LIBRARY), "run nox -s trials, and commit its record"
-    assert {row.verdict.limits for row in record.rows} == {LogitLimits()}
+    assert {row.verdict.limits for row in record.rows} == {LIMITS}
 
 
 def test_every_case_of_the_trial_is_in_it(record: PlantedFaults) -> None:
