@@ -1,0 +1,40 @@
+"""The records of real releases: each can be read, and gives its card or says why it has none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import StageRefusedError
+from pipeline.record import read_record, record_bytes
+from pipeline.stages.card import card
+from pipeline.templates import Templates
+
+ROOT = Path(__file__).parents[2]
+RECORDS = sorted((ROOT / "records").glob("*/*/*/record.json"))
+BY_NAME = pytest.mark.parametrize(
+    "path", RECORDS, ids=lambda path: path.parent.relative_to(ROOT / "records").as_posix()
+)
+
+
+def test_there_are_records_of_real_releases() -> None:
+    assert {path.parts[-3] for path in RECORDS} == {"cpu", "nvidia"}
+
+
+@BY_NAME
+def test_a_record_lies_where_it_belongs_and_is_written_as_it_is_read(path: Path) -> None:
+    record = read_record(path)
+    assert path.parent == ROOT / "records" / record.release / record.chip / record.model
+    assert record_bytes(record) == path.read_bytes()
+
+
+@BY_NAME
+def test_a_passed_record_gives_its_card_and_a_refused_one_none(path: Path) -> None:
+    record, templates = read_record(path), Templates(ROOT / "templates")
+    if all(stage.status == "passed" for _, stage in record.stages if stage is not None):
+        text = card(record, templates)["card.en.md"].decode()
+        assert record.release in text
+    else:
+        with pytest.raises(StageRefusedError, match="smoke: failed"):
+            card(record, templates)
