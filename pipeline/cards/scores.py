@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.cards.facts import Measured
 from pipeline.cards.numbers import p_value, points, signed_points
-from pipeline.results import BenchmarkVerdict, LogitComparison, LogitVerdict, Troubles, Verdict
+from pipeline.results import BenchmarkVerdict, LogitComparison, LogitVerdict, Verdict
 
 # A set is small when a loss of this many points stays possible even if no answer changes.
 SMALL_SET_POINTS = 1
@@ -30,8 +30,8 @@ class ScoreRow:
     runs: int  # of every question (K)
     lost: int
     gained: int
-    unusable_reference: int  # answers that were cut, unreadable, failed or missing
-    unusable_released: int
+    cut: str  # answers at their limit, reference / released
+    unreadable: str  # answers without what was looked for, likewise
     one_item: str  # what one question is worth
     blind: str  # the loss that stays possible even if no answer changes
     is_small: bool
@@ -61,8 +61,8 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         p_harm=p_value(row.p_harm),
         n=row.n,
         runs=row.runs,
-        unusable_reference=_unusable(row.troubles_reference),
-        unusable_released=_unusable(row.troubles_candidate),
+        cut=f"{row.troubles_reference.truncated} / {row.troubles_candidate.truncated}",
+        unreadable=f"{row.troubles_reference.unreadable} / {row.troubles_candidate.unreadable}",
         is_advisory=row.tier == "advisory",
         lost=row.lost,
         gained=row.gained,
@@ -72,10 +72,6 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         has_power=row.has_power,
         verdict=_word(row),
     )
-
-
-def _unusable(troubles: Troubles) -> int:
-    return troubles.failed + troubles.missing + troubles.truncated + troubles.unreadable
 
 
 def _blind_share(n: int, alpha: float) -> float:
