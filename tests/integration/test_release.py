@@ -134,8 +134,8 @@ def test_a_server_that_is_healthy_but_cannot_complete_is_refused(changed: Checko
 
 def test_a_release_killed_in_smoke_resumes_and_leaves_no_container(changed: Checkout) -> None:
     changed.edit(
-        "expect: Paris, tokens_per_s_floor: 3}\n    benchmarks: [h",
-        "expect: Paris, tokens_per_s_floor: 2}\n    benchmarks: [h",
+        "expect: Paris, tokens_per_s_floor: 3}\n    benchmarks: [g",
+        "expect: Paris, tokens_per_s_floor: 2}\n    benchmarks: [g",
     )
     changed.kill_when(lambda: bool(our_containers()), "smoke", *CELL, within_s=60)
     assert our_containers() != []
