@@ -103,17 +103,11 @@ def stop_server(served: Served, *, patience_s: float) -> tuple[bool, str]:
     """Ask the server's processes to end, as `docker stop` would; True when none is left and the port is free."""
     started = time.monotonic()
     served.container.execute(["python", "-c", _END_SERVER])
-    while time.monotonic() - started < patience_s:
-        left = server_processes(served.container)
-        if not left:
-            return True, f"ended in {time.monotonic() - started:.1f} s"
+    while left := server_processes(served.container):
+        if time.monotonic() - started >= patience_s:
+            return False, f"still running after {patience_s:.0f} s: {'; '.join(left)}"
         time.sleep(POLL_S)
-    return False, f"still running after {patience_s:.0f} s: {'; '.join(left)}"
-
-
-def kill_server(served: Served) -> None:
-    """For a server that hangs: whoever waits for its answer gets an error at once."""
-    served.container.execute(["python", "-c", _END_SERVER.replace("SIGTERM", "SIGKILL")])
+    return True, f"ended in {time.monotonic() - started:.1f} s"
 
 
 # SIGTERM to every process whose command line names the server; the image has no pkill.
