@@ -110,6 +110,11 @@ def stop_server(served: Served, *, patience_s: float) -> tuple[bool, str]:
     return True, f"ended in {time.monotonic() - started:.1f} s"
 
 
+def kill_server(served: Served) -> None:
+    """For a server that hangs: whoever waits for its answer gets an error at once."""
+    served.container.execute(["python", "-c", _END_SERVER.replace("SIGTERM", "SIGKILL")])
+
+
 # SIGTERM to every process whose command line names the server; the image has no pkill.
 _END_SERVER = """
 import os, pathlib, signal
