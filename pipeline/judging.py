@@ -73,8 +73,14 @@ def with_changes(gate: Gate, path: Path) -> Gate:
 def _measured(project: Project, cell: Cell, release: str | None) -> tuple[Record, AccuracyResult]:
     for record in project.store.of_cell(cell.chip_id, cell.model_id):
         found = record.stages.accuracy.result if record.stages.accuracy else None
-        if found and found.chance and release in (None, record.release):
-            return record, found
+        if found and release in (None, record.release):
+            if found.chance:
+                return record, found
+            # The newest word counts: an older pass is not asked for behind a newer refusal.
+            raise StageRefusedError(
+                f"{record.release} has no rows to judge: {found.verdict.sentence}",
+                where=f"gate of {cell.id}",
+            )
     raise StageRefusedError(
         f"no rows are stored of {'any release' if release is None else release}",
         where=f"gate of {cell.id}",

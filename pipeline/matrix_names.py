@@ -83,6 +83,7 @@ def _gate_faults(at: Path_, gate: Gate | GateOverride, matrix: Matrix) -> Iterat
     """A margin of a benchmark that nobody asks would be a margin that nobody misses."""
     named: dict[Path_, str] = {(*at, "margins", name): name for name in gate.margins or ()}
     named |= _items((*at, "advisory"), gate.advisory or ())
+    named |= _items((*at, "texts"), gate.texts or ())
     yield from _unknown(named, matrix.benchmarks, "benchmark")
 
 

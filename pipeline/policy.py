@@ -50,6 +50,9 @@ class Gate(BaseModel, frozen=True, extra="forbid"):
     concurrency: int = Field(ge=1)
     seed: int  # of the first run; each further run takes the next one
     temperature: float = Field(default=0, ge=0)
+    texts: tuple[
+        str, ...
+    ] = ()  # builtin benchmarks whose texts the pre-gate scores; default: the cell's own
     logits: LogitLimits = LogitLimits()  # of the pre-gate
 
     def margin_of(self, benchmark: str) -> float:
@@ -73,6 +76,7 @@ class GateOverride(BaseModel, frozen=True, extra="forbid"):
     length_ratio: Band | None = None
     unusable_excess: Share | None = None
     temperature: float | None = Field(default=None, ge=0)
+    texts: tuple[str, ...] | None = None
     logits: LogitLimits | None = None
 
 

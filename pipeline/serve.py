@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
-from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.logit_policy import PROFILES
 from pipeline.parts import Inputs, row_parts, trace_parts
@@ -81,20 +81,19 @@ def accuracy_task(
 
 
 def pregate_task(
-    cell: Cell, inputs: Inputs, *, stages: Stages, task: AccuracyTask, folder: Path
+    cell: Cell,
+    inputs: Inputs,
+    texts: Sequence[str],
+    *,
+    stages: Stages,
+    task: AccuracyTask,
+    folder: Path,
 ) -> PreGateTask:
-    """The pre-gate asks the texts of the items, some short and some long."""
+    """The pre-gate asks some short and some long ones of the texts."""
     from pipeline.stages.pregate import PreGateTask  # imports numpy
     from pipeline.world.teacher import short_and_long
 
     profile = PROFILES["release"]
-    texts = [item.prompt for items in task.items.values() for item in items if item.is_text]
-    if not texts:
-        raise StageRefusedError(
-            "the pre-gate has no text to score: all benchmarks are those of harnesses",
-            where=f"accuracy of {cell.id}",
-            hint=f"name a builtin one too in models.{cell.model_id}.benchmarks, like gsm8k-steps",
-        )
     prompts = tuple(short_and_long(texts, profile.prompts))
     asked = {
         "prompts": sha256_bytes(canonical(list(prompts))),

@@ -128,10 +128,14 @@ def _content(
 
 
 def texts(cell: Cell, lock: Lock, downloads: Path, say: Callable[[str], None]) -> tuple[str, ...]:
-    """Of the cell's builtin benchmarks: what the pre-gate asks. Raises StageRefusedError without any."""
+    """What the pre-gate asks: texts of builtin benchmarks, of those the policy names or the cell's own.
+
+    Raises StageRefusedError without any.
+    """
+    named = {name: cell.all_benchmarks[name] for name in cell.gate.texts} or cell.benchmarks
     found = tuple(
         item.prompt
-        for name, benchmark in cell.benchmarks.items()
+        for name, benchmark in named.items()
         if (builtin := benchmark.evaluator.builtin) is not None
         for item in builtin_items(
             name, benchmark, builtin, _content(name, builtin, lock, downloads, say)
@@ -142,7 +146,7 @@ def texts(cell: Cell, lock: Lock, downloads: Path, say: Callable[[str], None]) -
         raise StageRefusedError(
             "the pre-gate has no text to score: no benchmark is a builtin one",
             where=cell.id,
-            hint=f"name one in models.{cell.model_id}.benchmarks, like gsm8k-steps",
+            hint="name some in gate.texts, like hellaswag",
         )
     return found
 

@@ -85,9 +85,9 @@ def _lengths(
 
 
 def _token_means(reference: Side, candidate: Side, runs: int) -> tuple[Floats, Floats]:
-    """Tokens an item, over the items that both stacks answered in every run."""
-    absent = (reference.is_absent | candidate.is_absent)[:, :runs].any(axis=1)
-    return (
-        reference.tokens[~absent, :runs].mean(axis=1),
-        candidate.tokens[~absent, :runs].mean(axis=1),
-    )
+    """Tokens an item, over those that the reference answered; what the candidate left out counts as its longest."""
+    known = ~reference.is_absent[:, :runs].any(axis=1)
+    tokens = candidate.tokens[known, :runs]
+    longest = tokens.max(initial=0.0)
+    tokens = np.where(candidate.is_absent[known, :runs], longest, tokens)
+    return reference.tokens[known, :runs].mean(axis=1), tokens.mean(axis=1)

@@ -72,9 +72,10 @@ class Look:
 
 def look_at(evidence: Evidence, rule: Rule) -> Look:
     lower, upper = evidence.lower_bound(rule.level), evidence.upper_bound(rule.level)
-    has_power = _has_power(evidence.reference, evidence.n, rule)
+    independent = np.minimum(evidence.n, evidence.clusters)
+    has_power = _has_power(evidence.reference, independent, rule)
     # Rows that the reference lacks neither excuse a benchmark from deciding nor let it carry a pass.
-    deciding = rule.is_critical & _has_power(evidence.reference_at_best, evidence.n, rule)
+    deciding = rule.is_critical & _has_power(evidence.reference_at_best, independent, rule)
     carries = (rule.is_critical & has_power).any(axis=-1)
     margins = rule.margins * _shrunk(evidence.reference, rule.relative_below)
     is_within = lower > -margins

@@ -16,7 +16,7 @@ from pipeline.results import ItemRow, Troubles
 class Side:
     """One stack's answers to one benchmark, each array (item, run)."""
 
-    scores: Floats  # 0 where it failed or is missing
+    scores: Floats  # 0 where it failed, is missing, was cut or cannot be read
     is_failed: Booleans
     is_missing: Booleans
     is_truncated: Booleans
@@ -100,12 +100,14 @@ def _side(table: Sequence[Sequence[ItemRow | None]], *, is_generated: bool) -> S
     def marks(claim: str) -> Booleans:
         return np.array([[getattr(_Answer(row), claim) for row in line] for line in table], bool)
 
+    scores = np.array([[_Answer(row).score for row in line] for line in table], float)
+    is_truncated, is_unreadable = marks("is_cut") & is_generated, marks("is_unreadable")
     return Side(
-        scores=np.array([[_Answer(row).score for row in line] for line in table], float),
+        scores=np.where(is_truncated | is_unreadable, 0.0, scores),
         is_failed=marks("is_failed"),
         is_missing=marks("is_missing"),
-        is_truncated=marks("is_cut") & is_generated,
-        is_unreadable=marks("is_unreadable"),
+        is_truncated=is_truncated,
+        is_unreadable=is_unreadable,
         tokens=np.array([[row.tokens if row else 0 for row in line] for line in table], float),
     )
 

@@ -436,3 +436,57 @@ def test_no_rows_crash_the_judge(
 
     assert (verdict.status == "invalid") == bool(verdict.faults)
     assert verdict.sentence.startswith(f"{verdict.status}: ")
+
+
+PLAIN = Gate(alpha=0.05, margin=MARGIN, power_margins=1, concurrency=1, seed=0)
+
+
+def generated_rows(items: int, *, finish: str = "stop", answer: str = "7") -> tuple[ItemRow, ...]:
+    return tuple(
+        row("b0", f"i{number}", stack, right=True).model_copy(
+            update={"finish_reason": finish, "answer": answer}
+        )
+        for number in range(items)
+        for stack in ("float32", "bfloat16")
+    )
+
+
+@pytest.mark.parametrize(("finish", "answer"), [("length", "7"), ("stop", "")])
+def test_an_answer_that_was_cut_or_cannot_be_read_scores_nothing(finish: str, answer: str) -> None:
+    verdict = judge(
+        generated_rows(200, finish=finish, answer=answer),
+        reference="float32",
+        candidate="bfloat16",
+        gate=PLAIN,
+        chance={"b0": 0.0},
+        generated=("b0",),
+    )
+    (table,) = verdict.benchmarks
+    assert (table.reference_score, table.candidate_score) == (0, 0)
+    assert verdict.status != "pass"
+
+
+def test_leaving_out_the_longest_answer_does_not_turn_a_fail_into_a_pass() -> None:
+    rows = [r.model_copy(update={"tokens": 10}) for r in generated_rows(200)]
+    long = {f"i{number}" for number in range(4)}
+    rows = [
+        r.model_copy(update={"tokens": 260, "score": 0})
+        if r.item in long and r.stack == "bfloat16"
+        else r.model_copy(update={"score": 0})
+        if r.item in long
+        else r
+        for r in rows
+    ]
+
+    def status(kept: list[ItemRow]) -> str:
+        return judge(
+            kept,
+            reference="float32",
+            candidate="bfloat16",
+            gate=PLAIN,
+            chance={"b0": 0.0},
+            generated=("b0",),
+        ).status
+
+    without = [r for r in rows if (r.item, r.stack) != ("i0", "bfloat16")]
+    assert status(without) == status(rows)
