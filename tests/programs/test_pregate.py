@@ -13,7 +13,7 @@ from pipeline.stages.pregate import PreGate, PreGateRefusedError, PreGateTask
 from pipeline.world.evaluator import Endpoint
 from tests.fakes_model import ToyModel
 from tests.fakes_server import Behaviour, StandInServer
-from tests.unit.test_teacher import PROFILE, PROMPTS, TOP_K, endpoint_of, quiet
+from tests.programs.test_teacher import PROFILE, PROMPTS, TOP_K, endpoint_of, quiet
 
 WARNED_RUNS = 4
 
