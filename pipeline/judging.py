@@ -17,6 +17,9 @@ from pipeline.results import AccuracyResult, BenchmarkVerdict, Verdict
 from pipeline.rows import stored_rows
 from pipeline.yaml_source import read_yaml
 
+# Keys of the policy that rows of another asking cannot be judged by; the pre-gate's verdict is stored, not its traces.
+ASKING = {"concurrency", "logits", "seed", "temperature", "texts"}
+
 
 def judge_stored(
     project: Project,
@@ -54,6 +57,12 @@ def with_changes(gate: Gate, path: Path) -> Gate:
             where=str(path),
             details="\n".join(map(str, source.faults)),
             hint="for example: margin: 0.05",
+        )
+    if asking := sorted(ASKING & changes.keys()):
+        raise UsageError(
+            f"{', '.join(asking)} decide what the stacks are asked, which stored rows cannot tell",
+            where=str(path),
+            hint="change them in matrix.yaml and run nox -s accuracy",
         )
     try:
         return Gate.model_validate({**gate.model_dump(), **changes})

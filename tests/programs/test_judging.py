@@ -14,9 +14,11 @@ from rich.console import Console
 
 from pipeline.canonical import sha256_bytes
 from pipeline.cli import main
+from pipeline.errors import UsageError
 from pipeline.gate.paired import tango_lower_bound, z_of
 from pipeline.gate.spending import look_level
 from pipeline.gate.verdict import judge
+from pipeline.judging import with_changes
 from pipeline.policy import Gate
 from pipeline.record import Record
 from pipeline.results import AccuracyResult, ItemRow
@@ -166,3 +168,11 @@ def test_a_policy_is_stored_whole() -> None:
     gate = Gate(alpha=0.05, margin=0.08, power_margins=1, concurrency=4, seed=0)
 
     assert Gate.model_validate_json(json.dumps(gate.model_dump(mode="json"))) == gate
+
+
+def test_a_policy_that_would_have_asked_otherwise_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("margin: 0.05\ntemperature: 0.9\nlogits: {warn_margin: 0.1}\n")
+    gate = Gate(alpha=0.05, margin=0.03, power_margins=1, concurrency=1, seed=0)
+    with pytest.raises(UsageError, match="logits, temperature decide what the stacks are asked"):
+        with_changes(gate, path)
