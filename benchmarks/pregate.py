@@ -36,13 +36,13 @@ from pipeline.project import Project
 from pipeline.record import read_record
 from pipeline.results import BuildResult, LogitComparison, LogitVerdict
 from pipeline.serve import launch
-from pipeline.suite import texts
+from pipeline.suite import pregate_prompts
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
-from pipeline.world.teacher import collect_candidate, collect_reference, short_and_long
+from pipeline.world.teacher import collect_candidate, collect_reference
 
 ROOT = Path(__file__).parents[1]
 
@@ -218,17 +218,13 @@ def _task(options: argparse.Namespace) -> Task:
     project = Project(ROOT, ROOT / "matrix.yaml", options.node, published=options.published)
     cell = next(cell for cell in project.cells if cell.id == record.cell)
     host = record.about.repository.partition("/")[0]
-    asked = texts(cell, project.lock, options.share / "download", print)
     return Task(
         cell=cell,
         stack=options.stack or cell.chip.released,
         image=model.reference(host),
         share=options.share,
         folder=options.folder,
-        prompts=short_and_long(
-            asked,
-            PROFILES["release"].prompts,
-        ),
+        prompts=list(pregate_prompts(cell, project.lock, options.share / "download", print)),
         variables=dict(pair.split("=", 1) for pair in options.variables),
         without=options.without,
         legitimate=options.legitimate,

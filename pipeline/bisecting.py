@@ -12,20 +12,19 @@ from pipeline.cards.operator_issue import IssueFacts, operator_issue
 from pipeline.cell import Cell, names
 from pipeline.culprits import BisectResult, Level, Subject, evidence_bytes, exclusions_of
 from pipeline.errors import StageRefusedError
-from pipeline.logit_policy import PROFILES, ProfileName
+from pipeline.logit_policy import ProfileName
 from pipeline.matrix import Target
 from pipeline.matrix_patch import exclusion_patch
 from pipeline.probes.candidate import Candidate, Library, library_in, switch_of
-from pipeline.probes.pregate import PreGate, references
+from pipeline.probes.pregate import Oracle, references
 from pipeline.probes.probers import restarted, switched
 from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.stages.bisect import BisectTask, bisect
 from pipeline.stages.weights import check_whole
-from pipeline.suite import texts
+from pipeline.suite import pregate_prompts
 from pipeline.world.engine import Engine
 from pipeline.world.node import node_class
-from pipeline.world.teacher import short_and_long
 
 Say = Callable[[str], None]
 
@@ -101,7 +100,7 @@ class Prepared:
 
     task: BisectTask
     candidate: Candidate
-    gates: Mapping[ProfileName, PreGate]
+    gates: Mapping[ProfileName, Oracle]
 
 
 def search_operators(served: Served, search: Search, library: Library, say: Say) -> BisectResult:
@@ -139,10 +138,10 @@ def prepare(served: Served, search: Search, library: Library, say: Say) -> Prepa
     )
     say(f"{len(task.operators)} operators of {task.subject.library} are searched")
     profiles: tuple[ProfileName, ...] = tuple(dict.fromkeys(("quick", search.verify)))
-    prompts = prompts_of(cell, served.project, say)
+    prompts = pregate_prompts(cell, served.project.lock, served.project.share / "download", say)
     asked = references(candidate, profiles, prompts, say)
     gates = {
-        name: PreGate(
+        name: Oracle(
             reference=asked[name],
             limits=cell.gate.logits,
             prompts=prompts,
@@ -178,12 +177,6 @@ def subject_of(served: Served, search: Search) -> Subject:
         settings=sha256_bytes(canonical(settings)),
         node=node_class(cell.chip.smi),
     )
-
-
-def prompts_of(cell: Cell, project: Project, say: Say) -> tuple[str, ...]:
-    """Of the cell's own benchmarks, short and long."""
-    found = texts(cell, project.lock, project.share / "download", say)
-    return tuple(short_and_long(found, PROFILES["release"].prompts))
 
 
 def write_findings(

@@ -9,22 +9,17 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from pipeline.cell import Cell, names
-from pipeline.errors import (
-    UsageError,
-    WorldError,
-)
+from pipeline.errors import UsageError, WorldError
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.overview import print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
+from pipeline.selection import Options, Selection, selection_of
 from pipeline.world import git
 
 if TYPE_CHECKING:
     from pipeline.release import Outcome
     from pipeline.world.engine import Engine
-
-
-from pipeline.selection import Options, Selection, selection_of
 
 
 def flow(options: Options, report: Reporter, *, until: StageName) -> int:

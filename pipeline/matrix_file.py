@@ -21,11 +21,12 @@ def read_matrix(path: Path) -> Matrix:
     """Raises UsageError that lists every fault of the file."""
     source = read_yaml(path)
     faults = list(source.faults)
-    sound, left_out = without_faults(source.data)
+    sound: Matrix | None
     try:
-        Matrix.model_validate(source.data)
+        sound, left_out = Matrix.model_validate(source.data), frozenset[Path_]()
     except ValidationError as error:
         faults += _schema_faults(source, error)
+        sound, left_out = without_faults(source.data)
     faults += [
         Fault(place=source.place_of(at), path=at, message=message, hint=hint)
         for at, message, hint in (broken_references(sound) if sound else ())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.cell import Cell, select
 from pipeline.culprits import Level
@@ -14,9 +13,6 @@ from pipeline.plan import Action, plan
 from pipeline.project import Project
 from pipeline.record import Record, StageName
 from pipeline.world.node import node_class
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)

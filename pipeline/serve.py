@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,18 +82,14 @@ def accuracy_task(
 def pregate_task(
     cell: Cell,
     inputs: Inputs,
-    texts: Sequence[str],
+    prompts: tuple[str, ...],
     *,
     stages: Stages,
     task: AccuracyTask,
     folder: Path,
 ) -> PreGateTask:
-    """The pre-gate asks some short and some long ones of the texts."""
     from pipeline.stages.pregate import PreGateTask  # imports numpy
-    from pipeline.world.teacher import short_and_long
 
-    profile = PROFILES["release"]
-    prompts = tuple(short_and_long(texts, profile.prompts))
     asked = {
         "prompts": sha256_bytes(canonical(list(prompts))),
         "top k": str(cell.gate.logits.top_k),
@@ -103,7 +98,7 @@ def pregate_task(
         key=key_of({**trace_parts(cell, inputs, stages), **asked}),
         reference=task.reference,
         candidate=task.candidate,
-        profile=profile,
+        profile=PROFILES["release"],
         limits=cell.gate.logits,
         prompts=prompts,
         runs_after_warning=cell.gate.looks[-1],

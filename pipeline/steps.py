@@ -29,7 +29,7 @@ from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch
-from pipeline.suite import Places, prepare_suite, texts
+from pipeline.suite import Places, pregate_prompts, prepare_suite
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
@@ -215,7 +215,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         pregate_task(
             run.cell,
             run.inputs,
-            texts(run.cell, run.inputs.lock, run.project.share / "download", log.say),
+            pregate_prompts(run.cell, run.inputs.lock, run.project.share / "download", log.say),
             stages=run.record.stages,
             task=task,
             folder=run.project.traces / run.cell.id,

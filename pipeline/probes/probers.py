@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pipeline.culprits import ProbeAnswer, ProbeVerdict
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.probes.candidate import Candidate, Enabled
-from pipeline.probes.pregate import Judged, PreGate, cause_of_death
+from pipeline.probes.pregate import Judged, Oracle, cause_of_death
 from pipeline.stages.bisect import Prober
 from pipeline.world.operator_switch import DEV_MODE, switch_operators
 from pipeline.world.server import Served
 
 
-def restarted(candidate: Candidate, gate: PreGate) -> Prober:
+def restarted(candidate: Candidate, gate: Oracle) -> Prober:
     """Every probe is a new engine: what a release is, and a start each."""
 
     def probe(enabled: Enabled, slot: int) -> ProbeAnswer:
@@ -34,7 +34,7 @@ def restarted(candidate: Candidate, gate: PreGate) -> Prober:
 
 
 @contextmanager
-def switched(candidate: Candidate, gate: PreGate) -> Iterator[Prober]:
+def switched(candidate: Candidate, gate: Oracle) -> Iterator[Prober]:
     """One engine, switched between probes; another only when operators have killed it."""
     server = _Switched(candidate=candidate, gate=gate)
     try:
@@ -48,7 +48,7 @@ def switched(candidate: Candidate, gate: PreGate) -> Iterator[Prober]:
 @dataclass(kw_only=True)
 class _Switched:
     candidate: Candidate
-    gate: PreGate
+    gate: Oracle
     served: Served | None = None
     engines: ExitStack = field(default_factory=ExitStack)
 

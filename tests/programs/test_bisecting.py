@@ -11,7 +11,6 @@ import pytest
 from pipeline.bisecting import (
     Search,
     Served,
-    prompts_of,
     search_cell,
     searched,
     subject_of,
@@ -25,6 +24,7 @@ from pipeline.matrix_file import read_matrix
 from pipeline.probes.candidate import Library
 from pipeline.project import Project
 from pipeline.stages.bisect import BisectTask, Prober, bisect
+from pipeline.suite import pregate_prompts
 from tests.fakes import FakeEngine
 from tests.projects import ROOT, toy_project
 
@@ -170,7 +170,7 @@ def test_a_cell_that_was_not_built_is_refused_before_any_engine_is_asked(
 
 def test_prompts_need_a_locked_benchmark(project: Project, cell: Cell) -> None:
     with pytest.raises(StageRefusedError, match="is not locked"):
-        prompts_of(cell, project, print)
+        pregate_prompts(cell, project.lock, project.share / "download", print)
     without = replace(cell, model=cell.model.model_copy(update={"benchmarks": []}))
     with pytest.raises(StageRefusedError, match="no benchmark is a builtin one"):
-        prompts_of(without, project, print)
+        pregate_prompts(without, project.lock, project.share / "download", print)

@@ -20,7 +20,7 @@ from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.matrix_file import read_matrix
 from pipeline.matrix_patch import exclusion_patch
 from pipeline.probes.candidate import Candidate, Library, library_in, probe_cell
-from pipeline.probes.pregate import PreGate, references
+from pipeline.probes.pregate import Oracle, references
 from pipeline.probes.probers import restarted, switched
 from pipeline.project import Project
 from pipeline.stages.bisect import BisectTask, bisect
@@ -123,7 +123,7 @@ def project(tmp_path: Path) -> Project:
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     candidate: Candidate
-    gate: PreGate
+    gate: Oracle
     image: BeadsImage
     engine: FakeEngine
 
@@ -150,7 +150,7 @@ def bench(
         engine=engine,
         folder=project.bisect_folder(cell),
     )
-    gate = PreGate(
+    gate = Oracle(
         reference=reference,
         limits=LogitLimits(),
         prompts=PROMPTS,
