@@ -85,18 +85,14 @@ class Candidate:
         cell = probe_cell(
             self.cell, self.stack, self.operators - enabled, slot=slot, shares_gpu=self._shares_gpu
         )
-        conf = self.folder / f"slot{slot}"
-        inside = f"images/{cell.id}/conf/"
-        for path, content in render_model(cell, self.templates).items():
-            if path.startswith(inside):
-                write_whole(conf / path.removeprefix(inside), content)
+        conf = write_conf(cell, self.templates, self.folder / f"slot{slot}")
         started = launch(cell, self.stack, self.image, self.share)
         variables = {**PROBE, **self._gpu(slot), **(environment or {})}
         run = started.run
         started = replace(
             started,
             name=f"{started.name}-probe{slot}",
-            volumes={**started.volumes, str(conf.resolve()): f"{cell.conf_folder}:ro"},
+            volumes={**started.volumes, str(conf): f"{cell.conf_folder}:ro"},
             run=run.model_copy(update={"environment": {**run.environment, **variables}}),
         )
         with serving(self.engine, started, lambda _: None) as served:
@@ -109,6 +105,15 @@ class Candidate:
     def _gpu(self, slot: int) -> dict[str, str]:
         several = self.cell.chip.run.gpus and self.gpus > 1
         return {"CUDA_VISIBLE_DEVICES": str(slot % self.gpus)} if several else {}
+
+
+def write_conf(cell: Cell, templates: Templates, folder: Path) -> Path:
+    """The cell's serving configuration, to be mounted over the image's own; where it is."""
+    inside = f"images/{cell.id}/conf/"
+    for path, content in render_model(cell, templates).items():
+        if path.startswith(inside):
+            write_whole(folder / path.removeprefix(inside), content)
+    return folder.resolve()
 
 
 def probe_cell(cell: Cell, stack: str, off: Enabled, *, slot: int, shares_gpu: bool) -> Cell:
