@@ -13,6 +13,7 @@ from pipeline.cell import Cell, Names, names
 from pipeline.errors import StageRefusedError
 from pipeline.layers import Layer
 from pipeline.matrix import Target
+from pipeline.next_step import next_step
 from pipeline.operator_evidence import Look, StackOperators
 from pipeline.parts import Inputs
 from pipeline.project import Project
@@ -232,6 +233,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         ),
         served,
         progress,
+        look_at=look_at,
         fresh=run.is_forced,
     )
     try:
@@ -249,9 +251,10 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         )
         result = result.model_copy(update={"logits": pregate.verdict()})
     except PreGateRefusedError as refused:
-        result = without_items(task, refused.verdict)
+        result = without_items(task, refused.verdict, refused.looks)
     logits = (f"pre-gate: {result.logits.sentence}",) if result.logits else ()
-    for line in (*logits, *result.verdict.warnings, result.verdict.sentence):
+    said = (*logits, *result.verdict.warnings, result.verdict.sentence, next_step(run.cell, result))
+    for line in filter(None, said):
         log.say(line)
     ended = ENDED[result.verdict.status]
     return ended, result, "" if ended == "passed" else result.verdict.sentence

@@ -49,8 +49,9 @@ def judge(
     """The verdict on `candidate`; `chance` names every benchmark, with the score of guessing.
 
     `generated` names the benchmarks whose answers are written, not chosen. No pass before
-    `least_runs` runs (an earlier check warned). `operators`, by stack, are those it ran with. Rows of other stacks are left out. It never raises
-    for what the rows hold: what cannot be compared is invalid.
+    `least_runs` runs (an earlier check warned). `operators`: those that each stack ran with. Rows of
+    other stacks are left out. It never raises for what the rows hold: what cannot be compared is
+    invalid.
     """
     stacks = (reference, candidate)
     compared = [row for row in rows if row.stack in stacks]

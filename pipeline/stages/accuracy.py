@@ -22,7 +22,7 @@ from pipeline.operator_evidence import (
 from pipeline.policy import Gate, policy_sha256
 from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
 from pipeline.rows import lines
-from pipeline.world.answers import Answers, Asking, Evaluator, LookAt, Serve, Served
+from pipeline.world.answers import Answers, Asking, Evaluator, LookAt, Serve, Served, no_library
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.evaluator import Endpoint, Progress, evaluate
 
@@ -69,10 +69,6 @@ def _nothing(_stack: str, _endpoint: Endpoint) -> None:
     """Nothing is done between serving and asking."""
 
 
-def _no_library(_stack: str) -> Look:
-    return ()
-
-
 def measure_accuracy(
     task: AccuracyTask,
     serve: Serve,
@@ -84,15 +80,15 @@ def measure_accuracy(
     known_seconds: Mapping[str, float] | None = None,
     known_operators: Mapping[str, StackOperators] | None = None,
     on_served: Served = _nothing,
-    look_at: LookAt = _no_library,
+    look_at: LookAt = no_library,
     least_runs: Callable[[], int] = lambda: 1,
 ) -> AccuracyResult:
     """Ask both stacks, judge, and ask what is undecided again, until the policy's last look.
 
     `known` are rows of an earlier run under the same `rows_key`, which took `known_seconds` of each
     stack and ran with `known_operators`; what they answer is not asked again. `on_served` is called
-    each time a stack is up, before it is asked; `look_at` each time it was asked; `least_runs` says, once both stacks were up, before how many runs nothing
-    may pass.
+    each time a stack is up, before it is asked, `look_at` when it was asked and is still up;
+    `least_runs` says, once both stacks were up, before how many runs nothing may pass.
     """
     stacks = (task.reference, task.candidate)
     answers = Answers(
@@ -127,8 +123,13 @@ def measure_accuracy(
     )
 
 
-def without_items(task: AccuracyTask, logits: LogitVerdict) -> AccuracyResult:
-    """What the stage gives when the pre-gate has refused the candidate: a verdict on no item."""
+def without_items(
+    task: AccuracyTask, logits: LogitVerdict, looks: Mapping[str, Look]
+) -> AccuracyResult:
+    """What the stage gives when the pre-gate has refused the candidate: a verdict on no item.
+
+    `looks`: what the stack ran with that was up at that moment; none where the traces were there already.
+    """
     write_whole(task.items_file, b"")
     return AccuracyResult(
         verdict=Verdict(
@@ -149,6 +150,11 @@ def without_items(task: AccuracyTask, logits: LogitVerdict) -> AccuracyResult:
         data=task.data,
         settings=_settings(task),
         stack_seconds={},
+        operators={
+            stack: stack_operators(task.operators.get(stack), (look,))
+            for stack, look in looks.items()
+        }
+        or None,
     )
 
 

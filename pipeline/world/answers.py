@@ -27,6 +27,11 @@ LookAt = Callable[[str], Look]  # called when a stack was asked and is still up
 Group = tuple[str, str, int]  # stack, benchmark, repeat
 
 
+def no_library(_stack: str) -> Look:
+    """Nobody wrote anything."""
+    return ()
+
+
 class Evaluator(Protocol):
     """Asks every item and gives one row per item, in order; `evaluate` is the real one."""
 

