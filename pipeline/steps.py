@@ -215,7 +215,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         say=log.say,
     )
     task = accuracy_task(run.cell, run.inputs, suite, stages=run.record.stages, folder=run.folder)
-    known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
+    known = None if run.is_forced else judged_before(run, task.asking.rows_key)
     if known:
         log.say(f"the answers of {known.release} are judged again where they are whole")
 
@@ -270,7 +270,7 @@ class Known:
     operators: Mapping[str, StackOperators]  # by stack
 
 
-def _judged_before(run: CellRelease, rows_key: str) -> Known | None:
+def judged_before(run: CellRelease, rows_key: str) -> Known | None:
     """Answers of a stack that did not run with its operators are those of another stack, and asked again."""
     from pipeline.gate.operators import operator_faults
 
