@@ -14,6 +14,7 @@ from typing import Literal
 from pipeline.gate.evidence import Evidence
 from pipeline.gate.limits import Limits, check_limits
 from pipeline.gate.looks import Look, Rule, look_at, rule_of
+from pipeline.gate.operators import operator_faults
 from pipeline.gate.pairing import Pairs, pair
 from pipeline.gate.sentences import (
     Tables,
@@ -26,6 +27,7 @@ from pipeline.gate.sentences import (
     warnings_of,
 )
 from pipeline.gate.validity import Conditions, condition_faults, policy_faults, row_faults
+from pipeline.operator_evidence import StackOperators
 from pipeline.policy import Gate, policy_sha256
 from pipeline.results import AccuracyResult, BenchmarkVerdict, ItemRow, PooledVerdict, Verdict
 
@@ -41,19 +43,22 @@ def judge(
     chance: Mapping[str, float],
     generated: Collection[str] = (),
     conditions: Conditions | None = None,
+    operators: Mapping[str, StackOperators] | None = None,
     least_runs: int = 1,
 ) -> Verdict:
     """The verdict on `candidate`; `chance` names every benchmark, with the score of guessing.
 
     `generated` names the benchmarks whose answers are written, not chosen. No pass before
-    `least_runs` runs (an earlier check warned). Rows of other stacks are left out. It never raises
-    for what the rows hold: what cannot be compared is invalid.
+    `least_runs` runs (an earlier check warned). `operators`: those that each stack ran with. Rows of
+    other stacks are left out. It never raises for what the rows hold: what cannot be compared is
+    invalid.
     """
     stacks = (reference, candidate)
     compared = [row for row in rows if row.stack in stacks]
     faults = (
         *policy_faults(stacks, gate, chance),
         *condition_faults(conditions or {}, stacks),
+        *operator_faults(operators, stacks),
         *row_faults(compared, stacks, chance, gate.unusable_excess),
     )
     verdict = Verdict(
@@ -114,6 +119,7 @@ def judge_again(result: AccuracyResult, rows: Sequence[ItemRow], gate: Gate) -> 
         chance=result.chance,
         generated=result.generated,
         conditions=result.conditions,
+        operators=result.operators,
         least_runs=result.least_runs,
     )
 
