@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.canonical import write_whole
@@ -76,6 +76,10 @@ class Candidate:
     folder: Path  # for what probes are configured with
     width: int = 1  # probes side by side
     gpus: int = 1
+    volumes: Mapping[str, str] = field(default_factory=dict)  # more of them: folder here → inside
+
+    def mounting(self, volumes: Mapping[str, str]) -> Candidate:
+        return replace(self, volumes={**self.volumes, **volumes})
 
     @contextmanager
     def served(
@@ -96,7 +100,11 @@ class Candidate:
         started = replace(
             started,
             name=f"{started.name}-probe{slot}",
-            volumes={**started.volumes, str(conf.resolve()): f"{cell.conf_folder}:ro"},
+            volumes={
+                **started.volumes,
+                **self.volumes,
+                str(conf.resolve()): f"{cell.conf_folder}:ro",
+            },
             run=run.model_copy(update={"environment": {**run.environment, **variables}}),
         )
         with serving(self.engine, started, lambda _: None) as served:

@@ -3,8 +3,8 @@
 Only where FLAGRELEASE_OPERATORS_CHECK names a folder, which a release never has. Each kernel is wrapped as the library
 registers it, so that calls from inside torch's own composite operators are seen too, and the library gets the arguments
 that it always gets. The wrapper copies the inputs, lets the library compute, and computes the same on the CPU. While it
-copies or computes, all wrapped kernels lead to what the library replaced: a library that replaces `copy_` or `_to_copy` wrongly can neither spoil the reference nor
-hide. One JSON file a process.
+copies or computes, all wrapped kernels lead to what the library replaced: a library that replaces `copy_` or `_to_copy`
+wrongly can neither spoil the reference nor hide. One JSON file a process.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class OperatorCheck:
         self._watched: set[str] = set()
         self._accounts: dict[str, Account] = {}
         self._phase = "between"
-        self._spent: Counter[str] = Counter()
+        self._spent = dict.fromkeys(BUDGET_S, 0.0)
         self._local = threading.local()
         self._lock = threading.RLock()
         self._written = 0.0
@@ -112,11 +112,11 @@ class OperatorCheck:
                 self._watched.add(entry)
             return register(library, name, kernel, key, **options)
 
-        torch.library.Library.impl = impl  # type: ignore[method-assign]
+        torch.library.Library.impl = impl
         try:
             yield
         finally:
-            torch.library.Library.impl = register  # type: ignore[method-assign]
+            torch.library.Library.impl = register
 
     def watch(self, on: Mapping[str, Sequence[str]]) -> None:
         """The operators that are on now, with their entries."""
@@ -189,12 +189,12 @@ class OperatorCheck:
         # A failure of the copy is counted, and the call goes on without a check.
         if not (ready := getattr(self._local, "succeeded", False)):
             return call()
-        others, started = self._spent.total(), time.monotonic()
+        others, started = sum(self._spent.values()), time.monotonic()
         result = call()  # an error of the library's own is the worker's
         with self._aside(account, phase):
             self._wait()
             # Without what checks of other operators, called inside, have taken.
-            seconds = time.monotonic() - started - (self._spent.total() - others)
+            seconds = time.monotonic() - started - (sum(self._spent.values()) - others)
             account.milliseconds.append(max(seconds, 0.0) * 1000)
             if ready:
                 self._check(operator, account, phase, inputs, result, (arguments, options))
@@ -272,7 +272,7 @@ class OperatorCheck:
             return
         device = "cuda" if self._backend == "CUDA" else self._backend.lower()
         account.smallest_wrong = {
-            "python": reference.written(operator, *inputs, device),
+            "python": reference.written(operator, inputs[0], inputs[1], device),
             "phase": phase,
             "elements": elements,
             "says": found.says,

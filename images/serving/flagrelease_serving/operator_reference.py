@@ -4,9 +4,9 @@ Whoever calls this keeps the library's kernels out of the way meanwhile (`operat
 
 The rule: the reference is computed in float32, or in float64 where a float64 tensor goes in. A floating result is right
 where it is within `ROUNDINGS` roundings of its own dtype, taken of the element itself and, for operators that are not
-elementwise, of the largest element too (a sum's error is relative to its terms); NaN and infinities must stand where the
-reference has them. Integers and booleans must be equal; where an operator returns positions of values (argmax, sort,
-topk), the values that stand there are compared, because ties may be broken either way.
+elementwise, of the largest element too (a sum's error is relative to its terms). NaN and infinities must stand where
+the reference has them. Integers and booleans must be equal; where an operator returns positions of values (argmax,
+sort, topk), the values that stand there are compared: ties may be broken either way.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def compare(
             shapes = f"shape {tuple(one.shape)} where the reference has {tuple(other.shape)}"
             return Difference(says=shapes, excess=1e9)
         if is_positions and not one.is_floating_point() and inputs and not torch.equal(one, other):
-            one, other = _values_at(operator, inputs, one), _values_at(operator, inputs, other)  # noqa: PLW2901
+            one, other = _values_at(operator, inputs, one), _values_at(operator, inputs, other)
         found = _difference(one, other, elementwise)
         worst = max(worst, found, key=lambda each: (each.is_wrong, each.excess))
     return worst
