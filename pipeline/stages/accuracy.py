@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.gate.verdict import judge
 from pipeline.policy import Gate, policy_sha256
+from pipeline.result_source import ImportedRuns
 from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
 from pipeline.rows import lines
 from pipeline.world.answers import Answers, Asking, Evaluator, Serve, Served
@@ -32,6 +33,7 @@ class AccuracyTask:
     gate: Gate
     conditions: Mapping[str, Mapping[str, str]]  # by stack: what must be equal
     items_file: Path  # its folder also keeps unfinished answers
+    imported: Mapping[str, ImportedRuns] = field(default_factory=dict)  # asked by somebody else
 
     @property
     def asking(self) -> Asking:
@@ -42,6 +44,7 @@ class AccuracyTask:
             seed=self.gate.seed,
             temperature=self.gate.temperature,
             folder=self.items_file.parent,
+            imported={name: one.runs for name, one in self.imported.items()},
         )
 
     @property
@@ -106,6 +109,7 @@ def measure_accuracy(
         generated=task.generated,
         conditions=task.conditions,
         least_runs=least_runs(),
+        imported=task.imported,
     )
 
 
@@ -150,6 +154,7 @@ def _take_looks(task: AccuracyTask, answers: Answers, least_runs: Callable[[], i
             generated=task.generated,
             conditions=task.conditions,
             least_runs=least_runs(),
+            imported=task.imported,
         )
         if verdict.next_runs is None:
             break
@@ -166,6 +171,6 @@ def _settings(task: AccuracyTask) -> dict[str, str | int | float]:
         **{
             f"{name}.max_tokens": max(item.max_tokens for item in items)
             for name, items in task.items.items()
-            if items
+            if items and name not in task.imported
         },
     }
