@@ -105,6 +105,12 @@ def simulate(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def flageval(session: nox.Session) -> None:
+    """Have the FlagEval service evaluate a server (`-- nvidia step3 submit --url …`); no verdict."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def performance(session: nox.Session) -> None:
     """Measure throughput and latency of the stacks."""
     run_pipeline(session)

@@ -91,6 +91,7 @@ _TEXTS = {
     "accuracy": "Compare the released stack with the reference, item by item.",
     "gate": "Judge stored rows again, under the matrix's policy or another. No Docker.",
     "simulate": "Judge the judge: how often its policy passes and fails simulated releases.",
+    "flageval": "Have the FlagEval service evaluate a server of yours; it gives scores, never a verdict.",
     "performance": "Measure throughput and latency of every stack.",
     "card": "Write the cards of cells from their records.",
     "promote": "Copy tested images by digest to the public repository, and tag them.",
@@ -98,7 +99,7 @@ _TEXTS = {
 }
 
 _RUNNING = [stage for stage in STAGES if stage != "render"]
-_CELLS = [name for name in _TEXTS if name not in ("collect", "simulate")]
+_CELLS = [name for name in _TEXTS if name not in ("collect", "flageval", "simulate")]
 _ARGUMENTS = (
     _argument(
         _CELLS,
@@ -106,6 +107,22 @@ _ARGUMENTS = (
         nargs="*",
         metavar="CELL",
         help="a chip and a model, as globs: nvidia 'qwen*'",
+    ),
+    _argument(
+        ["flageval"], "cells", nargs=2, metavar=("CHIP", "MODEL"), help="one cell of the matrix"
+    ),
+    _argument(
+        ["flageval"],
+        "word",
+        choices=("submit", "progress", "result", "compare", "stop", "resume"),
+        help="what to do there",
+    ),
+    _argument(
+        ["flageval"],
+        "ids",
+        nargs="*",
+        metavar="ID",
+        help="of requests; default: the newest of the cell's stack, for compare of the reference and the stack",
     ),
     _argument(
         ["collect"],
@@ -191,7 +208,31 @@ _ARGUMENTS = (
         default="local",
         help="whose staging registry holds the image",
     ),
-    _argument(["bisect", "operators"], "--stack", metavar="NAME", help="default: the released one"),
+    _argument(
+        ["bisect", "operators", "flageval"],
+        "--stack",
+        metavar="NAME",
+        help="default: the released one",
+    ),
+    _argument(
+        ["flageval"],
+        "--url",
+        metavar="URL",
+        help="submit: your server, as the service reaches it, like http://192.0.2.7:9010",
+    ),
+    _argument(
+        ["flageval"],
+        "--tokenizer",
+        metavar="PATH",
+        help="submit: where the service finds it; default: the weights' folder of the matrix",
+    ),
+    _argument(
+        ["flageval"],
+        "--layout",
+        default="flat",
+        choices=("flat", "eval_infos"),
+        help="submit: form of the request, which is disputed (docs/evaluators.md)",
+    ),
     _argument(
         ["bisect"], "--minutes", type=float, default=60, help="budget of this run; default: 60"
     ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.canonical import write_whole
-from pipeline.cell import select
+from pipeline.cell import Cell, select
 from pipeline.errors import (
     InconclusiveError,
     PipelineError,
@@ -117,13 +117,7 @@ def do_bisect(options: Options, report: Reporter) -> int:
     from pipeline.bisecting import Search, search_cell
 
     selection = selection_of(options, builder=None)
-    if len(selection.cells) != 1:
-        named = ", ".join(cell.id for cell in selection.cells)
-        raise UsageError(
-            f"name exactly one cell to search in, this names {named}",
-            hint="for example: bisect nvidia smollm2",
-        )
-    (cell,) = selection.cells
+    cell = _one_cell(selection.cells, "search in", "bisect nvidia smollm2")
     search = Search(
         stack=options.stack or cell.chip.released,
         level=options.level,
@@ -216,6 +210,44 @@ def do_simulate(options: Options, report: Reporter) -> int:
     return 0
 
 
+def do_flageval(options: Options, report: Reporter) -> int:
+    from pipeline.submitting import Evaluation, check_stack
+    from pipeline.world.flageval import FlagEval
+
+    project = project_of(options)
+    cell = _one_cell(select(project.matrix, options.cells), "evaluate", "flageval nvidia step3")
+    evaluation = Evaluation(
+        cell=cell,
+        stack=check_stack(cell, options.stack or cell.chip.released),
+        file=project.flageval_file(cell),
+        service=FlagEval.from_environment(),
+        report=report,
+    )
+    match options.word:
+        case "submit":
+            evaluation.submit(options.url, layout=options.layout, tokenizer=options.tokenizer)
+        case "progress":
+            evaluation.progress(options.ids)
+        case "result":
+            evaluation.result(options.ids)
+        case "compare":
+            evaluation.compare(options.ids)
+        case "stop":
+            evaluation.stop(options.ids)
+        case "resume":
+            evaluation.resume(options.ids)
+    return 0
+
+
+def _one_cell(cells: Sequence[Cell], verb: str, example: str) -> Cell:
+    if len(cells) != 1:
+        named = ", ".join(cell.id for cell in cells)
+        raise UsageError(
+            f"name exactly one cell to {verb}, this names {named}", hint=f"for example: {example}"
+        )
+    return cells[0]
+
+
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
@@ -225,6 +257,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "operators": do_operators,
     "gate": do_gate,
     "simulate": do_simulate,
+    "flageval": do_flageval,
     "bundle": do_bundle,
     "collect": do_collect,
     **{stage: do_stage for stage in STAGES if stage != "render"},

@@ -13,6 +13,7 @@ from pipeline.policy import Gate
 from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.reporter import Reporter
+from pipeline.result_source import ImportedRuns
 from pipeline.results import AccuracyResult, BenchmarkVerdict, Verdict
 from pipeline.rows import stored_rows
 from pipeline.yaml_source import read_yaml
@@ -37,7 +38,7 @@ def judge_stored(
     for cell in cells:
         record, result = _measured(project, cell, release)
         gate = with_changes(cell.gate, policy) if policy else cell.gate
-        verdict = _judged(project, record, result, gate)
+        verdict = _judged(project, record, _doubted(cell, result), gate)
         _print(cell.id, record.release, verdict, report)
         if verdict.status != "pass":
             kind = InconclusiveError if verdict.status == "inconclusive" else StageRefusedError
@@ -95,6 +96,20 @@ def _measured(project: Project, cell: Cell, release: str | None) -> tuple[Record
         where=f"gate of {cell.id}",
         hint=f"run nox -s accuracy -- {cell.chip_id} {cell.model_id}",
     )
+
+
+def _doubted(cell: Cell, result: AccuracyResult) -> AccuracyResult:
+    """Results that were imported before they had sources decide nothing, whatever was said of them then."""
+    unsourced = {
+        name: ImportedRuns(
+            runs=1,
+            next_file=f"results/{spec.folder}/<stack>/run-2/{spec.file}",
+            doubts=("its rows were stored before result files had a source",),
+        )
+        for name, one in cell.all_benchmarks.items()
+        if (spec := one.evaluator.imported) and name in result.chance
+    }
+    return result.model_copy(update={"imported": {**unsourced, **result.imported}})
 
 
 def _judged(project: Project, record: Record, result: AccuracyResult, gate: Gate) -> Verdict:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.operator_evidence import StackOperators
+from pipeline.result_source import ImportedRuns
 
 
 class Frozen(BaseModel):
@@ -175,7 +176,7 @@ class ItemRow(Frozen):
     cluster: str  # items that share an image or passage; the item id where nothing is shared
     stack: str
     repeat: int
-    seed: int
+    seed: int | None  # None: somebody else asked, and did not say which
     score: float  # 0 to 1; failed, missing, tied and NaN items score 0 and stay
     prompt_sha256: str
     answer: str  # choice index or extracted number, "" when nothing could be extracted
@@ -266,6 +267,7 @@ class AccuracyResult(Frozen):
     least_runs: int = 1  # the pre-gate let nothing pass before so many runs
     logits: LogitVerdict | None = None  # of the pre-gate
     operators: Mapping[str, StackOperators] | None = None  # by stack; None: nobody looked
+    imported: Mapping[str, ImportedRuns] = {}  # benchmarks that somebody else asked
 
 
 class LoadResult(Frozen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipeline.cell import Cell, select
 from pipeline.culprits import Level
@@ -41,6 +42,11 @@ class Options:
     published: bool = False
     pieces: str = "60MiB"
     folder: Path = Path()
+    word: str = ""
+    ids: list[str] = field(default_factory=list)
+    url: str | None = None
+    tokenizer: str | None = None
+    layout: Literal["flat", "eval_infos"] = "flat"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ def accuracy_task(
         candidate=cell.chip.released,
         items=suite.items,
         data=suite.data,
+        imported=suite.imported,
         gate=cell.gate,
         conditions={
             stack: conditions(cell, stack, stages)

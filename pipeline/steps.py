@@ -211,6 +211,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         run.cell,
         run.inputs,
         Places(share=run.project.share, environments=run.project.environments, folder=run.folder),
+        stages=run.record.stages,
         run_programs=Sandbox(engine=run.world.engine(), image=run.image),
         say=log.say,
     )

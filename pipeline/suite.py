@@ -13,6 +13,8 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, wheel_name
 from pipeline.logit_policy import PROFILES
 from pipeline.parts import Inputs
+from pipeline.record import Stages
+from pipeline.result_source import ImportedRuns
 from pipeline.results import FileHash
 from pipeline.world.answers import Evaluator
 from pipeline.world.benchmark_data import Item, load_items
@@ -22,6 +24,7 @@ from pipeline.world.evaluator import RunPrograms
 from pipeline.world.evaluators import Builtins, Evaluators
 from pipeline.world.gsm8k_steps import steps
 from pipeline.world.harness_environment import harness_python
+from pipeline.world.import_source import ServedStack
 from pipeline.world.imported import ImportedBenchmark
 from pipeline.world.sources import member, wheel
 
@@ -33,6 +36,7 @@ class Suite:
     items: Mapping[str, tuple[Item, ...]]
     data: tuple[FileHash, ...]
     evaluator: Evaluators
+    imported: Mapping[str, ImportedRuns]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +53,14 @@ def prepare_suite(
     inputs: Inputs,
     places: Places,
     *,
+    stages: Stages,
     run_programs: RunPrograms,
     say: Callable[[str], None],
 ) -> Suite:
-    """Raises StageRefusedError for a cell without benchmarks or data without a lock, WorldError for other data."""
+    """`stages` say which image and weights were made.
+
+    Raises StageRefusedError for a cell without benchmarks or data without a lock, WorldError for other data.
+    """
     if not cell.benchmarks:
         raise StageRefusedError(
             "the cell names no benchmark, so nothing can be judged",
@@ -70,6 +78,11 @@ def prepare_suite(
             others={name: ask for name, (_, _, ask) in prepared.items() if ask is not None},
             builtin=Builtins(run_programs=run_programs),
         ),
+        imported={
+            name: ask.runs(_served_stacks(cell, stages))
+            for name, (_, _, ask) in prepared.items()
+            if isinstance(ask, ImportedBenchmark)
+        },
     )
 
 
@@ -199,3 +212,19 @@ def _imported(
     ask = ImportedBenchmark(name=name, spec=spec, folder=folder)
     stacks = (cell.chip.reference, cell.chip.released)
     return ask.items(stacks, benchmark.items), hashed, ask
+
+
+def _served_stacks(cell: Cell, stages: Stages) -> tuple[ServedStack, ...]:
+    image = stages.build.result.model if stages.build and stages.build.result else None
+    weights = stages.weights.result if stages.weights else None
+    return tuple(
+        ServedStack(
+            name=stack,
+            digests=tuple(filter(None, (image.config_digest, image.manifest_digest)))
+            if image
+            else (),
+            weights_sha256=weights.sha256 if weights else "",
+            serve=cell.serve_arguments(stack),
+        )
+        for stack in (cell.chip.reference, cell.chip.released)
+    )

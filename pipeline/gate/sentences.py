@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.gate.limits import Limits
 from pipeline.gate.looks import Look
 from pipeline.results import BenchmarkVerdict, PooledVerdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """Imported benchmarks that cannot be asked again: more result files would have to be brought."""
+
+    runs: int  # result files of each stack that would be judged next
+    files: Mapping[str, str]  # where the next one goes, by benchmark
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +26,7 @@ class Tables:
     rows: tuple[BenchmarkVerdict, ...]
     limits: Limits
     look: Look
+    waiting: Waiting | None = None
 
     @property
     def critical(self) -> tuple[BenchmarkVerdict, ...]:
@@ -85,7 +94,7 @@ def gain_sentence(tables: Tables) -> str:
 def inconclusive_sentence(
     tables: Tables, pooled: PooledVerdict | None, next_runs: int | None
 ) -> str:
-    more = f"; judged again after {next_runs} runs" if next_runs else "; more items would decide"
+    more = _more(tables.waiting, next_runs)
     reference, candidate = tables.stacks
     if open_rows := tables.open:
         found = "; ".join(
@@ -108,9 +117,23 @@ def inconclusive_sentence(
     )
 
 
+def _more(waiting: Waiting | None, next_runs: int | None) -> str:
+    if waiting:
+        files = ", ".join(f"{name}: {file}" for name, file in waiting.files.items())
+        return (
+            f"; imported results cannot be asked again: judged again with {waiting.runs} result files of "
+            f"each stack (the next one is {files})"
+        )
+    return f"; judged again after {next_runs} runs" if next_runs else "; more items would decide"
+
+
+def nothing_decides() -> str:
+    return "no benchmark of the policy decides, all are advisory"
+
+
 def _powerless(rows: Sequence[BenchmarkVerdict], reference: str) -> str:
     if not rows:
-        return "no benchmark of the policy decides, all are advisory"
+        return nothing_decides()
     found = "; ".join(
         f"{row.benchmark}: {_points(row.reference_score)}, guessing {_points(row.chance)}, "
         f"margin {_points(row.margin)}"

@@ -8,12 +8,10 @@ their rows are there. What cannot be compared at all is invalid.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.gate.evidence import Evidence
-from pipeline.gate.limits import Limits, check_limits
-from pipeline.gate.looks import Look, Rule, look_at, rule_of
+from pipeline.gate.imports import Doubted, import_faults
+from pipeline.gate.looks import Rule, rule_of
 from pipeline.gate.operators import operator_faults
 from pipeline.gate.pairing import Pairs, pair
 from pipeline.gate.sentences import (
@@ -23,12 +21,20 @@ from pipeline.gate.sentences import (
     inconclusive_sentence,
     invalid_sentence,
     notes,
+    nothing_decides,
     pass_sentence,
     warnings_of,
 )
-from pipeline.gate.validity import Conditions, condition_faults, policy_faults, row_faults
+from pipeline.gate.sequence import Ended, take_looks
+from pipeline.gate.validity import (
+    Conditions,
+    condition_faults,
+    policy_faults,
+    row_faults,
+)
 from pipeline.operator_evidence import StackOperators
 from pipeline.policy import Gate, policy_sha256
+from pipeline.result_source import ImportedRuns
 from pipeline.results import AccuracyResult, BenchmarkVerdict, ItemRow, PooledVerdict, Verdict
 
 Status = Literal["pass", "fail", "inconclusive", "invalid"]
@@ -45,21 +51,30 @@ def judge(
     conditions: Conditions | None = None,
     operators: Mapping[str, StackOperators] | None = None,
     least_runs: int = 1,
+    imported: Mapping[str, ImportedRuns] | None = None,
 ) -> Verdict:
     """The verdict on `candidate`; `chance` names every benchmark, with the score of guessing.
 
     `generated` names the benchmarks whose answers are written, not chosen. No pass before
     `least_runs` runs (an earlier check warned). `operators`: those that each stack ran with. Rows of
     other stacks are left out. It never raises for what the rows hold: what cannot be compared is
-    invalid.
+    invalid. What somebody else asked (`imported`) has no more runs than result files, and is advisory
+    where nobody knows which stack answered.
     """
-    stacks = (reference, candidate)
+    stacks, imported = (reference, candidate), imported or {}
     compared = [row for row in rows if row.stack in stacks]
+    doubted = Doubted.among(imported, compared, stacks, gate)
     faults = (
         *policy_faults(stacks, gate, chance),
         *condition_faults(conditions or {}, stacks),
         *operator_faults(operators, stacks),
-        *row_faults(compared, stacks, chance, gate.unusable_excess),
+        *import_faults(imported, stacks),
+        *row_faults(
+            [row for row in compared if row.benchmark not in doubted.names],
+            stacks,
+            [name for name in chance if name not in doubted.names],
+            gate.unusable_excess,
+        ),
     )
     verdict = Verdict(
         status="invalid",
@@ -71,11 +86,17 @@ def judge(
         items=len({(row.benchmark, row.item) for row in compared}),
         benchmarks=(),
         faults=faults,
+        warnings=doubted.sentences,
         policy_sha256=policy_sha256(gate, chance),
     )
     if faults:
         return verdict
-    rule = rule_of(gate, chance)
+    chance = {name: share for name, share in chance.items() if name not in doubted.unfit}
+    if not chance:
+        nothing = f"inconclusive: {nothing_decides()}"
+        return verdict.model_copy(update={"status": "inconclusive", "sentence": nothing})
+    advisory = (*gate.advisory, *doubted.names)
+    rule = rule_of(gate.model_copy(update={"advisory": advisory}), chance)
     pairs = tuple(
         pair(
             [row for row in compared if row.benchmark == name],
@@ -84,12 +105,20 @@ def judge(
         )
         for name in chance
     )
-    ended = _take_looks(pairs, rule, gate, stacks, min(least_runs, gate.looks[-1]))
+    ended = take_looks(
+        pairs,
+        rule,
+        gate,
+        stacks,
+        min(least_runs, gate.looks[-1]),
+        {name: one for name, one in imported.items() if name in chance},
+    )
     tables = Tables(
         stacks=stacks,
         rows=_tables(pairs, ended, rule, chance),
         limits=ended.limits,
         look=ended.look,
+        waiting=ended.waiting,
     )
     pooled = _pooled(ended, tables, gate)
     status, why = _decided(ended, tables, pooled)
@@ -100,7 +129,7 @@ def judge(
             "alpha": rule.level,
             "harm_alpha": rule.harm_level,
             "benchmarks": tables.rows,
-            "warnings": warnings_of(tables),
+            "warnings": (*doubted.sentences, *warnings_of(tables)),
             "pooled": pooled,
             "runs": max(ended.runs.values()),
             "next_runs": ended.next_runs,
@@ -121,75 +150,8 @@ def judge_again(result: AccuracyResult, rows: Sequence[ItemRow], gate: Gate) -> 
         conditions=result.conditions,
         operators=result.operators,
         least_runs=result.least_runs,
+        imported=result.imported,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """Where the looks ended, and with what."""
-
-    status: Literal["pass", "fail", "open", "gain"]
-    look: Look
-    evidence: Evidence
-    limits: Limits
-    runs: Mapping[str, int]  # used of each benchmark
-    next_runs: int | None = None
-    undecided: tuple[str, ...] = ()
-
-
-def _take_looks(
-    pairs: Sequence[Pairs],
-    rule: Rule,
-    gate: Gate,
-    stacks: tuple[str, str],
-    least_runs: int,
-) -> Ended:
-    ended: Ended | None = None
-    undecided = tuple(one.benchmark for one in pairs)
-    runs = {one.benchmark: min(one.runs, gate.looks[0]) for one in pairs}
-    for look in gate.looks:
-        if any(one.runs < look for one in pairs if one.benchmark in undecided):
-            ended = ended or _look(pairs, runs, rule, gate, stacks)
-            return replace(ended, status="open", next_runs=look, undecided=undecided)
-        runs |= dict.fromkeys(undecided, look)
-        ended = _look(pairs, runs, rule, gate, stacks)
-        if ended.status == "pass" and look < least_runs:
-            ended = replace(ended, status="open")
-        if ended.status != "open":
-            return ended
-        undecided = _open_benchmarks(pairs, ended.look)
-        if not undecided:
-            break
-    return ended if ended else _look(pairs, runs, rule, gate, stacks)
-
-
-def _look(
-    pairs: Sequence[Pairs],
-    runs: Mapping[str, int],
-    rule: Rule,
-    gate: Gate,
-    stacks: tuple[str, str],
-) -> Ended:
-    evidence = Evidence.joined([one.evidence(runs[one.benchmark]) for one in pairs])
-    look = look_at(evidence, rule)
-    critical = [
-        one for one, is_critical in zip(pairs, rule.is_critical, strict=True) if is_critical
-    ]
-    limits = check_limits(critical, runs, stacks, gate, rule.level)
-    status: Literal["pass", "fail", "open", "gain"] = "open"
-    if look.failed or limits.shown:
-        status = "fail"
-    elif look.is_beyond.any():
-        status = "gain"
-    elif look.passed and not limits.blocking:
-        status = "pass"
-    return Ended(status=status, look=look, evidence=evidence, limits=limits, runs=dict(runs))
-
-
-def _open_benchmarks(pairs: Sequence[Pairs], look: Look) -> tuple[str, ...]:
-    """Which more runs could decide; all that decide where each for itself is settled already."""
-    chosen = look.is_open if look.is_open.any() else look.is_deciding
-    return tuple(one.benchmark for one, is_open in zip(pairs, chosen, strict=True) if is_open)
 
 
 def _tables(

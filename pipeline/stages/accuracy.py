@@ -20,6 +20,7 @@ from pipeline.operator_evidence import (
     together,
 )
 from pipeline.policy import Gate, policy_sha256
+from pipeline.result_source import ImportedRuns
 from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
 from pipeline.rows import lines
 from pipeline.world.answers import Answers, Asking, Evaluator, LookAt, Serve, Served, no_library
@@ -42,6 +43,7 @@ class AccuracyTask:
     operators: Mapping[str, AskedOperators] = field(
         default_factory=dict
     )  # of stacks with a library
+    imported: Mapping[str, ImportedRuns] = field(default_factory=dict)  # asked by somebody else
 
     @property
     def asking(self) -> Asking:
@@ -52,6 +54,7 @@ class AccuracyTask:
             seed=self.gate.seed,
             temperature=self.gate.temperature,
             folder=self.items_file.parent,
+            imported={name: one.runs for name, one in self.imported.items()},
         )
 
     @property
@@ -120,6 +123,7 @@ def measure_accuracy(
         conditions=task.conditions,
         least_runs=least_runs(),
         operators=_operators(task, answers, known_operators or {}),
+        imported=task.imported,
     )
 
 
@@ -194,6 +198,7 @@ def _take_looks(
             conditions=task.conditions,
             operators=_operators(task, answers, known_operators),
             least_runs=least_runs(),
+            imported=task.imported,
         )
         if verdict.next_runs is None:
             break
@@ -210,6 +215,6 @@ def _settings(task: AccuracyTask) -> dict[str, str | int | float]:
         **{
             f"{name}.max_tokens": max(item.max_tokens for item in items)
             for name, items in task.items.items()
-            if items
+            if items and name not in task.imported
         },
     }

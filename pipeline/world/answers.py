@@ -25,6 +25,7 @@ Serve = Callable[[str], AbstractContextManager[Endpoint]]
 Served = Callable[[str, Endpoint], None]  # called when a stack is up, before items are asked
 LookAt = Callable[[str], Look]  # called when a stack was asked and is still up
 Group = tuple[str, str, int]  # stack, benchmark, repeat
+NOBODY = Endpoint(base_url="", model="")  # result files need no server
 
 
 def no_library(_stack: str) -> Look:
@@ -59,13 +60,16 @@ class Asking:
     seed: int
     temperature: float
     folder: Path  # where unfinished answers are kept
+    # Benchmarks that somebody else asked, each with the runs that there are files of: read anew each time, never asked.
+    imported: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows_key(self) -> str:
         """Rows may be used again only for the same items and the same way of asking."""
         asked = [
             [i.benchmark, i.item, i.prompt, list(i.choices), i.expected, i.max_tokens]
-            for items in self.items.values()
+            for name, items in self.items.items()
+            if name not in self.imported
             for i in items
         ]
         parts = {
@@ -110,6 +114,7 @@ class Answers:
             asked = [item.item for item in self.asking.items.get(group[1], ())]
             if (
                 asked
+                and group[1] not in self.asking.imported
                 and by_item.keys() == set(asked)
                 and not any(r.error for r in by_item.values())
             ):
@@ -131,18 +136,35 @@ class Answers:
                     self.looks.setdefault(stack, []).append(head.operators)
 
     def ask(self, stack: str, benchmarks: Sequence[str], runs: int) -> None:
-        """Make the first `runs` runs of the benchmarks known; serves the stack only if one is not."""
-        missing = {
-            repeat: names
-            for repeat in range(runs)
-            if (names := [n for n in benchmarks if (stack, n, repeat) not in self.groups])
-        }
-        if not missing:
+        """Make the first `runs` runs of the benchmarks known; serves the stack only if it has to be asked for one."""
+        there = self.asking.imported
+        for repeat, names in self._missing(stack, [n for n in benchmarks if n in there], runs):
+            self._keep(stack, names, repeat, self._rows(NOBODY, stack, names, repeat))
+        asked = self._missing(stack, [n for n in benchmarks if n not in there], runs)
+        if not asked:
             return
         with self.serve(stack) as endpoint:
             self.on_served(stack, endpoint)
-            for repeat, names in missing.items():
+            for repeat, names in asked:
                 self._ask_once(endpoint, stack, names, repeat)
+
+    def _missing(
+        self, stack: str, benchmarks: Sequence[str], runs: int
+    ) -> list[tuple[int, list[str]]]:
+        """By repeat. Of what somebody else asked there are no more runs than files."""
+        there = self.asking.imported
+        found = [
+            (
+                repeat,
+                [
+                    n
+                    for n in benchmarks
+                    if (stack, n, repeat) not in self.groups and repeat < there.get(n, runs)
+                ],
+            )
+            for repeat in range(runs)
+        ]
+        return [(repeat, names) for repeat, names in found if names]
 
     def rows(self, stacks: Sequence[str]) -> tuple[ItemRow, ...]:
         """Run by run, stack by stack, benchmarks and items in the order they were named."""
@@ -162,26 +184,11 @@ class Answers:
 
     def _ask_once(self, endpoint: Endpoint, stack: str, names: Sequence[str], repeat: int) -> None:
         asking = self.asking
-        items = shuffled([item for name in names for item in asking.items[name]], repeat)
         started = self.clock()
-        rows = self.evaluator(
-            endpoint,
-            items,
-            stack=stack,
-            concurrency=asking.concurrency,
-            seed=asking.seed + repeat,
-            repeat=repeat,
-            temperature=asking.temperature,
-            progress=self.progress,
-        )
+        rows = self._rows(endpoint, stack, names, repeat)
         seconds = self.clock() - started
         self.seconds[stack] = self.seconds.get(stack, 0.0) + seconds
-        for name in names:
-            by_item = {row.item: row for row in rows if row.benchmark == name}
-            # Failed rows too: they are judged now, and asked again only by another run.
-            self.groups[stack, name, repeat] = tuple(
-                by_item[item.item] for item in asking.items[name] if item.item in by_item
-            )
+        self._keep(stack, names, repeat, rows)
         kept = [row for name in names for row in self.groups[stack, name, repeat]]
         found = self.look_at(stack)
         self.looks.setdefault(stack, []).append(found)
@@ -191,6 +198,29 @@ class Answers:
             asking.folder / f"items.{stack}.{repeat}.{number}.jsonl",
             canonical(head.model_dump(mode="json")) + b"\n" + lines(kept),
         )
+
+    def _rows(
+        self, endpoint: Endpoint, stack: str, names: Sequence[str], repeat: int
+    ) -> tuple[ItemRow, ...]:
+        asking = self.asking
+        return self.evaluator(
+            endpoint,
+            shuffled([item for name in names for item in asking.items[name]], repeat),
+            stack=stack,
+            concurrency=asking.concurrency,
+            seed=asking.seed + repeat,
+            repeat=repeat,
+            temperature=asking.temperature,
+            progress=self.progress,
+        )
+
+    def _keep(self, stack: str, names: Sequence[str], repeat: int, rows: Sequence[ItemRow]) -> None:
+        for name in names:
+            by_item = {row.item: row for row in rows if row.benchmark == name}
+            # Failed rows too: they are judged now, and asked again only by another run.
+            self.groups[stack, name, repeat] = tuple(
+                by_item[item.item] for item in self.asking.items[name] if item.item in by_item
+            )
 
     def _files(self) -> list[Path]:
         return sorted(self.asking.folder.glob("items.*.*.*.jsonl"))

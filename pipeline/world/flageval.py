@@ -3,9 +3,7 @@
 It calls our endpoint itself, so that must be reachable from it, and it gives scores of whole data sets, not of items:
 what it says is advisory and never a verdict. Its address comes from the environment (FLAGOS_EVAL_PLATFORM).
 
-What is sent is disputed. FlagRelease's written instruction posts one flat object; its monitor script reads the model's
-name out of a list `eval_infos` of the same request. Both are in `submission`, and nowhere else; neither was tried
-against the service, which could not be reached from where this was written.
+Forms are in `flageval_form.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import requests
@@ -21,87 +18,21 @@ import tenacity
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import StageRefusedError, UsageError, WorldError
+from pipeline.world.flageval_form import (
+    Accepted,
+    Done,
+    ModelScores,
+    Scores,
+    State,
+    Submission,
+    submission,
+)
 
 ADDRESS_VARIABLE = "FLAGOS_EVAL_PLATFORM"
 ATTEMPTS = 3
 POLLS_S = (*(5 * (30,)), *(10 * (60,)), *(15 * (120,)))  # as FlagRelease polls: about 40 minutes
+OTHER = f"see that {ADDRESS_VARIABLE} names the service itself, and not a proxy or something else"
 ENDINGS = {"S": "success", "F": "failed", "C": "cancelled", "OOR": "out of retries"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Submission:
-    """One stack to be evaluated. `name` is unique at the service: `<model>-<chip>-<stack>`."""
-
-    name: str
-    model: str
-    eval_url: str  # …/v1/chat/completions, as the service reaches it
-    tokenizer: str
-    domain: Literal["NLP", "MM"]
-    chip: str
-    mode: str = "FlagRelease"
-    num_concurrent: int = 1
-    num_retry: int = 10
-    batch_size: int = 1
-    gen_kwargs: str = ""
-    region: Literal["bj", "sz"] = "bj"
-    user_id: int = 0
-    dry_run: bool = False
-
-
-def submission(wanted: Submission, layout: Literal["flat", "eval_infos"]) -> dict[str, Any]:
-    """The body of POST /evaluation: the one place to correct when the service wants another form."""
-    asked = {
-        "eval_model": wanted.name,
-        "model": wanted.model,
-        "eval_url": wanted.eval_url,
-        "tokenizer": wanted.tokenizer,
-        "api_key": "EMPTY",
-        "batch_size": wanted.batch_size,
-        "num_concurrent": wanted.num_concurrent,
-        "num_retry": wanted.num_retry,
-        "gen_kwargs": wanted.gen_kwargs,
-        "chip": wanted.chip,
-    }
-    around = {
-        "domain": wanted.domain,
-        "mode": wanted.mode,
-        "region": wanted.region,
-        "user_id": wanted.user_id,
-        "dry_run": wanted.dry_run,
-    }
-    return {**around, **asked} if layout == "flat" else {**around, "eval_infos": [asked]}
-
-
-class Accepted(BaseModel):
-    request_id: str
-
-
-class State(BaseModel):
-    finished: bool
-    status: str = ""
-    datasets_progress: str = ""
-    running_dataset: str = ""
-    running_progress: str = ""
-
-
-class DatasetScore(BaseModel):
-    dataset: str
-    status: str
-    accuracy: float | None = None
-    diff: float | None = None
-
-
-class ModelScores(BaseModel):
-    status: str
-    details: list[DatasetScore] = []
-
-
-class Scores(BaseModel):
-    eval_results: dict[str, ModelScores]
-
-
-class Done(BaseModel):
-    """Nothing but its err_code is looked at."""
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
@@ -136,7 +67,7 @@ class FlagEval:
 
     def result(self, request_id: str) -> Mapping[str, ModelScores]:
         """By model. Raises StageRefusedError when one of them did not end well: its scores are of what was answered."""
-        found = self._ask("GET", "/evaldiffs", {"request_id": request_id}, Scores).eval_results
+        found = self._scores("/evaldiffs", {"request_id": request_id})
         for model, scores in found.items():
             statuses = [scores.status, *(one.status for one in scores.details)]
             bad = [status for status in statuses if status != "S"]
@@ -151,8 +82,7 @@ class FlagEval:
 
     def compare(self, request_ids: Sequence[str]) -> Mapping[str, ModelScores]:
         """The reference's request first."""
-        body = {"request_ids": list(request_ids)}
-        return self._ask("GET", "/evaluation_diffs", body, Scores).eval_results
+        return self._scores("/evaluation_diffs", {"request_ids": list(request_ids)})
 
     def stop(self, request_id: str) -> None:
         self._post("/stop_evaluation", {"request_id": request_id}, Done)
@@ -186,6 +116,17 @@ class FlagEval:
             hint="it goes on there; ask again later, or stop it",
         )
 
+    def _scores(self, path: str, body: Mapping[str, Any]) -> Mapping[str, ModelScores]:
+        found = self._ask("GET", path, body, Scores).eval_results
+        if not found:
+            raise WorldError(
+                "the FlagEval service names no model in its answer",
+                where=f"GET {self.address}{path}",
+                details=str(body),
+                hint="see with `progress` whether the evaluation has begun",
+            )
+        return found
+
     def _post(
         self, path: str, body: Mapping[str, Any], shape: type[Shape], attempts: int = ATTEMPTS
     ) -> Shape:
@@ -200,6 +141,8 @@ class FlagEval:
         attempts: int = ATTEMPTS,
     ) -> Shape:
         where = f"{method} {self.address}{path}"
+        # It may have been accepted all the same, and would be evaluated twice.
+        again = "" if attempts > 1 else "; look there before you submit again"
         try:
             answer = tenacity.Retrying(
                 retry=tenacity.retry_if_exception_type(requests.ConnectionError),
@@ -211,15 +154,16 @@ class FlagEval:
             raise WorldError(
                 f"the FlagEval service does not answer: {type(error).__name__}",
                 where=where,
-                hint=f"see that {ADDRESS_VARIABLE} is right and the service reachable",
+                hint=f"see that {ADDRESS_VARIABLE} is right and the service reachable" + again,
             ) from error
         if answer.status_code != requests.codes.ok:
             raise WorldError(
                 f"the FlagEval service answered HTTP {answer.status_code}",
                 where=where,
                 details=answer.text[:500],
+                hint=OTHER + again,
             )
-        return _held(answer, shape, where)
+        return _held(answer, shape, where, OTHER + again)
 
     def _sent(self, method: str, path: str, body: Mapping[str, Any]) -> requests.Response:
         # The service takes its parameters as a JSON body, for GET too.
@@ -227,18 +171,23 @@ class FlagEval:
         return requests.request(method, url, json=body, timeout=self.timeout_s)
 
 
-def _held(answer: requests.Response, shape: type[Shape], where: str) -> Shape:
+def _held(answer: requests.Response, shape: type[Shape], where: str, hint: str) -> Shape:
     try:
         content = answer.json()
         code = content.get("err_code", 0)
     except (ValueError, AttributeError) as error:
-        raise WorldError("the FlagEval service answered no JSON object", where=where) from error
+        raise WorldError(
+            "the FlagEval service answered no JSON object",
+            where=where,
+            details=answer.text[:500],
+            hint=hint,
+        ) from error
     if code != 0:
         raise WorldError(
             f"the FlagEval service refused with err_code {code}",
             where=where,
             details=str(content.get("err_msg", ""))[:500],
-            hint="a refused submission may mean the other layout: see pipeline/world/flageval.py",
+            hint="a refused submission may mean the other layout: --layout eval_infos",
         )
     try:
         return shape.model_validate(content)
@@ -246,5 +195,7 @@ def _held(answer: requests.Response, shape: type[Shape], where: str) -> Shape:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise WorldError(
-            f"the FlagEval service answered in another form: {place}: {first['msg']}", where=where
+            f"the FlagEval service answered in another form: {place}: {first['msg']}",
+            where=where,
+            hint=hint,
         ) from error

@@ -126,6 +126,21 @@ def test_a_wrong_policy_is_told_with_its_key(
     assert fault in error
 
 
+def test_rows_that_were_imported_before_files_had_a_source_decide_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "matrix.yaml"
+    text = path.read_text("utf-8")
+    start, end = text.index("      builtin:"), text.index("chips:\n")
+    other = "      imported: {format: inspect, task: quiz, folder: quiz, file: log.json}\n"
+    path.write_text(text[:start] + other + text[end:], "utf-8")
+    code, output, _ = run(capsys=capsys)
+
+    assert code == 5
+    assert output.splitlines()[-1].endswith("no benchmark of the policy decides, all are advisory")
+    assert "its rows were stored before result files had a source" in output
+
+
 def test_rows_that_were_changed_are_not_judged(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

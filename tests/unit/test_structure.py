@@ -18,7 +18,7 @@ LAYERS = (
     ("flow",),
     ("selection",),
     ("overview", "node_commands"),
-    ("release", "judging", "simulating", "bisecting"),
+    ("release", "judging", "simulating", "bisecting", "submitting"),
     ("steps", "probes"),  # what every stage is given; how bisect asks
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked

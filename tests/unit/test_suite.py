@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 
 from pipeline.benchmark import Benchmark
+from pipeline.canonical import sha256_file
 from pipeline.cell import Cell, cells
 from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.matrix_file import read_matrix
 from pipeline.project import Project
+from pipeline.record import Stages
+from pipeline.result_source import ImportedRuns
 from pipeline.results import ItemRow
 from pipeline.suite import Places, Suite, prepare_suite
 from pipeline.world.benchmark_data import Item
 from pipeline.world.evaluator import Endpoint, Progress
 from pipeline.world.evaluators import Evaluators
 from tests.projects import ROOT, TOY, edited
+from tests.records import cpu_record
 
 NOBODY = Endpoint(base_url="http://127.0.0.1:9", model="toy")
+MADE: Stages = cpu_record().stages
 NINE = {
     "CMMMU": 900,
     "MMMU": 900,
@@ -207,23 +212,146 @@ def prepared(tmp_path: Path, benchmarks: dict[str, Benchmark]) -> Suite:
     inputs: Any = None  # only the lock of builtin benchmarks is looked at
     places = Places(share=tmp_path, environments=tmp_path, folder=tmp_path)
     return prepare_suite(
-        cell, inputs, places, run_programs=lambda programs: ("passed",) * len(programs), say=print
+        cell,
+        inputs,
+        places,
+        stages=MADE,
+        run_programs=lambda programs: ("passed",) * len(programs),
+        say=print,
     )
+
+
+def result_file(folder: Path, of: str, run: str = "", reason: str = "", **changes: Any) -> Path:
+    """One stack's results of `t`, with a sidecar that says it was made by the toy cell's stack, but for `changes`."""
+    path = folder / "results" / "t" / of / run / "t_evaluated.json"
+    path.parent.mkdir(parents=True)
+    answered = {"question_id": 1, "question": "?", "answer": "A", "correct": True, "reason": reason}
+    path.write_text(json.dumps([answered]))
+    built, weights = MADE.build and MADE.build.result, MADE.weights and MADE.weights.result
+    assert built
+    assert weights
+    dtype = {"slow": "float32", "fast": "bfloat16"}[of]
+    source = {
+        "result_sha256": sha256_file(path),
+        "stack": of,
+        "image": built.model.config_digest,
+        "weights_sha256": weights.sha256,
+        "serve": {"dtype": dtype, "enforce_eager": True, "max_model_len": 2048, "max_num_seqs": 4},
+        "harness": "flagevalmm",
+        "harness_version": "0.3.5",
+        "data": "example/t@1",
+        "generation": {"temperature": 0, "max_tokens": 64, "concurrency": 4, "seed": 42},
+        **changes,
+    }
+    path.with_name("t_evaluated.json.source.json").write_text(json.dumps(source))
+    return path
+
+
+def runs_of(tmp_path: Path) -> ImportedRuns:
+    return prepared(tmp_path, {"t": imported(items=1)}).imported["t"]
 
 
 def test_a_suite_has_items_and_hashes_of_where_they_come_from(tmp_path: Path) -> None:
     for stack in ("slow", "fast"):
-        path = tmp_path / "results" / "t" / stack / "t_evaluated.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(
-            json.dumps([{"question_id": 1, "question": "?", "answer": "A", "correct": True}])
-        )
+        result_file(tmp_path, stack)
     suite = prepared(tmp_path, {"t": imported(items=1)})
     assert [one.item for one in suite.items["t"]] == ["1"]
     assert [one.is_text for one in suite.items["t"]] == [False]
     assert [one.path for one in suite.data] == ["results/t"]
     (answered,) = ask(suite.evaluator, suite.items["t"], lambda *_: None, "slow")
     assert answered.score == 1
+
+
+def test_results_with_the_source_of_the_cells_own_stacks_may_decide(tmp_path: Path) -> None:
+    result_file(tmp_path, "slow")
+    built = MADE.build and MADE.build.result
+    assert built
+    result_file(tmp_path, "fast", image=built.model.manifest_digest)
+    suite = prepared(tmp_path, {"t": imported()})
+    (row,) = ask(suite.evaluator, suite.items["t"], lambda *_: None, "slow")
+
+    assert suite.imported["t"].doubts == ()
+    assert [len(one) for one in suite.imported["t"].sources.values()] == [1, 1]
+    assert row.seed == 42  # the sidecar's, not the policy's
+
+
+@pytest.mark.parametrize(
+    ("changes", "doubt"),
+    [
+        ({"image": f"sha256:{'1' * 64}"}, f"is of image sha256:{'1' * 64}, this release's is "),
+        ({"weights_sha256": "2" * 64}, f"is of weights {'2' * 64}, expected "),
+        ({"stack": "slow"}, "is of stack slow, expected fast"),
+        ({"harness": "inspect"}, "is of harness inspect, expected flagevalmm"),
+        ({"result_sha256": "3" * 64}, "is another file than its source is said of (SHA-256 "),
+        (
+            {"serve": {"dtype": "float16", "max_model_len": 2048, "enforce_eager": True}},
+            "is of a server with dtype float16, the stack has bfloat16",
+        ),
+    ],
+)
+def test_a_source_that_is_not_of_the_cells_stack_or_of_the_file_is_doubted(
+    tmp_path: Path, changes: dict[str, Any], doubt: str
+) -> None:
+    result_file(tmp_path, "slow")
+    result_file(tmp_path, "fast", **changes)
+
+    assert runs_of(tmp_path).doubts[0].startswith(f"fast/t_evaluated.json {doubt}")
+
+
+def test_an_argument_that_the_source_leaves_out_is_doubted(tmp_path: Path) -> None:
+    result_file(tmp_path, "slow")
+    result_file(tmp_path, "fast", serve={"dtype": "bfloat16", "enforce_eager": True, "seed": 1})
+
+    assert runs_of(tmp_path).doubts == (
+        "fast/t_evaluated.json is of a server with max_model_len (not stated), the stack has 2048",
+        "fast/t_evaluated.json is of a server with max_num_seqs (not stated), the stack has 4",
+        "fast/t_evaluated.json is of a server with seed 1, the stack has (not stated)",
+    )
+
+
+def test_results_without_a_source_are_doubted_and_have_no_seed(tmp_path: Path) -> None:
+    result_file(tmp_path, "slow")
+    path = result_file(tmp_path, "fast")
+    path.with_name(f"{path.name}.source.json").unlink()
+    suite = prepared(tmp_path, {"t": imported()})
+    (row,) = ask(suite.evaluator, suite.items["t"], lambda *_: None, "fast")
+
+    assert suite.imported["t"].doubts == (
+        "fast/t_evaluated.json has no source.json beside it, so nobody knows what answered",
+    )
+    assert row.seed is None
+
+
+def test_a_source_that_is_half_or_of_another_form_is_refused(tmp_path: Path) -> None:
+    result_file(tmp_path, "slow")
+    path = result_file(tmp_path, "fast", image="latest")
+    source = path.with_name(f"{path.name}.source.json")
+    with pytest.raises(WorldError) as caught:
+        runs_of(tmp_path)
+    assert str(caught.value) == (
+        f"{source}: image: String should match pattern '^sha256:[0-9a-f]{{64}}$'\n"
+        "expected the source of a result file (docs/evaluators.md, Imported)"
+    )
+    source.write_text(source.read_text()[:-9])
+    with pytest.raises(WorldError, match="no JSON at column"):
+        runs_of(tmp_path)
+
+
+def test_a_further_run_is_a_file_of_both_stacks(tmp_path: Path) -> None:
+    result_file(tmp_path, "slow")
+    result_file(tmp_path, "fast")
+    result_file(tmp_path, "slow", "run-2", "said otherwise")
+    assert (runs_of(tmp_path).runs, runs_of(tmp_path).next_file) == (
+        1,
+        "results/t/<stack>/run-2/t_evaluated.json",
+    )
+    again = result_file(tmp_path, "fast", "run-2", "said otherwise", weights_sha256="2" * 64)
+    found = runs_of(tmp_path)
+    assert (found.runs, len(found.sources["fast"])) == (2, 2)
+    assert found.doubts[0].startswith("fast/run-2/t_evaluated.json is of weights 222")
+    again.write_bytes((again.parent.parent / again.name).read_bytes())
+    with pytest.raises(WorldError, match=r"is a copy of .*fast/t_evaluated\.json"):
+        runs_of(tmp_path)
 
 
 def test_a_suite_is_refused_without_benchmarks_or_results(tmp_path: Path) -> None:
