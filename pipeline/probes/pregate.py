@@ -57,12 +57,15 @@ class Oracle:
                 )
             except WorldError as gone:
                 if not is_late.is_set():
-                    return "crash", cause_of_death(served, gone), {}
+                    return "crash", first_error(served, gone.message), {}
         if is_late.is_set():
             return "hang", f"not judged within {self.limit_s:.0f} s", {}
         verdict = judge_logits(self.reference, trace, self.limits)
         if verdict.status == "invalid":
             raise _invalid(verdict)
+        if verdict.status == "fail" and not served.is_healthy():
+            # vLLM answers HTTP 500 for a while after its engine has died.
+            return "crash", first_error(served, _reason(verdict)), {}
         return verdict.status, _reason(verdict), numbers_of(verdict)
 
 
@@ -117,12 +120,12 @@ def references(
     return whole
 
 
-def cause_of_death(served: Served, error: PipelineError) -> str:
+def first_error(served: Served, otherwise: str) -> str:
     """The first error of the server's log, in one line."""
     try:
-        return served.log_errors().partition("\n")[0][:200] or error.message
+        return served.log_errors().partition("\n")[0][:200] or otherwise
     except PipelineError:
-        return error.message
+        return otherwise
 
 
 def numbers_of(verdict: LogitVerdict) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pipeline.culprits import ProbeAnswer, ProbeVerdict
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.probes.candidate import Candidate, Enabled
-from pipeline.probes.pregate import Judged, Oracle, cause_of_death
+from pipeline.probes.pregate import Judged, Oracle, first_error
 from pipeline.stages.bisect import Prober
 from pipeline.world.operator_switch import DEV_MODE, switch_operators
 from pipeline.world.server import Served
@@ -50,31 +50,40 @@ class _Switched:
     candidate: Candidate
     gate: Oracle
     served: Served | None = None
+    starts: int = 0
     engines: ExitStack = field(default_factory=ExitStack)
 
     def probe(self, enabled: Enabled, slot: int) -> ProbeAnswer:
-        started, starts = time.monotonic(), 0
-        if self.served is None:
-            # With nothing on: what is computed while loading must not be spoiled for all probes.
-            nothing: Enabled = frozenset()
-            self.served = self.engines.enter_context(
-                self.candidate.served(nothing, slot, environment=DEV_MODE)
-            )
-            starts = 1
-        judged = self._judge(self.served, enabled)
+        started, before = time.monotonic(), self.starts
+        judged = self._judge(enabled, slot)
         if judged[0] in ("crash", "hang"):
             self.stop()
-        return _answer(judged, started, starts=starts)
+        return _answer(judged, started, starts=self.starts - before)
 
-    def _judge(self, served: Served, enabled: Enabled) -> Judged:
+    def _judge(self, enabled: Enabled, slot: int) -> Judged:
+        is_new = self.served is None
+        served = self.served or self._start(slot)
         try:
-            before = self._switch(served, enabled)
+            calls = self._switch(served, enabled)
         except WorldError as gone:
-            return "crash", cause_of_death(served, gone), {}
+            if is_new:
+                return "crash", first_error(served, gone.message), {}
+            # What was on before may have done it. A new engine tells.
+            self.stop()
+            return self._judge(enabled, slot)
         judged = self.gate.judge(served)
         if judged[0] == "pass" and enabled == self.candidate.operators:
-            self._refuse_if_never_called(served, enabled, before)
+            self._refuse_if_never_called(served, enabled, calls)
         return judged
+
+    def _start(self, slot: int) -> Served:
+        """With nothing on: what is computed while loading must not be spoiled for all probes."""
+        nothing: Enabled = frozenset()
+        self.starts += 1
+        self.served = self.engines.enter_context(
+            self.candidate.served(nothing, slot, environment=DEV_MODE)
+        )
+        return self.served
 
     def _switch(self, served: Served, enabled: Enabled) -> int:
         off = self.candidate.operators - enabled

@@ -52,10 +52,14 @@ class Served:
         """The last lines of the server's own log, for error texts."""
         return _tail(self.container, self.log_path, lines)
 
+    def is_healthy(self) -> bool:
+        """False too where an engine has died behind a server that still answers."""
+        return _healthy(f"{self.base_url}/health")
+
     def log_errors(self) -> str:
         """The first distinct errors of the server's log, where a cause stands; its last lines when it names none."""
         lines = self.log_tail(LOOKED_AT).splitlines()
-        named = (ERROR.search(line) for line in lines)
+        named = (ERROR.search(line) for line in lines if "WARNING" not in line)
         errors = list(dict.fromkeys(hit[0][:300] for hit in named if hit))
         return "\n".join(errors[:LAST_LINES] or lines[-LAST_LINES:])
 

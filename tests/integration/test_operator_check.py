@@ -51,7 +51,7 @@ def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) ->
     assert seen.outside_dispatcher == ("outside",)
 
 
-def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell, tmp_path: Path) -> None:
+def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell) -> None:
     served = Served(
         cell=built.cell,
         image=image_of(built),

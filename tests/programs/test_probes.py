@@ -34,6 +34,7 @@ from tests.fakes_model import Row, ToyModel
 from tests.fakes_server import Behaviour, StandInServer, free_port
 from tests.projects import toy_project
 
+HTTP_500 = {"a number that JSON cannot hold": math.nan}  # becomes that
 OPERATORS = frozenset({"gelu", "mm", "pow", "silu", "sin", "softmax"})
 PROMPTS = ["a cat", "the dog sleeps", "why?", "one two three"]
 PROFILE = LogitProfile(
@@ -55,6 +56,7 @@ class Beads(ToyModel):
     on: frozenset[str] = frozenset()
     wrong: Collection[str] = ()
     deadly: Collection[str] = ()
+    numbing: Collection[str] = ()  # the engine dies of them, and its server goes on answering HTTP 500
     unregistrable: Collection[str] = ()
     runs: bool = True  # False: what is switched on is registered and never called
     calls: int = 0
@@ -68,13 +70,18 @@ class Beads(ToyModel):
         return row[::-1] if self.runs and self.on & set(self.wrong) else row
 
     def reply(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        if self.image and not self.image.behaviour.healthy:
+            return HTTP_500
         if path == "/collective_rpc":
             self.on = OPERATORS - set(filter(None, body["args"][1].split(",")))
             if self.on & set(self.unregistrable):
-                return {"a number that JSON cannot hold": math.nan}  # becomes HTTP 500
+                return HTTP_500
             return {"results": [{"registered": sorted(self.on), "calls": {"mm": self.calls}}]}
         if path == "/reset_prefix_cache":
             return {}
+        if self.image and self.on & set(self.numbing):
+            self.image.behaviour.healthy = False
+            return HTTP_500
         if self.image and self.on & set(self.deadly):
             self.image.removed()
             raise ConnectionAbortedError
@@ -98,6 +105,7 @@ class BeadsImage(ServingImage):
         self.model.on = OPERATORS - set(off)
         self.starts = self.stays = not self.model.on & set(self.deadly_at_start)
         self.behaviour.toy = self.model
+        self.behaviour.healthy = True
         return super()._launch()
 
 
@@ -271,6 +279,30 @@ def test_a_switched_engine_that_was_killed_is_started_again(
     assert [answer.verdict for answer in answers] == ["pass", "crash", "pass"]
     assert [answer.starts for answer in answers] == [1, 0, 1]
     capsys.readouterr()
+
+
+def test_an_engine_that_died_behind_its_server_is_a_crash_of_the_set_that_was_on(
+    project: Project, reference: ReferenceTrace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = "WARNING: OSError: Too many open files may come\nValueError: bad shape\nbye"
+    on = bench(project, reference, Beads(numbing={"pow"}), log=log)
+    with switched(on.candidate, on.gate) as prober:
+        answers = [prober.probe(frozenset({name}), 0) for name in ("mm", "pow", "sin")]
+    assert [answer.verdict for answer in answers] == ["pass", "crash", "pass"]
+    assert answers[1].detail == "ValueError: bad shape"
+    assert [answer.starts for answer in answers] == [1, 0, 1]
+    capsys.readouterr()
+
+
+def test_what_an_engine_died_of_between_probes_is_not_held_against_the_next_set(
+    project: Project, reference: ReferenceTrace
+) -> None:
+    on = bench(project, reference, Beads())
+    with switched(on.candidate, on.gate) as prober:
+        first = prober.probe(frozenset({"mm"}), 0)
+        on.image.behaviour.healthy = False
+        second = prober.probe(frozenset({"sin"}), 0)
+    assert (first.verdict, second.verdict, second.starts) == ("pass", "pass", 1)
 
 
 def test_an_unsound_reference_ends_the_search(project: Project, reference: ReferenceTrace) -> None:

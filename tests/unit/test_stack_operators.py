@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.gate.operators import operator_faults
@@ -158,6 +158,7 @@ LOOKS = st.lists(
 )
 
 
+@settings(deadline=None)  # machines are busy at times
 @given(LOOKS)
 def test_no_evidence_crashes_the_judge_and_none_is_read_as_a_pass(looks: list[Look]) -> None:
     found = faults(*looks)
@@ -167,6 +168,7 @@ def test_no_evidence_crashes_the_judge_and_none_is_read_as_a_pass(looks: list[Lo
         assert found != []
 
 
+@settings(deadline=None)
 @given(LOOKS, LOOKS)
 def test_servings_put_together_have_the_faults_of_each(one: list[Look], other: list[Look]) -> None:
     later = [
