@@ -20,6 +20,7 @@ from pipeline.matrix import (
     Target,
 )
 from pipeline.matrix_names import nearest
+from pipeline.operator_evidence import AskedOperators
 from pipeline.policy import Gate
 
 
@@ -84,6 +85,16 @@ class Cell:
             return {}
         return dict(sorted({**operators.exclude, **self.override.operators.exclude}.items()))
 
+    def asked_operators(self, stack: str) -> AskedOperators | None:
+        operators = self.chip.stacks[stack].operators
+        if operators is None:
+            return None
+        return AskedOperators(
+            library=operators.library,
+            include=tuple(sorted(operators.include)),
+            exclude=tuple(self.excluded_operators(stack)),
+        )
+
     def _operator_variables(self, stack: str) -> dict[str, str]:
         """What the worker's hook reads (docs/operators.md); the lists are those of vllm-plugin-FL."""
         operators = self.chip.stacks[stack].operators
@@ -123,6 +134,11 @@ class Cell:
     def operator_evidence(self, stack: str) -> str:
         """The folder inside the container where workers write which operators ran."""
         return f"/var/lib/flagscale/{self.model_id}_{stack}/operators"
+
+    @property
+    def evidence_folders(self) -> tuple[str, ...]:
+        """Of every stack: a stack that loads what is not its own may write into the folder of another."""
+        return tuple(self.operator_evidence(stack) for stack in self.stacks)
 
     @property
     def gate(self) -> Gate:

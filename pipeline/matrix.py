@@ -124,6 +124,9 @@ class Chip(Strict):
     indexes: list[str] = []
     run: Run = Run()
     smi: str | None = None
+    kernel_caches: list[
+        str
+    ] = []  # variables that name folders of kernels compiled or tuned while serving
     start_budget_s: int = Field(default=1800, ge=1)
     build_disk_gib: int = Field(default=40, ge=1)
     serve: dict[str, ServeValue] = {}

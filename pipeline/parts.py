@@ -17,9 +17,10 @@ from pipeline.world.debian import bootstrap_arguments
 
 CONVERTER = "/opt/flagrelease/convert_gguf.py"
 CONVERTER_FILE = "images/serving/convert_gguf.py"
+OPERATORS = ("operator_evidence.py", "world/operators.py")
 STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "smoke": ("stages/smoke.py", "world/openai.py", *STARTING),
+    "smoke": ("stages/smoke.py", "world/openai.py", *OPERATORS, *STARTING),
     # What a stack answers depends on these …
     "rows": (
         "world/answers.py",
@@ -43,6 +44,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/result_files.py",
         "world/openai_reply.py",
         "world/scoring.py",
+        *OPERATORS,
         *STARTING,
     ),
     # … its traces on these …
@@ -63,6 +65,7 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "gate/imports.py",
         "gate/limits.py",
         "gate/looks.py",
+        "gate/operators.py",
         "gate/paired.py",
         "gate/pairing.py",
         "gate/sentences.py",

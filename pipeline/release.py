@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.canonical import write_whole
 from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError
 from pipeline.keys import key_of
+from pipeline.next_step import next_step
 from pipeline.parts import parts_of
 from pipeline.plan import Action, act, reused, stages_until
 from pipeline.record import ImageIdentity, StageName, StageRecord
@@ -89,7 +90,7 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
         )
     if wrong and error is None:
         kind = InconclusiveError if status == "inconclusive" else StageRefusedError
-        error = kind(wrong, where=f"{stage} of {run.cell.id}")
+        error = kind(wrong, where=f"{stage} of {run.cell.id}", hint=next_step(run.cell, result))
     seconds = round(time.monotonic() - clock, 2)
     _write(
         run,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.logit_policy import LogitLimits, LogitProfile
+from pipeline.operator_evidence import StackOperators
 from pipeline.result_source import ImportedRuns
 
 
@@ -97,7 +98,7 @@ class Facts(Frozen):
     tokens_per_second: float
     max_model_len: int
     image_size_bytes: int
-    operators: tuple[str, ...] | None = None  # FlagGems operators seen running; None: not looked
+    operators: tuple[str, ...] | None = None  # of a library, seen running; None: there is none
 
 
 class SmokeResult(Frozen):
@@ -266,6 +267,7 @@ class AccuracyResult(Frozen):
     least_runs: int = 1  # the pre-gate let nothing pass before so many runs
     logits: LogitVerdict | None = None  # of the pre-gate
     imported: Mapping[str, ImportedRuns] = {}  # benchmarks that somebody else asked
+    operators: Mapping[str, StackOperators] | None = None  # by stack; None: nobody looked
 
 
 class LoadResult(Frozen):

@@ -77,6 +77,11 @@ def accuracy_task(
             for stack in (cell.chip.reference, cell.chip.released)
         },
         items_file=folder / "items.jsonl",
+        operators={
+            stack: asked
+            for stack in (cell.chip.reference, cell.chip.released)
+            if (asked := cell.asked_operators(stack))
+        },
     )
 
 

@@ -13,6 +13,8 @@ from pipeline.cell import Cell, Names, names
 from pipeline.errors import StageRefusedError
 from pipeline.layers import Layer
 from pipeline.matrix import Target
+from pipeline.next_step import next_step
+from pipeline.operator_evidence import Look, StackOperators
 from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
@@ -33,6 +35,7 @@ from pipeline.suite import Places, pregate_prompts, prepare_suite
 from pipeline.world.engine import Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
+from pipeline.world.operators import look_at_operators
 from pipeline.world.registry import Registry
 from pipeline.world.sandbox import Sandbox
 from pipeline.world.server import Served, serving
@@ -187,10 +190,18 @@ ENDED: Mapping[str, Status] = {
 
 
 def _accuracy(run: CellRelease, log: StageLog) -> Ended:
+    up: dict[str, Served] = {}
+
     @contextmanager
     def served(stack: str) -> Iterator[Endpoint]:
         with run.serve(stack, log) as server:
+            up[stack] = server
             yield Endpoint(base_url=server.base_url, model=run.cell.served_name)
+
+    def look_at(stack: str) -> Look:
+        return look_at_operators(
+            up[stack].container, run.cell.evidence_folders, wait=stack in task.operators
+        )
 
     # numpy takes a while to import, and most runs reuse their verdict.
     from pipeline.stages.accuracy import measure_accuracy, without_items
@@ -205,7 +216,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         say=log.say,
     )
     task = accuracy_task(run.cell, run.inputs, suite, stages=run.record.stages, folder=run.folder)
-    known = None if run.is_forced else _judged_before(run, task.asking.rows_key)
+    known = None if run.is_forced else judged_before(run, task.asking.rows_key)
     if known:
         log.say(f"the answers of {known.release} are judged again where they are whole")
 
@@ -223,6 +234,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         ),
         served,
         progress,
+        look_at=look_at,
         fresh=run.is_forced,
     )
     try:
@@ -233,14 +245,17 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
             evaluator=suite.evaluator,
             known=known.rows if known else (),
             known_seconds=known.seconds if known else None,
+            known_operators=known.operators if known else None,
             on_served=pregate.on_served,
+            look_at=look_at,
             least_runs=pregate.least_runs,
         )
         result = result.model_copy(update={"logits": pregate.verdict()})
     except PreGateRefusedError as refused:
-        result = without_items(task, refused.verdict)
+        result = without_items(task, refused.verdict, refused.looks)
     logits = (f"pre-gate: {result.logits.sentence}",) if result.logits else ()
-    for line in (*logits, *result.verdict.warnings, result.verdict.sentence):
+    said = (*logits, *result.verdict.warnings, result.verdict.sentence, next_step(run.cell, result))
+    for line in filter(None, said):
         log.say(line)
     ended = ENDED[result.verdict.status]
     return ended, result, "" if ended == "passed" else result.verdict.sentence
@@ -253,16 +268,28 @@ class Known:
     release: str
     rows: tuple[ItemRow, ...]
     seconds: Mapping[str, float]  # by stack
+    operators: Mapping[str, StackOperators]  # by stack
 
 
-def _judged_before(run: CellRelease, rows_key: str) -> Known | None:
+def judged_before(run: CellRelease, rows_key: str) -> Known | None:
+    """Answers of a stack that did not run with its operators are those of another stack, and asked again."""
+    from pipeline.gate.operators import operator_faults
+
+    stacks = (run.cell.chip.reference, run.cell.chip.released)
     for past in run.past:
         found = past.stages.accuracy and past.stages.accuracy.result
-        if found and found.rows_key == rows_key:
+        if found and found.rows_key == rows_key and found.operators is not None:
+            if any(operator_faults(found.operators, stacks)):
+                continue
             folder = run.project.store.folder(past.release, past.chip, past.model)
             if (folder / found.items_file).exists():
                 rows = stored_rows(folder, found)
-                return Known(release=past.release, rows=rows, seconds=found.stack_seconds)
+                return Known(
+                    release=past.release,
+                    rows=rows,
+                    seconds=found.stack_seconds,
+                    operators=found.operators,
+                )
     return None
 
 

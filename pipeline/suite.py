@@ -151,15 +151,7 @@ def pregate_prompts(
     from pipeline.world.teacher import short_and_long  # imports numpy
 
     named = {name: cell.all_benchmarks[name] for name in cell.gate.texts} or cell.benchmarks
-    found = tuple(
-        item.prompt
-        for name, benchmark in named.items()
-        if (builtin := benchmark.evaluator.builtin) is not None
-        for item in builtin_items(
-            name, benchmark, builtin, _content(name, builtin, lock, downloads, say)
-        )
-        if item.is_text
-    )
+    found = text_prompts(named, lock, downloads, say)
     if not found:
         raise StageRefusedError(
             "the pre-gate has no text to score: no benchmark is a builtin one",
@@ -167,6 +159,21 @@ def pregate_prompts(
             hint="name some in gate.texts, like hellaswag",
         )
     return tuple(short_and_long(found, PROFILES["release"].prompts))
+
+
+def text_prompts(
+    benchmarks: Mapping[str, Benchmark], lock: Lock, downloads: Path, say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """The prompts of builtin benchmarks, as far as they are texts."""
+    return tuple(
+        item.prompt
+        for name, benchmark in benchmarks.items()
+        if (builtin := benchmark.evaluator.builtin) is not None
+        for item in builtin_items(
+            name, benchmark, builtin, _content(name, builtin, lock, downloads, say)
+        )
+        if item.is_text
+    )
 
 
 def builtin_items(

@@ -30,6 +30,25 @@ HOST = Host(
 )
 
 
+# What a worker of the toy project's released stack writes.
+EVIDENCE: Mapping[str, object] = {
+    "evidence_schema": 1,
+    "library": "bead_operators",
+    "backend": "CPU",
+    "rank": 0,
+    "process": 328,
+    "include": [],
+    "exclude": ["gelu", "softmax"],
+    "available": 5,
+    "registered": ["add", "carry", "slide"],
+    "dispatcher": {},
+    "calls": {"add": 7, "carry": 0, "slide": 2},
+    "started": 1.0,
+    "written": 3.0,
+    "ended": False,
+}
+
+
 class FakeImage:
     """Every command succeeds and says nothing; subclasses know better."""
 
@@ -59,6 +78,9 @@ class ServingImage(FakeImage):
     log: str = "nanobind: leaked 1 instances!\nINFO: engine started\n"
     benched: tuple[int, str] = (0, "")
     bench_result: Mapping[str, float] | None = None
+    evidence: Sequence[Mapping[str, object]] = (
+        EVIDENCE,
+    )  # of its operator library, a process each
     server: StandInServer | None = None
 
     def answer(self, command: tuple[str, ...]) -> tuple[int, str]:
@@ -74,6 +96,8 @@ class ServingImage(FakeImage):
             case ("cat", *_):
                 found = self.bench_result
                 return (1, "No such file\n") if found is None else (0, json.dumps(found))
+            case ("python", "-c", script, _) if "rank*.json" in script:
+                return 0, json.dumps(self.evidence)
             case ("python", "-c", script):
                 return self._python(script)
         raise AssertionError(f"the fake image knows no answer to {' '.join(command)}")

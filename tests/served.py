@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from pipeline.cell import Cell, names
+from pipeline.probes.candidate import write_conf
 from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.results import BuiltImage, WeightsResult
 from pipeline.serve import launch
-from pipeline.suite import pregate_prompts
+from pipeline.suite import pregate_prompts, text_prompts
 from pipeline.world.engine import Container, Engine
 from pipeline.world.evaluator import Endpoint
 from pipeline.world.openai import direct_session
 from pipeline.world.operators import OperatorEvidence
 from pipeline.world.server import Served, serving
+from pipeline.world.teacher import short_and_long
 from tests.integration.conftest import CELL, copy_of_project
 from tests.projects import Changes, copied_project, one_cell
 
@@ -29,6 +31,7 @@ class ServedCell:
     project: Project
     record: Record
     engine: Engine
+    conf: Path  # mounted over the image's own, which knows nothing of a test's stacks
 
     @property
     def built(self) -> BuiltImage:
@@ -50,28 +53,49 @@ class ServedCell:
         downloads = self.project.share / "download"
         return list(pregate_prompts(self.cell, self.project.lock, downloads, print))
 
+    @cached_property
+    def other_prompts(self) -> list[str]:
+        """As many as a release asks, of the same benchmarks and HumanEval, and none of those that it asks."""
+        everything = self.cell.all_benchmarks
+        named = {name: everything[name] for name in (*self.cell.gate.texts, "humaneval")}
+        downloads = self.project.share / "download"
+        known = set(self.prompts)
+        texts = [
+            text
+            for text in text_prompts(named, self.project.lock, downloads, print)
+            if text not in known
+        ]
+        return short_and_long(texts, len(self.prompts))
+
     @contextmanager
     def served(self, stack: str) -> Iterator[tuple[Served, Endpoint]]:
         host = names(self.cell, self.project.target("local")).staging_host
         started = launch(self.cell, stack, self.built.reference(host), self.project.share)
+        volumes = {**started.volumes, str(self.conf): f"{self.cell.conf_folder}:ro"}
+        started = replace(started, volumes=volumes)
         with serving(self.engine, started, lambda _: None) as server:
             yield server, Endpoint(base_url=server.base_url, model=self.cell.served_name)
 
 
 def built_cell(folder: Path, changes: Changes, *, share: Path) -> ServedCell:
-    """Built by the pipeline itself. Weights and downloads in `share` are used again, and left there."""
+    """The image that is released, with the changed configuration mounted.
+
+    Weights and downloads in `share` are used again, and left there.
+    """
     checkout = copy_of_project(folder)
     share.mkdir(parents=True, exist_ok=True)
     (folder / "out").mkdir(exist_ok=True)
     (folder / "out/share").symlink_to(share)
-    project = copied_project(folder, changes)
     ran = checkout.run("weights", *CELL)
     assert ran.code == 0, ran.output
+    project = copied_project(folder, changes)
+    cell = one_cell(project, *CELL)
     return ServedCell(
-        cell=one_cell(project, *CELL),
+        cell=cell,
         project=project,
         record=checkout.record(),
         engine=Engine.connect(),
+        conf=write_conf(cell, project.templates, folder / "conf"),
     )
 
 

@@ -81,6 +81,22 @@ def _settings(stack: StackAbout) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorSummary:
+    """Of the library of the released stack."""
+
+    registered: int | None  # None: the record is of a time when nobody looked
+    ran: tuple[str, ...]
+
+
+def operator_summary(measured: Measured) -> OperatorSummary:
+    """As the questions were answered; as the smoke test saw it, in a record that has no more."""
+    seen = (measured.accuracy.operators or {}).get(measured.about.released)
+    if seen is None or not seen.states:
+        return OperatorSummary(registered=None, ran=measured.facts.operators or ())
+    return OperatorSummary(registered=len(seen.registered), ran=seen.ran)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageRow:
     name: str
     started: str

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pipeline.gate.imports import Doubted, import_faults
 from pipeline.gate.looks import Rule, rule_of
+from pipeline.gate.operators import operator_faults
 from pipeline.gate.pairing import Pairs, pair
 from pipeline.gate.sentences import (
     Tables,
@@ -25,12 +26,8 @@ from pipeline.gate.sentences import (
     warnings_of,
 )
 from pipeline.gate.sequence import Ended, take_looks
-from pipeline.gate.validity import (
-    Conditions,
-    condition_faults,
-    policy_faults,
-    row_faults,
-)
+from pipeline.gate.validity import Conditions, condition_faults, policy_faults, row_faults
+from pipeline.operator_evidence import StackOperators
 from pipeline.policy import Gate, policy_sha256
 from pipeline.result_source import ImportedRuns
 from pipeline.results import AccuracyResult, BenchmarkVerdict, ItemRow, PooledVerdict, Verdict
@@ -47,15 +44,17 @@ def judge(
     chance: Mapping[str, float],
     generated: Collection[str] = (),
     conditions: Conditions | None = None,
+    operators: Mapping[str, StackOperators] | None = None,
     least_runs: int = 1,
     imported: Mapping[str, ImportedRuns] | None = None,
 ) -> Verdict:
     """The verdict on `candidate`; `chance` names every benchmark, with the score of guessing.
 
     `generated` names the benchmarks whose answers are written, not chosen. No pass before
-    `least_runs` runs (an earlier check warned). Rows of other stacks are left out. It never raises
-    for what the rows hold: what cannot be compared is invalid. What somebody else asked (`imported`) has
-    no more runs than result files, and is advisory where nobody knows which stack answered.
+    `least_runs` runs (an earlier check warned). `operators`: those that each stack ran with. Rows of
+    other stacks are left out. It never raises for what the rows hold: what cannot be compared is
+    invalid. What somebody else asked (`imported`) has no more runs than result files, and is advisory
+    where nobody knows which stack answered.
     """
     stacks, imported = (reference, candidate), imported or {}
     compared = [row for row in rows if row.stack in stacks]
@@ -63,6 +62,7 @@ def judge(
     faults = (
         *policy_faults(stacks, gate, chance),
         *condition_faults(conditions or {}, stacks),
+        *operator_faults(operators, stacks),
         *import_faults(imported, stacks),
         *row_faults(
             [row for row in compared if row.benchmark not in doubted.names],
@@ -143,6 +143,7 @@ def judge_again(result: AccuracyResult, rows: Sequence[ItemRow], gate: Gate) -> 
         chance=result.chance,
         generated=result.generated,
         conditions=result.conditions,
+        operators=result.operators,
         least_runs=result.least_runs,
         imported=result.imported,
     )

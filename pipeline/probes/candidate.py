@@ -21,6 +21,9 @@ from pipeline.world.server import Served, serving
 
 Enabled = frozenset[str]
 PROBE = {"FLAGRELEASE_OPERATORS_PROBE": "1"}  # the workers' hook then serves with none on, too
+KERNELS = (
+    "/var/cache/flagrelease"  # what one probe in a slot has compiled and tuned, the next need not
+)
 # Several engines on one GPU: with fixed cache memory their starts do not disturb each other's measuring of it.
 SHARED_GPU = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 2 << 30}
 
@@ -85,18 +88,20 @@ class Candidate:
         cell = probe_cell(
             self.cell, self.stack, self.operators - enabled, slot=slot, shares_gpu=self._shares_gpu
         )
-        conf = self.folder / f"slot{slot}"
-        inside = f"images/{cell.id}/conf/"
-        for path, content in render_model(cell, self.templates).items():
-            if path.startswith(inside):
-                write_whole(conf / path.removeprefix(inside), content)
+        conf = write_conf(cell, self.templates, self.folder / f"slot{slot}")
+        kernels = self.folder.resolve() / f"kernels{slot}"
+        caches = {name: f"{KERNELS}/{name}" for name in cell.chip.kernel_caches}
         started = launch(cell, self.stack, self.image, self.share)
-        variables = {**PROBE, **self._gpu(slot), **(environment or {})}
+        variables = {**PROBE, **caches, **self._gpu(slot), **(environment or {})}
         run = started.run
         started = replace(
             started,
             name=f"{started.name}-probe{slot}",
-            volumes={**started.volumes, str(conf.resolve()): f"{cell.conf_folder}:ro"},
+            volumes={
+                **started.volumes,
+                str(conf): f"{cell.conf_folder}:ro",
+                **({str(kernels): KERNELS} if caches else {}),
+            },
             run=run.model_copy(update={"environment": {**run.environment, **variables}}),
         )
         with serving(self.engine, started, lambda _: None) as served:
@@ -104,11 +109,20 @@ class Candidate:
 
     @property
     def _shares_gpu(self) -> bool:
-        return bool(self.cell.chip.run.gpus) and self.width > 1
+        return self.cell.chip.smi is not None and self.width > 1
 
     def _gpu(self, slot: int) -> dict[str, str]:
-        several = self.cell.chip.run.gpus and self.gpus > 1
+        several = self.cell.chip.smi is not None and self.gpus > 1
         return {"CUDA_VISIBLE_DEVICES": str(slot % self.gpus)} if several else {}
+
+
+def write_conf(cell: Cell, templates: Templates, folder: Path) -> Path:
+    """The cell's serving configuration, to be mounted over the image's own; where it is."""
+    inside = f"images/{cell.id}/conf/"
+    for path, content in render_model(cell, templates).items():
+        if path.startswith(inside):
+            write_whole(folder / path.removeprefix(inside), content)
+    return folder.resolve()
 
 
 def probe_cell(cell: Cell, stack: str, off: Enabled, *, slot: int, shares_gpu: bool) -> Cell:

@@ -12,11 +12,18 @@ from pathlib import Path
 
 from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.gate.verdict import judge
+from pipeline.operator_evidence import (
+    AskedOperators,
+    Look,
+    StackOperators,
+    stack_operators,
+    together,
+)
 from pipeline.policy import Gate, policy_sha256
 from pipeline.result_source import ImportedRuns
 from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
 from pipeline.rows import lines
-from pipeline.world.answers import Answers, Asking, Evaluator, Serve, Served
+from pipeline.world.answers import Answers, Asking, Evaluator, LookAt, Serve, Served, no_library
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.evaluator import Endpoint, Progress, evaluate
 
@@ -34,6 +41,9 @@ class AccuracyTask:
     conditions: Mapping[str, Mapping[str, str]]  # by stack: what must be equal
     items_file: Path  # its folder also keeps unfinished answers
     imported: Mapping[str, ImportedRuns] = field(default_factory=dict)  # asked by somebody else
+    operators: Mapping[str, AskedOperators] = field(
+        default_factory=dict
+    )  # of stacks with a library
 
     @property
     def asking(self) -> Asking:
@@ -71,15 +81,17 @@ def measure_accuracy(
     clock: Callable[[], float] = time.monotonic,
     known: Iterable[ItemRow] = (),
     known_seconds: Mapping[str, float] | None = None,
+    known_operators: Mapping[str, StackOperators] | None = None,
     on_served: Served = _nothing,
+    look_at: LookAt = no_library,
     least_runs: Callable[[], int] = lambda: 1,
 ) -> AccuracyResult:
     """Ask both stacks, judge, and ask what is undecided again, until the policy's last look.
 
     `known` are rows of an earlier run under the same `rows_key`, which took `known_seconds` of each
-    stack; what they answer is not asked again. `on_served` is called each time a stack is up,
-    before it is asked; `least_runs` says, once both stacks were up, before how many runs nothing
-    may pass.
+    stack and ran with `known_operators`; what they answer is not asked again. `on_served` is called
+    each time a stack is up, before it is asked, `look_at` when it was asked and is still up;
+    `least_runs` says, once both stacks were up, before how many runs nothing may pass.
     """
     stacks = (task.reference, task.candidate)
     answers = Answers(
@@ -88,12 +100,13 @@ def measure_accuracy(
         evaluator=evaluator,
         progress=progress,
         on_served=on_served,
+        look_at=look_at,
         clock=clock,
     )
     answers.add_known(known)
     answers.seconds |= known_seconds or {}
     answers.add_unfinished(stacks)
-    verdict = _take_looks(task, answers, least_runs)
+    verdict = _take_looks(task, answers, known_operators or {}, least_runs)
     data = lines(answers.rows(stacks))
     write_whole(task.items_file, data)
     answers.forget_unfinished()
@@ -110,11 +123,17 @@ def measure_accuracy(
         conditions=task.conditions,
         least_runs=least_runs(),
         imported=task.imported,
+        operators=_operators(task, answers, known_operators or {}),
     )
 
 
-def without_items(task: AccuracyTask, logits: LogitVerdict) -> AccuracyResult:
-    """What the stage gives when the pre-gate has refused the candidate: a verdict on no item."""
+def without_items(
+    task: AccuracyTask, logits: LogitVerdict, looks: Mapping[str, Look]
+) -> AccuracyResult:
+    """What the stage gives when the pre-gate has refused the candidate: a verdict on no item.
+
+    `looks`: what the stack ran with that was up at that moment; none where the traces were there already.
+    """
     write_whole(task.items_file, b"")
     return AccuracyResult(
         verdict=Verdict(
@@ -135,10 +154,34 @@ def without_items(task: AccuracyTask, logits: LogitVerdict) -> AccuracyResult:
         data=task.data,
         settings=_settings(task),
         stack_seconds={},
+        operators={
+            stack: stack_operators(task.operators.get(stack), (look,))
+            for stack, look in looks.items()
+        }
+        or None,
     )
 
 
-def _take_looks(task: AccuracyTask, answers: Answers, least_runs: Callable[[], int]) -> Verdict:
+def _operators(
+    task: AccuracyTask, answers: Answers, known: Mapping[str, StackOperators]
+) -> dict[str, StackOperators]:
+    """What both stacks ran with, in this run and behind the answers that are known."""
+    found = {
+        stack: stack_operators(task.operators.get(stack), answers.looks.get(stack, ()))
+        for stack in (task.reference, task.candidate)
+    }
+    return {
+        stack: together(known[stack], seen) if stack in known else seen
+        for stack, seen in found.items()
+    }
+
+
+def _take_looks(
+    task: AccuracyTask,
+    answers: Answers,
+    known_operators: Mapping[str, StackOperators],
+    least_runs: Callable[[], int],
+) -> Verdict:
     """Who goes first alternates (A B, B A, …), so that a drift of the node favours nobody."""
     order = (task.reference, task.candidate)
     benchmarks, runs = tuple(task.items), task.gate.looks[0]
@@ -153,6 +196,7 @@ def _take_looks(task: AccuracyTask, answers: Answers, least_runs: Callable[[], i
             chance=task.chance,
             generated=task.generated,
             conditions=task.conditions,
+            operators=_operators(task, answers, known_operators),
             least_runs=least_runs(),
             imported=task.imported,
         )

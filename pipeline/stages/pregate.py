@@ -10,10 +10,11 @@ from pathlib import Path
 
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits, LogitProfile
+from pipeline.operator_evidence import Look
 from pipeline.results import LogitVerdict
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
-from pipeline.world.answers import Serve
+from pipeline.world.answers import LookAt, Serve, no_library
 from pipeline.world.evaluator import Endpoint, Progress
 from pipeline.world.teacher import collect_candidate, collect_reference
 
@@ -24,6 +25,7 @@ class PreGateRefusedError(Exception):
     def __init__(self, verdict: LogitVerdict) -> None:
         super().__init__(verdict.sentence)
         self.verdict = verdict
+        self.looks: dict[str, Look] = {}  # at the operators of the stack that was up, if one was
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +45,17 @@ class PreGateTask:
 class PreGate:
     """`on_served` and `least_runs` are what `measure_accuracy` calls."""
 
-    def __init__(self, task: PreGateTask, serve: Serve, progress: Progress, *, fresh: bool) -> None:
+    def __init__(
+        self,
+        task: PreGateTask,
+        serve: Serve,
+        progress: Progress,
+        *,
+        fresh: bool,
+        look_at: LookAt = no_library,
+    ) -> None:
         self.task = task
+        self._look_at = look_at
         self._serve = serve
         self._progress = progress
         self._reference: ReferenceTrace | None = None
@@ -61,7 +72,11 @@ class PreGate:
         elif stack == self.task.candidate and self._candidate is None and self._reference:
             self._trace_candidate(endpoint, self._reference)
         if self._reference and self._candidate:
-            self.verdict()
+            try:
+                self.verdict()
+            except PreGateRefusedError as refused:
+                refused.looks[stack] = self._look_at(stack)
+                raise
 
     def verdict(self) -> LogitVerdict:
         """Serves a stack that was not up since; raises PreGateRefusedError for fail and invalid."""

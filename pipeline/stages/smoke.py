@@ -6,16 +6,18 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cell import Cell
 from pipeline.errors import WorldError
+from pipeline.operator_evidence import ran, total_calls
 from pipeline.results import Check, Facts, SmokeResult
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import Answer, OpenAI
+from pipeline.world.operators import look_at_operators
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server
 
 LONG_PROMPT_TOKENS = 2000
@@ -58,6 +60,9 @@ def smoke(
             checks.run(f"{AT_ONCE} at once", lambda: _at_once(ai, expected.prompt))
             rate = _rate(ai)
             checks.run("speed", lambda: _fast_enough(rate, expected.tokens_per_s_floor))
+            operators = _operators(cell, served.container)
+            if operators is not None:
+                checks.run("operators ran", lambda: _operators_ran(operators))
             facts = _facts(
                 cell,
                 launch,
@@ -67,6 +72,7 @@ def smoke(
                 first_s=first,
                 rate=rate,
                 max_model_len=_longest(ai),
+                operators=operators,
             )
             checks.run("clean stop", lambda: stop_server(served, patience_s=STOP_PATIENCE_S))
         else:
@@ -208,6 +214,20 @@ def _fast_enough(rate: float, floor: float) -> Outcome:
     return rate >= floor, f"{rate:.1f} tokens/s, at least {floor:g} wanted"
 
 
+def _operators(cell: Cell, container: Container) -> tuple[str, ...] | None:
+    """Operators that ran since the server is up; None for a stack without a library."""
+    if cell.asked_operators(cell.chip.released) is None:
+        return None
+    folder = cell.operator_evidence(cell.chip.released)
+    return ran(total_calls(look_at_operators(container, [folder], wait=True)))
+
+
+def _operators_ran(operators: Sequence[str]) -> Outcome:
+    if not operators:
+        return False, "the stack has an operator library, and none of its operators ran"
+    return True, f"{len(operators)} operators ran: {', '.join(operators)}"[:400]
+
+
 def _nothing_left(engine: Engine, launch: Launch) -> Outcome:
     if engine.has_container(launch.name):
         return False, f"the container {launch.name} is still there"
@@ -250,6 +270,7 @@ def _facts(
     first_s: float,
     rate: float,
     max_model_len: int,
+    operators: tuple[str, ...] | None,
 ) -> Facts:
     host = engine.host()
     image = engine.pull(launch.image)
@@ -274,6 +295,7 @@ def _facts(
         tokens_per_second=round(rate, 1),
         max_model_len=max_model_len,
         image_size_bytes=image.size_bytes,
+        operators=operators,
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.canonical import canonical, sha256_bytes, write_whole
+from pipeline.operator_evidence import Look
 from pipeline.results import Frozen, ItemRow
 from pipeline.rows import lines
 from pipeline.world.benchmark_data import Item
@@ -22,8 +23,14 @@ from pipeline.world.evaluator import Endpoint, Progress
 
 Serve = Callable[[str], AbstractContextManager[Endpoint]]
 Served = Callable[[str, Endpoint], None]  # called when a stack is up, before items are asked
+LookAt = Callable[[str], Look]  # called when a stack was asked and is still up
 Group = tuple[str, str, int]  # stack, benchmark, repeat
 NOBODY = Endpoint(base_url="", model="")  # result files need no server
+
+
+def no_library(_stack: str) -> Look:
+    """Nobody wrote anything."""
+    return ()
 
 
 class Evaluator(Protocol):
@@ -80,6 +87,7 @@ class Head(Frozen):
 
     key: str
     seconds: float
+    operators: Look  # of the stack, once it had answered
 
 
 @dataclass(kw_only=True)
@@ -91,9 +99,11 @@ class Answers:
     evaluator: Evaluator
     progress: Progress
     on_served: Served
+    look_at: LookAt
     clock: Callable[[], float] = time.monotonic
     groups: dict[Group, tuple[ItemRow, ...]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # of asking, by stack
+    looks: dict[str, list[Look]] = field(default_factory=dict)  # at the operators, by stack
 
     def add_known(self, rows: Iterable[ItemRow]) -> None:
         """Rows of an earlier run of the same `rows_key`."""
@@ -123,6 +133,7 @@ class Answers:
                 self.add_known(rows)
                 for stack in {row.stack for row in rows}:
                     self.seconds[stack] = self.seconds.get(stack, 0.0) + head.seconds
+                    self.looks.setdefault(stack, []).append(head.operators)
 
     def ask(self, stack: str, benchmarks: Sequence[str], runs: int) -> None:
         """Make the first `runs` runs of the benchmarks known; serves the stack only if it has to be asked for one."""
@@ -179,9 +190,14 @@ class Answers:
         self.seconds[stack] = self.seconds.get(stack, 0.0) + seconds
         self._keep(stack, names, repeat, rows)
         kept = [row for name in names for row in self.groups[stack, name, repeat]]
-        head = canonical({"key": asking.rows_key, "seconds": seconds}) + b"\n"
+        found = self.look_at(stack)
+        self.looks.setdefault(stack, []).append(found)
+        head = Head(key=asking.rows_key, seconds=seconds, operators=found)
         number = len(list(asking.folder.glob(f"items.{stack}.{repeat}.*.jsonl")))
-        write_whole(asking.folder / f"items.{stack}.{repeat}.{number}.jsonl", head + lines(kept))
+        write_whole(
+            asking.folder / f"items.{stack}.{repeat}.{number}.jsonl",
+            canonical(head.model_dump(mode="json")) + b"\n" + lines(kept),
+        )
 
     def _rows(
         self, endpoint: Endpoint, stack: str, names: Sequence[str], repeat: int

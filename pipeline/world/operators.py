@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from pipeline.errors import WorldError
-from pipeline.results import Frozen
+from pipeline.operator_evidence import Look, OperatorProcess
 from pipeline.world.engine import Container
 
+# The hook writes every 2 s while calls are made; then what was asked last is in its files.
+LAST_COUNTS_S = 2.5
 
-class OperatorEvidence(Frozen):
-    """One process of a served stack."""
+
+class OperatorEvidence(OperatorProcess):
+    """One process of a served stack, with all that its file says."""
 
     evidence_schema: Literal[1]
-    library: str
     backend: str  # the dispatch key of its kernels
-    rank: int
-    process: int
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-    available: int  # operators that the library has
-    registered: tuple[str, ...]  # those that are on
     dispatcher: Mapping[
         str, str
     ]  # entry of a registered operator → where torch says its kernel is from
-    calls: Mapping[str, int]  # of what has run in this process
-    started: float  # seconds since 1970
-    written: float
+    written: float  # seconds since 1970
     ended: bool  # the process ended in order, and these counts are its last
+
+    @property
+    def as_recorded(self) -> OperatorProcess:
+        return OperatorProcess.model_validate(
+            {name: getattr(self, name) for name in OperatorProcess.model_fields}
+        )
 
 
 _ALL = TypeAdapter(tuple[OperatorEvidence, ...])
@@ -45,7 +45,9 @@ def read_evidence(container: Container, folder: str) -> tuple[OperatorEvidence, 
     """Every process's evidence; none where no library was loaded."""
     code, output = container.execute(["python", "-c", _PRINT_ALL, folder])
     try:
-        return _ALL.validate_json(output) if code == 0 else ()
+        if code != 0:  # a folder that is not there prints an empty list
+            raise ValueError(output)
+        return _ALL.validate_json(output)
     except ValueError as error:
         raise WorldError(
             "the workers' evidence of their operators cannot be read",
@@ -55,6 +57,19 @@ def read_evidence(container: Container, folder: str) -> tuple[OperatorEvidence, 
         ) from error
 
 
-def total_calls(processes: Iterable[OperatorEvidence]) -> dict[str, int]:
-    """Calls by operator, over all processes."""
-    return dict(sum((Counter(process.calls) for process in processes), Counter[str]()))
+def look_at_operators(
+    container: Container,
+    folders: Iterable[str],
+    *,
+    wait: bool,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Look:
+    """What the processes of a served stack last wrote, into the folder of any stack of the cell.
+
+    `wait` lets the counts of the last requests be written first; a stack without a library has none to wait for.
+    """
+    if wait:
+        sleep(LAST_COUNTS_S)
+    return tuple(
+        process.as_recorded for folder in folders for process in read_evidence(container, folder)
+    )

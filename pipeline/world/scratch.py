@@ -12,16 +12,17 @@ from pipeline.canonical import writing
 from pipeline.world.process import is_over, me
 
 PREFIX = "flagrelease-"
+BETWEEN = "+"  # no colon: mmdebstrap's apt fails below a folder with one in its name
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """An empty folder that is gone afterwards. Raises WorldError when there is no room for one."""
     root = Path(tempfile.gettempdir())
-    for left in root.glob(f"{PREFIX}*:*:*"):
-        if is_over(left.name.removeprefix(PREFIX)):
+    for left in root.glob(f"{PREFIX}*{BETWEEN}*{BETWEEN}*"):
+        if is_over(left.name.removeprefix(PREFIX).replace(BETWEEN, ":")):
             shutil.rmtree(left, ignore_errors=True)
-    folder = root / f"{PREFIX}{me()}"
+    folder = root / f"{PREFIX}{me().replace(':', BETWEEN)}"
     with writing(folder):
         folder.mkdir()
     try:

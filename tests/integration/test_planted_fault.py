@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.gate.logits import judge_logits
+from pipeline.gate.operators import operator_faults
 from pipeline.logit_policy import PROFILES
+from pipeline.operator_evidence import stack_operators
 from pipeline.results import LogitVerdict
 from pipeline.traces import ReferenceTrace
 from pipeline.world.evaluator import Endpoint
-from pipeline.world.operators import read_evidence
+from pipeline.world.operators import look_at_operators, read_evidence
 from pipeline.world.teacher import collect_candidate, collect_reference
 from tests.integration.conftest import Checkout
 from tests.served import ServedCell, built_cell, switch_operators
@@ -58,3 +60,8 @@ def test_a_wrong_operator_fails_and_excluding_it_passes(released: Checkout, tmp_
         assert cured_by.calls["gelu_for_silu"] > 0
         cured = verdict(cell, endpoint, right)
         assert cured.status == "pass", cured.sentence
+        look = look_at_operators(server.container, cell.cell.evidence_folders, wait=True)
+        seen = {PLANTED: stack_operators(cell.cell.asked_operators(PLANTED), (look,))}
+        assert list(operator_faults(seen, (PLANTED, PLANTED))) == []
+        assert "rms_norm" in seen[PLANTED].registered
+        assert sum(seen[PLANTED].calls.values()) >= sum(cured_by.calls.values())

@@ -14,7 +14,8 @@ import pytest
 from flagrelease_serving.operators import Asked, OperatorError, Operators, asked_by
 
 from pipeline.errors import WorldError
-from pipeline.world.operators import OperatorEvidence, read_evidence, total_calls
+from pipeline.operator_evidence import total_calls
+from pipeline.world.operators import OperatorEvidence, read_evidence
 from tests.fakes import FakeContainer, FakeImage
 from tests.projects import committed
 from tests.trials.stacks import CASES, LIBRARY

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.logit_policy import LogitLimits
+from pipeline.next_step import next_step
+from pipeline.stages.accuracy import without_items
 from pipeline.stages.pregate import PreGate, PreGateRefusedError, PreGateTask
 from pipeline.world.evaluator import Endpoint
 from tests.fakes_model import ToyModel
 from tests.fakes_server import Behaviour, StandInServer
 from tests.programs.test_teacher import PROFILE, PROMPTS, TOP_K, endpoint_of, quiet
+from tests.projects import one_cell, toy_project
+from tests.unit.test_accuracy import task_in
+from tests.unit.test_stack_operators import ASKED, process
 
 WARNED_RUNS = 4
 
@@ -37,7 +43,7 @@ class Stacks:
             runs_after_warning=WARNED_RUNS,
             folder=self.folder,
         )
-        return PreGate(task, self.serve, quiet, fresh=fresh)
+        return PreGate(task, self.serve, quiet, fresh=fresh, look_at=lambda _: (process(),))
 
     @contextmanager
     def serve(self, stack: str) -> Iterator[Endpoint]:
@@ -67,8 +73,38 @@ def test_a_broken_candidate_is_refused_as_soon_as_it_is_up(tmp_path: Path) -> No
     with pytest.raises(PreGateRefusedError) as caught:
         both_up(stacks, gate)
     assert caught.value.verdict.status == "fail"
+    assert caught.value.looks == {"bfloat16": (process(),)}
     with pytest.raises(PreGateRefusedError):
         gate.least_runs()
+
+
+def test_a_refusal_records_what_the_candidate_ran_with(tmp_path: Path) -> None:
+    stacks = Stacks(tmp_path, ToyModel(noise=2.0))
+    with pytest.raises(PreGateRefusedError) as caught:
+        both_up(stacks, stacks.gate())
+    task = replace(task_in(tmp_path), operators={"bfloat16": ASKED})
+    result = without_items(task, caught.value.verdict, caught.value.looks)
+    assert result.operators is not None
+    assert result.operators["bfloat16"].ran == ("add",)
+    assert without_items(task, caught.value.verdict, {}).operators is None
+
+
+@pytest.mark.parametrize(("status", "is_told"), [("pass", False), ("warn", True), ("fail", True)])
+def test_a_library_under_suspicion_is_told_with_the_search_for_its_operator(
+    tmp_path: Path, status: str, is_told: bool
+) -> None:
+    stacks = Stacks(tmp_path)
+    gate = stacks.gate()
+    both_up(stacks, gate)
+    logits = gate.verdict().model_copy(update={"status": status})
+    result = without_items(task_in(tmp_path), logits, {})
+    project = toy_project(tmp_path)
+    told = next_step(one_cell(project, "abacus", "poet"), result)
+    assert told == (
+        "to find the operator at fault: nox -s bisect -- abacus poet" if is_told else ""
+    )
+    assert next_step(one_cell(project, "loom", "poet"), result) == ""
+    assert next_step(one_cell(project, "abacus", "poet"), None) == ""
 
 
 def test_traces_of_a_killed_run_are_used_again(tmp_path: Path) -> None:

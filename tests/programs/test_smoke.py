@@ -15,8 +15,8 @@ from pipeline.results import Facts, SmokeResult
 from pipeline.serve import expected_of_smoke, launch
 from pipeline.stages import smoke as stage
 from pipeline.stages.smoke import Expected, smoke
-from pipeline.world import server
-from tests.fakes import HOST, VERSION, FakeContainer, FakeEngine, ServingImage
+from pipeline.world import operators, server
+from tests.fakes import EVIDENCE, HOST, VERSION, FakeContainer, FakeEngine, ServingImage
 from tests.fakes_server import PARIS, Behaviour, StandInServer, free_port
 from tests.projects import one_cell, toy_project
 
@@ -33,13 +33,15 @@ EXPECTED = Expected(
 FIRST = ("devices", "versions", "no profile", "model list", "completion")
 REST = (
     *("same answer twice", "streaming", "logprobs", "wrong model name", "long prompt"),
-    *("8 at once", "speed", "clean stop"),
+    *("8 at once", "speed", "operators ran", "clean stop"),
 )
+NONE_RAN = "the stack has an operator library, and none of its operators ran"
 
 
 @pytest.fixture(autouse=True)
 def fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     monkeypatch.setattr(stage, "STOP_PATIENCE_S", 0.01)
 
 
@@ -89,6 +91,7 @@ def test_a_right_server_passes_every_check(tmp_path: Path) -> None:
         "wrong model name": "HTTP 404: The model `no-such-model` does not exist.",
         "long prompt": "2000 tokens",
         "8 at once": "8 of 8 answered",
+        "operators ran": "2 operators ran: add, slide",
         "clean stop": "ended in 0.0 s",
         "nothing left": f"container removed, port {port} free",
     }
@@ -117,6 +120,7 @@ def test_facts_are_read_out_of_the_container_its_host_and_its_server(tmp_path: P
         tokens_per_second=facts.tokens_per_second if facts else -1,
         max_model_len=4096,
         image_size_bytes=len(IMAGE),
+        operators=("add", "slide"),
     )
 
 
@@ -207,6 +211,8 @@ def test_a_prompt_as_long_as_a_short_server_takes_is_long_enough(tmp_path: Path)
         ({"devices": (1, "no devices were found\n")}, {"devices": "no devices were found"}),
         ({"devices": (0, "")}, {"devices": ""}),
         ({"has_profile_only": True}, {"no profile": "python: not found"}),
+        ({"evidence": ()}, {"operators ran": NONE_RAN}),
+        ({"evidence": ({**EVIDENCE, "calls": {"add": 0}},)}, {"operators ran": NONE_RAN}),
     ],
 )
 def test_each_fault_of_an_image_fails_its_check_alone(
@@ -265,6 +271,20 @@ def test_a_port_that_stays_taken_fails(tmp_path: Path) -> None:
         if haunted.ghost:
             haunted.ghost.stop()
     assert failed(result) == {"nothing left": f"port {image.port} is in use on this machine"}
+
+
+def test_a_stack_without_a_library_has_no_operators_to_look_for(tmp_path: Path) -> None:
+    image = image_of(evidence=())
+    cell, engine = cell_of(tmp_path, image.port), FakeEngine(image)
+    stacks = {**cell.chip.stacks}
+    stacks["fast"] = stacks["fast"].model_copy(update={"operators": None})
+    plain = replace(cell, chip=cell.chip.model_copy(update={"stacks": stacks}))
+    started = launch(plain, "fast", IMAGE, tmp_path)
+    result = smoke(plain, started, engine, EXPECTED, lambda _: None)
+    assert failed(result) == {}
+    assert "operators ran" not in [check.name for check in result.checks]
+    assert result.facts is not None
+    assert result.facts.operators is None
 
 
 def test_what_is_expected_comes_from_the_matrix_and_the_requirement_lock(tmp_path: Path) -> None:

@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from pipeline.canonical import canonical, sha256_bytes, sha256_file
 from pipeline.results import Frozen, LogitVerdict
 from tests.projects import ROOT
-from tests.trials.stacks import Kind
+from tests.trials.stacks import LIBRARY, MEASURING, SERVING, Kind
 
 RECORD = ROOT / "records/trials/planted-faults.json"
 
 
 class Row(Frozen):
-    """One candidate, or the reference against itself in another batch."""
+    """One candidate as it was asked once."""
 
     case: str
     kind: Kind
     says: str
     fault: str
+    against: str  # the stack it is compared with
     batch: int  # requests in flight where texts go together
     start_seconds: float  # from `docker run` to a healthy server
     verdict_seconds: float  # from a ready server to the verdict, without warm-up
@@ -34,10 +36,18 @@ class PlantedFaults(Frozen):
     node: str
     image: str  # config digest
     weights_sha256: str
-    library_sha256: str  # of tests/planted/library.py
-    reference: str
+    code_sha256: str  # of all that decides the numbers: see code_sha256()
+    prompts_sha256: str  # texts that a release does not ask
     reference_seconds: Mapping[str, float]  # of its own passes
     rows: tuple[Row, ...]
+
+
+def code_sha256() -> str:
+    """Of the planted library, of what asks and judges, and of what we put into the image."""
+    files = (LIBRARY, *MEASURING, *SERVING)
+    return sha256_bytes(
+        canonical([[str(path.relative_to(ROOT)), sha256_file(path)] for path in files])
+    )
 
 
 def read_record(path: Path = RECORD) -> PlantedFaults:

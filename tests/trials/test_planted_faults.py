@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.canonical import canonical, sha256_bytes, sha256_file, write_whole
+from pipeline.canonical import canonical, sha256_bytes, write_whole
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import PROFILES, LogitProfile
 from pipeline.trace_file import read_reference, write_reference
@@ -26,16 +26,15 @@ from pipeline.world.server import Served
 from pipeline.world.teacher import collect_candidate, collect_reference
 from tests.projects import ROOT
 from tests.served import ServedCell, built_cell, plant, switch_operators
-from tests.trials.record import RECORD, PlantedFaults, Row
+from tests.trials.record import RECORD, PlantedFaults, Row, code_sha256
 from tests.trials.stacks import (
     CASES,
-    LIBRARY,
+    FAULTS,
     LIMITS,
-    ON_THE_PLANTED_STACK,
-    PLANTED,
     REFERENCE,
-    VARIANTS,
+    SERVINGS,
     Case,
+    Serving,
     changes,
 )
 
@@ -51,60 +50,94 @@ PROFILE = LogitProfile(
     batch=16,
     min_positions=2000,
 )
-OTHER_BATCHES = (4, 8)
-QUICK_BATCHES = (2, 3, 4, 5, 6, 7) * 3  # the quick profile's is 8
 MAY_BE = {"gross": ("fail",), "subtle": ("warn", "fail"), "legitimate": ("pass",)}
 
 
-def _itself(says: str) -> Case:
-    return Case(name=REFERENCE, kind="legitimate", says=says, stack=REFERENCE)
-
-
-IN_OTHER_BATCHES = {n: _itself(f"the reference in batches of {n}") for n in OTHER_BATCHES}
-AGAIN = [_itself(f"the reference again, quickly, run {n + 1}") for n in range(len(QUICK_BATCHES))]
-ALL = (*IN_OTHER_BATCHES.values(), *AGAIN, *CASES)
+OPERATORS = ("attention", "fused_add_rms_norm", "linear", "rms_norm", "rotary_embedding", "silu")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """The reference's answers, and a folder of rows, one a case."""
+    """The cell, and a folder of rows, one a case; references answer when they are served first."""
 
     cell: ServedCell
+    prompts: tuple[str, ...]
     folder: Path
-    reference: ReferenceTrace
 
-    def ask(
-        self,
-        case: Case,
-        served: tuple[Served, Endpoint],
-        reference: ReferenceTrace,
-        *,
-        batch: int | None = None,
-    ) -> Row:
-        """The row of this case, measured now unless an unfinished trial left it."""
-        if kept := self.kept([case]):
-            return kept[0]
+    def rows(self, serving: Serving) -> list[Row]:
+        """The rows of one serving, measured now unless an unfinished trial left them."""
+        if kept := self.kept(serving.cases):
+            return kept
+        with self.cell.served(serving.stack) as served:
+            return [self._ask(case, served) for case in serving.cases]
+
+    def kept(self, cases: Sequence[Case]) -> list[Row]:
+        """The rows of all these cases; none unless all are there."""
+        files = [self._file(case) for case in cases]
+        if not all(file.exists() for file in files):
+            return []
+        return [Row.model_validate_json(file.read_bytes()) for file in files]
+
+    def reference(self, stack: str, profile: LogitProfile, endpoint: Endpoint) -> ReferenceTrace:
+        """What the stack answered when it was served first."""
+        file = self.folder / f"{stack}.{profile.name}.npz"
+        if found := read_reference(file, key=self.folder.name):
+            return found
+        trace = collect_reference(
+            endpoint,
+            profile,
+            self.prompts,
+            stack=stack,
+            top_k=LIMITS.top_k,
+            progress=lambda *_: None,
+        )
+        write_reference(file, trace, key=self.folder.name)
+        return trace
+
+    def finish(self) -> None:
+        """The record, once every row is there; the next trial begins anew."""
+        rows = self.kept(CASES)
+        whole = read_reference(self.folder / f"{REFERENCE}.trial.npz", key=self.folder.name)
+        if not rows or not whole:
+            return
+        record = PlantedFaults(
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            node=node_class(self.cell.cell.chip.smi),
+            image=self.cell.built.config_digest,
+            weights_sha256=self.cell.weights.sha256,
+            code_sha256=code_sha256(),
+            prompts_sha256=sha256_bytes(canonical([*self.prompts])),
+            reference_seconds=whole.trace.seconds,
+            rows=tuple(rows),
+        )
+        write_whole(RECORD, canonical(record.model_dump(mode="json")) + b"\n")
+        shutil.rmtree(self.folder)
+
+    def _ask(self, case: Case, served: tuple[Served, Endpoint]) -> Row:
         server, endpoint = served
-        before = self._switched(case, served) if case.stack == PLANTED else {}
+        profile = PROFILES["quick"] if case.is_quick else PROFILE
+        reference = self.reference(case.against, profile, endpoint)
+        before = self._switched(case, served) if case in FAULTS else {}
         started = time.monotonic()
         trace = collect_candidate(
             endpoint,
             reference,
-            self.cell.prompts,
+            self.prompts,
             stack=case.name,
             progress=lambda *_: None,
-            batch=batch,
+            batch=case.batch,
         )
         verdict = judge_logits(reference, trace, LIMITS)
         warm_up = trace.seconds["warm-up"]
         seconds = time.monotonic() - started - warm_up
-        after = self._switched(case, served) if case.stack == PLANTED else {}
+        after = self._switched(case, served) if case in FAULTS else {}
         row = Row(
             case=case.name,
             kind=case.kind,
             says=case.says,
             fault=case.fault,
-            batch=batch or reference.profile.batch,
+            against=case.against,
+            batch=case.batch or profile.batch,
             start_seconds=server.ready_seconds,
             verdict_seconds=seconds,
             warm_up_seconds=warm_up,
@@ -113,13 +146,6 @@ class Trial:
         )
         write_whole(self._file(case), row.model_dump_json().encode())
         return row
-
-    def kept(self, cases: Sequence[Case]) -> list[Row]:
-        """The rows of all these cases; none unless all are there."""
-        files = [self._file(case) for case in cases]
-        if not all(file.exists() for file in files):
-            return []
-        return [Row.model_validate_json(file.read_bytes()) for file in files]
 
     def _file(self, case: Case) -> Path:
         return self.folder / f"{case.says}.json"
@@ -132,36 +158,6 @@ class Trial:
         assert evidence.registered == tuple(sorted(OPERATORS))
         return evidence.calls
 
-    def finish(self) -> None:
-        """The record, once every row is there; the next trial begins anew."""
-        if rows := self.kept(ALL):
-            record = PlantedFaults(
-                finished=datetime.now(UTC).isoformat(timespec="seconds"),
-                node=node_class(self.cell.cell.chip.smi),
-                image=self.cell.built.config_digest,
-                weights_sha256=self.cell.weights.sha256,
-                library_sha256=sha256_file(LIBRARY),
-                reference=REFERENCE,
-                reference_seconds=self.reference.trace.seconds,
-                rows=tuple(rows),
-            )
-            write_whole(RECORD, canonical(record.model_dump(mode="json")) + b"\n")
-            shutil.rmtree(self.folder)
-
-
-OPERATORS = ("attention", "fused_add_rms_norm", "linear", "rms_norm", "rotary_embedding", "silu")
-
-
-def _reference(cell: ServedCell, endpoint: Endpoint, profile: LogitProfile) -> ReferenceTrace:
-    return collect_reference(
-        endpoint,
-        profile,
-        cell.prompts,
-        stack=REFERENCE,
-        top_k=LIMITS.top_k,
-        progress=lambda *_: None,
-    )
-
 
 def wrong(rows: list[Row]) -> dict[str, str]:
     """What the verdict said where it should have been another one."""
@@ -172,50 +168,22 @@ def wrong(rows: list[Row]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    """The reference is served once, unless an unfinished trial of the same image and library has its answers."""
+    """Goes on with an unfinished trial of the same image, code and texts."""
     cell = built_cell(tmp_path_factory.mktemp("trial"), changes(), share=ROOT / "out/share")
-    asked = PROFILE.model_dump(mode="json")
-    key = sha256_bytes(canonical([cell.built.config_digest, sha256_file(LIBRARY), asked]))
-    folder = ROOT / "out/trials" / key[:12]
-    reference = read_reference(folder / "reference.npz", key=key)
-    if reference is None:
-        with cell.served(REFERENCE) as (_, endpoint):
-            reference = _reference(cell, endpoint, PROFILE)
-        write_reference(folder / "reference.npz", reference, key=key)
-    going = Trial(cell=cell, folder=folder, reference=reference)
+    prompts = tuple(cell.other_prompts)
+    asked = [PROFILE.model_dump(mode="json"), LIMITS.model_dump(mode="json"), [*prompts]]
+    key = sha256_bytes(canonical([cell.built.config_digest, code_sha256(), asked]))
+    going = Trial(cell=cell, prompts=prompts, folder=ROOT / "out/trials" / key[:12])
     yield going
     going.finish()
 
 
-def test_every_planted_fault_is_seen_and_the_right_operators_are_not(trial: Trial) -> None:
-    rows = trial.kept(ON_THE_PLANTED_STACK)
-    if not rows:
-        with trial.cell.served(PLANTED) as served:
-            rows = [trial.ask(case, served, trial.reference) for case in ON_THE_PLANTED_STACK]
-    for row in rows:
-        ran = [name for name in (*OPERATORS, row.fault) if row.calls.get(name)]
-        assert ran == [name for name in (*OPERATORS, row.fault) if name], row.says
-    assert wrong(rows) == {}
-
-
-@pytest.mark.parametrize("case", VARIANTS, ids=lambda case: case.name)
-def test_a_legitimate_variant_is_no_alarm(trial: Trial, case: Case) -> None:
-    rows = trial.kept([case])
-    if not rows:
-        with trial.cell.served(case.stack) as served:
-            rows = [trial.ask(case, served, trial.reference)]
-    assert wrong(rows) == {}
-
-
-def test_the_reference_against_itself_is_no_alarm(trial: Trial) -> None:
-    with trial.cell.served(REFERENCE) as served:
-        rows = [
-            trial.ask(case, served, trial.reference, batch=batch)
-            for batch, case in IN_OTHER_BATCHES.items()
-        ]
-        quick = _reference(trial.cell, served[1], PROFILES["quick"])
-        rows += [
-            trial.ask(case, served, quick, batch=batch)
-            for batch, case in zip(QUICK_BATCHES, AGAIN, strict=True)
-        ]
+@pytest.mark.parametrize("serving", SERVINGS, ids=lambda serving: serving.name)
+def test_what_is_wrong_is_seen_and_what_is_right_is_no_alarm(
+    trial: Trial, serving: Serving
+) -> None:
+    rows = trial.rows(serving)
+    for case, row in zip(serving.cases, rows, strict=True):
+        due = {*OPERATORS, case.fault} - {""} if case in FAULTS else set()
+        assert {name for name, calls in row.calls.items() if calls} == due, row.says
     assert wrong(rows) == {}

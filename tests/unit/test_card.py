@@ -24,6 +24,7 @@ from pipeline.cards.facts import NEEDED, measured
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
 from pipeline.errors import StageRefusedError
 from pipeline.matrix import License
+from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName
 from pipeline.stages.card import PLOT, card, card_result, texts
 from pipeline.templates import Templates
@@ -191,6 +192,33 @@ def test_a_flaggems_card_names_operators_that_run_and_that_are_left_out() -> Non
         assert "`addmm`, `mm`, `rsqrt`" in text
         assert "| `softmax` | wrong at n > 2 | 2026.11.20.1 |" in text
         assert "not used on this chip" not in text
+
+
+def test_a_flaggems_card_says_how_many_operators_were_on_while_questions_were_answered() -> None:
+    record = nvidia_record()
+    accuracy = record.stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    asked = AskedOperators(library="flagrelease_serving.flaggems", exclude=("softmax",))
+    worker = OperatorProcess(
+        library=asked.library,
+        rank=0,
+        process=328,
+        started=1.0,
+        include=(),
+        exclude=asked.exclude,
+        available=5,
+        registered=("addmm", "mm", "rsqrt", "silu"),
+        calls={"mm": 7, "silu": 2},
+    )
+    seen = {"flagos": stack_operators(asked, ((worker,),))}
+    result = accuracy.result.model_copy(update={"operators": seen})
+    english, chinese = cards(with_stage(record, "accuracy", result=result)).values()
+    assert "| FlagGems | 4 operators registered, 2 ran, 1 left out |" in english
+    assert "4 operators were registered while the questions were answered." in english
+    assert "Operators that were seen running (2): `mm`, `silu`." in english
+    assert "| `softmax` | wrong at n > 2 | 2026.11.20.1 |" in english
+    assert "| FlagGems | 注册 4 个算子，运行 2 个，排除 1 个 |" in chinese
 
 
 def test_a_card_says_what_has_no_power_and_what_is_small() -> None:

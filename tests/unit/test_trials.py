@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.canonical import sha256_file
-from tests.trials.record import PlantedFaults, read_record
-from tests.trials.stacks import CASES, LIBRARY, LIMITS, ON_THE_PLANTED_STACK, REFERENCE, Kind
+from pipeline.record import RecordStore
+from tests.projects import ROOT
+from tests.trials.record import PlantedFaults, code_sha256, read_record
+from tests.trials.stacks import CASES, FAULTS, LIMITS, Kind
 
 LEAST_RUNS_AGAINST_ITSELF = 20
 MOST_VERDICT_SECONDS = 120
@@ -21,14 +22,18 @@ def statuses(record: PlantedFaults, kind: Kind) -> dict[str, str]:
     return {row.says: row.verdict.status for row in record.rows if row.kind == kind}
 
 
-def test_it_was_made_with_the_library_and_the_limits_of_today(record: PlantedFaults) -> None:
-    assert record.library_sha256 == sha256_file(LIBRARY), "run nox -s trials, and commit its record"
+def test_it_was_made_with_the_code_and_the_limits_of_today(record: PlantedFaults) -> None:
+    assert record.code_sha256 == code_sha256(), "run nox -s trials, and commit its record"
     assert {row.verdict.limits for row in record.rows} == {LIMITS}
 
 
 def test_every_case_of_the_trial_is_in_it(record: PlantedFaults) -> None:
-    cases = [row.case for row in record.rows if row.case != REFERENCE]
-    assert cases == [case.name for case in CASES]
+    assert [row.says for row in record.rows] == [case.says for case in CASES]
+
+
+def test_it_was_made_on_the_image_of_a_release(record: PlantedFaults) -> None:
+    released = RecordStore(ROOT / "records").of_cell("cpu", "smollm2")
+    assert record.image in {found.image.config_digest for found in released if found.image}
 
 
 def test_no_gross_fault_is_missed(record: PlantedFaults) -> None:
@@ -43,12 +48,12 @@ def test_no_legitimate_variant_is_an_alarm(record: PlantedFaults) -> None:
     legitimate = [row for row in record.rows if row.kind == "legitimate"]
     alarms = {row.case: row.verdict.status for row in legitimate if row.verdict.status != "pass"}
     assert alarms == {}
-    itself = [row for row in record.rows if row.case == REFERENCE]
+    itself = [row for row in record.rows if row.verdict.profile.name == "quick"]
     assert len(itself) >= LEAST_RUNS_AGAINST_ITSELF
 
 
 def test_every_planted_operator_and_every_fault_really_ran(record: PlantedFaults) -> None:
-    planted = {case.name for case in ON_THE_PLANTED_STACK}
+    planted = {case.name for case in FAULTS}
     for row in record.rows:
         ran = {name for name, calls in row.calls.items() if calls}
         operators = {"attention", "fused_add_rms_norm", "linear", "rms_norm", "rotary_embedding"}
