@@ -87,6 +87,12 @@ def bisect(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def operators(session: nox.Session) -> None:
+    """Check every operator of a stack's library against the CPU, on what the model gives it."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def gate(session: nox.Session) -> None:
     """Judge stored rows again (`-- cpu smollm2 --policy other.yaml`); serves nothing."""
     run_pipeline(session)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.canonical import canonical, sha256_bytes, write_whole
@@ -16,6 +16,7 @@ from pipeline.logit_policy import ProfileName
 from pipeline.matrix import Target
 from pipeline.matrix_patch import exclusion_patch
 from pipeline.probes.candidate import Candidate, Library, library_in, switch_of
+from pipeline.probes.checking import check_operators
 from pipeline.probes.pregate import Oracle, references
 from pipeline.probes.probers import restarted, switched
 from pipeline.project import Project
@@ -25,6 +26,7 @@ from pipeline.stages.weights import check_whole
 from pipeline.suite import pregate_prompts
 from pipeline.world.engine import Engine
 from pipeline.world.node import node_class
+from pipeline.world.operator_check import OperatorCheck
 
 Say = Callable[[str], None]
 
@@ -68,6 +70,22 @@ def search_cell(
     say: Say,
 ) -> tuple[BisectResult, tuple[Path, ...]]:
     """Search the newest image of the cell; the answer and the files written."""
+    served = newest_image(cell, past, project, target, engine, command="bisect")
+    library = library_in(served.engine, served.image, cell, search.stack)
+    result = search_operators(served, search, library, say)
+    return result, write_findings(result, served, library.packages, project.matrix_path)
+
+
+def newest_image(
+    cell: Cell,
+    past: Sequence[Record],
+    project: Project,
+    target: Target,
+    engine: Callable[[], Engine],
+    *,
+    command: str,
+) -> Served:
+    """The newest image of the cell that was built, pulled, with whole weights."""
     for record in past:
         built, weights = record.stages.build, record.stages.weights
         if built and built.result and weights and weights.result:
@@ -75,7 +93,7 @@ def search_cell(
     else:
         raise StageRefusedError(
             "no image of this cell was built, or its weights are not there",
-            where=f"bisect of {cell.id}",
+            where=f"{command} of {cell.id}",
             hint=f"run nox -s weights -- {cell.chip_id} {cell.model_id}",
         )
     check_whole(project.share, cell, weights.result)
@@ -89,9 +107,42 @@ def search_cell(
         engine=engine(),
     )
     served.engine.pull(served.image)
-    library = library_in(served.engine, served.image, cell, search.stack)
-    result = search_operators(served, search, library, say)
-    return result, write_findings(result, served, library.packages, project.matrix_path)
+    return served
+
+
+def check_cell(served: Served, stack: str, say: Say) -> tuple[OperatorCheck, Path]:
+    """Every operator of the stack's library on; the report is also the first hint for a search."""
+    library = library_in(served.engine, served.image, served.cell, stack)
+    found = check_operators(candidate_of(served, stack, library), say)
+    path = check_path(served)
+    write_whole(path, canonical(found.model_dump(mode="json")) + b"\n")
+    return found, path
+
+
+def check_path(served: Served) -> Path:
+    return served.project.root / f"out/operators/{served.cell.id}.json"
+
+
+def known_check(served: Served, stack: str) -> OperatorCheck | None:
+    """The report of the same image and stack, where there is one."""
+    path = check_path(served)
+    if not path.exists():
+        return None
+    found = OperatorCheck.model_validate_json(path.read_bytes())
+    return found if (found.image, found.stack) == (served.image, stack) else None
+
+
+def candidate_of(served: Served, stack: str, library: Library) -> Candidate:
+    return Candidate(
+        cell=served.cell,
+        stack=stack,
+        image=served.image,
+        operators=frozenset(library.operators),
+        share=served.project.share,
+        templates=served.project.templates,
+        engine=served.engine,
+        folder=served.folder,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,22 +167,16 @@ def search_operators(served: Served, search: Search, library: Library, say: Say)
 
 def prepare(served: Served, search: Search, library: Library, say: Say) -> Prepared:
     cell, folder = served.cell, served.folder
-    candidate = Candidate(
-        cell=cell,
-        stack=search.stack,
-        image=served.image,
-        operators=frozenset(library.operators),
-        share=served.project.share,
-        templates=served.project.templates,
-        engine=served.engine,
-        folder=folder,
+    candidate = replace(
+        candidate_of(served, search.stack, library),
         width=search.width if search.restarts else 1,
         gpus=search.gpus,
     )
+    checked = known_check(served, search.stack)
     task = BisectTask(
         subject=subject_of(served, search),
         operators=tuple(sorted(searched(cell, search.stack, library))),
-        likely=frozenset(),
+        likely=checked.wrong if checked else frozenset(),
         level=search.level,
         budget_s=search.budget_s,
         cache=folder / "probes",
@@ -192,6 +237,7 @@ def write_findings(
         text = matrix.read_text("utf-8")
         patch = exclusion_patch(text, cell.id, exclusions_of(result), path=str(name))
         files[f"{result.id}.patch"] = patch.encode()
+        checked = known_check(served, stack)
         facts = IssueFacts(
             packages=packages,
             device=result.subject.node,
@@ -200,7 +246,8 @@ def write_findings(
             worker=str(cell.serve_arguments(stack).get("worker_cls", "")),
         )
         for number, failing in enumerate(result.failing_sets, start=1):
-            issue = operator_issue(result, failing, facts)
+            call = checked.smallest_call(failing) if checked else ""
+            issue = operator_issue(result, failing, replace(facts, smallest_call=call))
             files[f"{result.id}.issue-{number}.md"] = issue.encode()
     for file, content in files.items():
         write_whole(served.folder / file, content)

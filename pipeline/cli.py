@@ -84,6 +84,7 @@ _TEXTS = {
     "collect": "Verify and merge the records that came back from a node.",
     "render": "Render images/ from matrix.yaml and templates/.",
     "bisect": "Find the operators that make a cell's stack fail the pre-gate.",
+    "operators": "Check every operator of a cell's stack against the CPU, while loading and serving.",
     "build": "Build the images of cells, unless the registry has them.",
     "weights": "Fetch (and convert) the weights of cells.",
     "smoke": "Serve cells for real and check them.",
@@ -183,13 +184,13 @@ _ARGUMENTS = (
         _RUNNING, "--again", action="store_true", help="run this stage even when nothing changed"
     ),
     _argument(
-        ["release", "plan", "bundle", "bisect", *_RUNNING],
+        ["release", "plan", "bundle", "bisect", "operators", *_RUNNING],
         "--node",
         metavar="NAME",
         help="a node without network of the matrix",
     ),
     _argument(
-        ["release", "plan", "bundle", "bisect", *_RUNNING],
+        ["release", "plan", "bundle", "bisect", "operators", *_RUNNING],
         "--published",
         action="store_true",
         help="on that node: the published image, carried whole",
@@ -202,9 +203,17 @@ _ARGUMENTS = (
         help="largest piece; default: 60MiB",
     ),
     _argument(
-        ["bisect"], "--target", default="local", help="whose staging registry holds the image"
+        ["bisect", "operators"],
+        "--target",
+        default="local",
+        help="whose staging registry holds the image",
     ),
-    _argument(["bisect", "flageval"], "--stack", metavar="NAME", help="default: the released one"),
+    _argument(
+        ["bisect", "flageval", "operators"],
+        "--stack",
+        metavar="NAME",
+        help="default: the released one",
+    ),
     _argument(
         ["flageval"],
         "--url",

@@ -145,6 +145,34 @@ def do_bisect(options: Options, report: Reporter) -> int:
     raise kind(result.sentence, where=f"bisect of {cell.id}", hint=_NEXT[result.status])
 
 
+def do_operators(options: Options, report: Reporter) -> int:
+    """Serve one cell's newest built image with every operator on and checked; a wrong one fails."""
+    from pipeline.bisecting import check_cell, newest_image
+
+    selection = selection_of(options, builder=None)
+    cell = _one_cell(selection.cells, "check", "operators nvidia smollm2")
+    project = selection.project
+    with report.stage(cell.id, "operators", project.bisect_folder(cell) / "operators.log") as log:
+        served = newest_image(
+            cell,
+            selection.past[cell.id],
+            project,
+            project.target(options.target),
+            lazy_engine(cleans=True),
+            command="operators",
+        )
+        found, path = check_cell(served, options.stack or cell.chip.released, log.say)
+    report.say("\n".join([*found.table(), str(path)]))
+    if not found.worst:
+        return 0
+    raise StageRefusedError(
+        f"{len(found.worst)} operators compute something else than the CPU",
+        where=f"operators of {cell.id}",
+        details="\n".join(found.sentences()),
+        hint=f"nox -s bisect -- {cell.chip_id} {cell.model_id} tells which of them spoil the model",
+    )
+
+
 _NEXT: Mapping[str, str] = {
     "no_operator": "compare the stacks' arguments and variables; nox -s smoke says what a served stack answers",
     "nothing_fails": "a warning is searched for with --level warn; the paired gate sees what the pre-gate cannot",
@@ -220,6 +248,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "render": do_render,
     "lock": do_lock,
     "bisect": do_bisect,
+    "operators": do_operators,
     "gate": do_gate,
     "simulate": do_simulate,
     "flageval": do_flageval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.canonical import write_whole
@@ -79,6 +79,10 @@ class Candidate:
     folder: Path  # for what probes are configured with
     width: int = 1  # probes side by side
     gpus: int = 1
+    volumes: Mapping[str, str] = field(default_factory=dict)  # more of them: folder here → inside
+
+    def mounting(self, volumes: Mapping[str, str]) -> Candidate:
+        return replace(self, volumes={**self.volumes, **volumes})
 
     @contextmanager
     def served(
@@ -99,6 +103,7 @@ class Candidate:
             name=f"{started.name}-probe{slot}",
             volumes={
                 **started.volumes,
+                **self.volumes,
                 str(conf): f"{cell.conf_folder}:ro",
                 **({str(kernels): KERNELS} if caches else {}),
             },

@@ -5,12 +5,14 @@ FlagGems is one such library (`flaggems.py`). Variables of the served stack say 
     FLAGRELEASE_OPERATORS           module of the library; unset: none is loaded
     FLAGRELEASE_OPERATORS_EVIDENCE  folder for the evidence, one JSON file a process
     FLAGRELEASE_OPERATORS_PROBE     set by a search for operators at fault: none at all may be on, too
+    FLAGRELEASE_OPERATORS_CHECK     folder for a check of every operator against the CPU (`operator_check.py`)
     VLLM_FL_FLAGOS_WHITELIST        only these operators, separated by commas (as vllm-plugin-FL reads it)
     VLLM_FL_FLAGOS_BLACKLIST        all but these
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -57,6 +59,7 @@ class Asked:
     exclude: tuple[str, ...]
     evidence: Path | None
     is_probe: bool = False
+    check: Path | None = None
 
 
 def asked_by(environment: Mapping[str, str]) -> Asked | None:
@@ -69,12 +72,14 @@ def asked_by(environment: Mapping[str, str]) -> Asked | None:
     if include and exclude:
         raise OperatorError("VLLM_FL_FLAGOS_WHITELIST and VLLM_FL_FLAGOS_BLACKLIST are both set")
     folder = environment.get("FLAGRELEASE_OPERATORS_EVIDENCE", "")
+    check = environment.get("FLAGRELEASE_OPERATORS_CHECK", "")
     return Asked(
         library=library,
         include=include,
         exclude=exclude,
         evidence=Path(folder) if folder else None,
         is_probe=bool(environment.get("FLAGRELEASE_OPERATORS_PROBE")),
+        check=Path(check) if check else None,
     )
 
 
@@ -88,7 +93,7 @@ def load_operators(*, rank: int, required: bool = False) -> Operators | None:
             )
         return None
     library = cast(Library, importlib.import_module(asked.library))
-    operators = Operators(library, asked.library, rank=rank)
+    operators = Operators(library, asked.library, rank=rank, check=asked.check)
     operators.switch(asked.include, asked.exclude, may_be_none=asked.is_probe)
     if asked.evidence is not None:
         operators.keep_evidence(asked.evidence)
@@ -98,7 +103,9 @@ def load_operators(*, rank: int, required: bool = False) -> Operators | None:
 class Operators:
     """A library in this process: switched on, checked, and its evidence kept."""
 
-    def __init__(self, library: Library, name: str, *, rank: int) -> None:
+    def __init__(
+        self, library: Library, name: str, *, rank: int, check: Path | None = None
+    ) -> None:
         self._library = library
         self._name = name
         self._rank = rank
@@ -108,6 +115,7 @@ class Operators:
         self._asked: Mapping[str, list[str]] = {}
         self.registered: tuple[str, ...] = ()
         self._dispatcher: Mapping[str, str] = {}
+        self._check = self._checked_in(check) if check else None
 
     def switch(
         self, include: Collection[str], exclude: Collection[str], *, may_be_none: bool = False
@@ -115,7 +123,8 @@ class Operators:
         """Turn on what is asked for and nothing else; may be called again while serving."""
         if unknown := sorted({*include, *exclude} - self._available.keys()):
             raise OperatorError(f"{self._name} has no operators called {', '.join(unknown)}")
-        self._library.enable(include, exclude)
+        with self._check.wrapping() if self._check else contextlib.nullcontext():
+            self._library.enable(include, exclude)
         kernels = self._kernels()
         replaced = self._replaced(kernels)
         wanted = set(include) or self._available.keys() - set(exclude)
@@ -135,6 +144,17 @@ class Operators:
         self._asked = {"include": sorted(include), "exclude": sorted(exclude)}
         self.registered = tuple(sorted(on))
         self._dispatcher = {at: kernels[at] for name in on for at in self._available[name]}
+        if self._check:
+            self._check.watch({name: self._available[name] for name in self.registered})
+
+    def during(self, phase: str) -> contextlib.AbstractContextManager[None]:
+        """What a check sees until it ends belongs to this phase."""
+        return self._check.during(phase) if self._check else contextlib.nullcontext()
+
+    def _checked_in(self, folder: Path) -> Any:
+        from flagrelease_serving.operator_check import OperatorCheck  # needs torch
+
+        return OperatorCheck(self._library.BACKEND, self._available, folder, rank=self._rank)
 
     def _replaced(self, now: Mapping[str, str]) -> dict[str, list[bool]]:
         """For each entry of an operator whether the dispatcher calls another kernel than before.
@@ -200,7 +220,22 @@ class Operators:
 class SwitchesOperators:
     """Base of a worker with an operator library."""
 
-    operators: Operators | None
+    operators: Operators | None = None
+
+    def load_model(self, *arguments: Any, **options: Any) -> Any:
+        with self._during("loading"):
+            return super().load_model(*arguments, **options)  # type: ignore[misc]
+
+    def execute_model(self, *arguments: Any, **options: Any) -> Any:
+        with self._during("serving"):
+            return super().execute_model(*arguments, **options)  # type: ignore[misc]
+
+    def sample_tokens(self, *arguments: Any, **options: Any) -> Any:
+        with self._during("serving"):
+            return super().sample_tokens(*arguments, **options)  # type: ignore[misc]
+
+    def _during(self, phase: str) -> contextlib.AbstractContextManager[None]:
+        return self.operators.during(phase) if self.operators else contextlib.nullcontext()
 
     def switch_operators(self, include: str, exclude: str) -> dict[str, Any]:
         """Other operators without a restart, and the evidence then. Texts, as vLLM's collective_rpc passes them."""

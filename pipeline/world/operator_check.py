@@ -1,0 +1,145 @@
+"""What the workers found when they checked each operator against the CPU (docs/operators.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from pipeline.errors import WorldError
+from pipeline.results import Frozen
+
+CHECK = "FLAGRELEASE_OPERATORS_CHECK"  # variable of the workers' hook: folder of the files
+
+
+class WrongCall(Frozen):
+    """The smallest call of an operator whose result was wrong."""
+
+    python: str
+    phase: str
+    elements: int  # of its tensors
+    says: str
+
+
+class CheckedOperator(Frozen):
+    """One operator in one process. Counts go by phase: loading, between, serving."""
+
+    calls: Mapping[str, int]
+    checked: Mapping[str, int]
+    wrong: Mapping[str, int]
+    unchecked: Mapping[str, int]  # by reason
+    failures: Mapping[str, int]  # of the check itself, by message
+    absolute_error: float
+    relative_error: float
+    times_allowed: float
+    says: str
+    fastest_ms: float | None
+    total_ms: float
+    smallest_wrong: WrongCall | None
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.wrong)
+
+    def sentence(self, name: str) -> str:
+        """`pow_scalar wrong (12 of 12 checked calls while loading, max error 3.1)`."""
+        places = [
+            f"{count} of {self.checked.get(phase, 0)} checked calls while {phase}"
+            for phase, count in sorted(self.wrong.items())
+        ]
+        error = f"max error {self.absolute_error:.3g}; {self.says}"
+        return f"{name} wrong ({', '.join(places)}, {error})"
+
+
+class ProcessCheck(Frozen):
+    check_schema: Literal[1]
+    backend: str
+    rank: int
+    process: int
+    seconds: Mapping[str, float]  # spent on checking, by phase
+    outside_dispatcher: tuple[str, ...]  # on, but never seen: no reference
+    operators: Mapping[str, CheckedOperator]
+
+
+class OperatorCheck(Frozen):
+    """Every process of one served stack."""
+
+    schema_version: Literal[1] = 1
+    cell: str
+    stack: str
+    image: str
+    answer: str  # of the chat completion
+    refused: str  # why the server never got ready or gave no answer; "" where it did
+    processes: tuple[ProcessCheck, ...]
+
+    @property
+    def worst(self) -> tuple[tuple[str, CheckedOperator], ...]:
+        """Operators that were wrong in some process, the worst first."""
+        found: dict[str, CheckedOperator] = {}
+        for process in self.processes:
+            for name, seen in process.operators.items():
+                if seen.is_wrong and (
+                    name not in found or seen.times_allowed > found[name].times_allowed
+                ):
+                    found[name] = seen
+        return tuple(sorted(found.items(), key=lambda pair: -pair[1].times_allowed))
+
+    @property
+    def wrong(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.worst)
+
+    def smallest_call(self, names: Iterable[str]) -> str:
+        """Python of the smallest wrong call of these operators; "" where none is known."""
+        calls = [
+            seen.smallest_wrong
+            for name, seen in self.worst
+            if name in set(names) and seen.smallest_wrong
+        ]
+        if not calls:
+            return ""
+        call = min(calls, key=lambda each: each.elements)
+        return f"{call.python}\n# while {call.phase}: {call.says}"
+
+    def table(self) -> tuple[str, ...]:
+        """A line for each operator that was called, wrong ones first; ms is the fastest checked call."""
+        head = f"{'operator':32} {'calls':>8} {'checked':>8} {'wrong':>6} {'max error':>10} {'ms':>9}  not checked"
+        rows = [
+            (name, seen) for p in self.processes for name, seen in p.operators.items() if seen.calls
+        ]
+        rows.sort(key=lambda row: (-sum(row[1].wrong.values()), row[0]))
+        return (head, *(_line(name, seen) for name, seen in rows))
+
+    def sentences(self) -> tuple[str, ...]:
+        checked = Counter[str]()
+        for process in self.processes:
+            checked.update({n: sum(seen.checked.values()) for n, seen in process.operators.items()})
+        seen = sum(1 for count in checked.values() if count)
+        head = f"operator check: {seen} operators checked in {checked.total()} calls, {len(self.worst)} wrong"
+        failed = sum(sum(o.failures.values()) for p in self.processes for o in p.operators.values())
+        more = [f"operator check: {failed} calls could not be compared"] if failed else []
+        return (head, *(f"operator check: {o.sentence(n)}" for n, o in self.worst), *more)
+
+
+def _line(name: str, seen: CheckedOperator) -> str:
+    counts = [sum(each.values()) for each in (seen.calls, seen.checked, seen.wrong)]
+    ms = "–" if seen.fastest_ms is None else f"{seen.fastest_ms:.3f}"
+    why = "; ".join({**seen.unchecked, **seen.failures})
+    error = f"{seen.absolute_error:.3g}"
+    return f"{name:32} {counts[0]:>8} {counts[1]:>8} {counts[2]:>6} {error:>10} {ms:>9}  {why}"
+
+
+_ALL = TypeAdapter(tuple[ProcessCheck, ...])
+
+
+def parse_check(text: str, *, where: str) -> tuple[ProcessCheck, ...]:
+    try:
+        return _ALL.validate_json(text)
+    except ValueError as error:
+        raise WorldError(
+            "the workers' check of their operators cannot be read",
+            where=where,
+            details=str(error),
+            hint="the image's images/serving/ is of another version than this pipeline",
+        ) from error

@@ -1,0 +1,67 @@
+"""The operator check with torch itself, and on the real server: a planted wrong operator is named, and only that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.bisecting import Served, candidate_of
+from pipeline.matrix import Run
+from pipeline.probes.candidate import library_in
+from pipeline.probes.checking import check_operators
+from pipeline.world.operator_check import parse_check
+from tests.integration.conftest import ROOT
+from tests.served import ServedCell, built_cell
+from tests.trials.searches import CASES, changes
+from tests.trials.stacks import MOUNTED
+
+pytestmark = pytest.mark.integration
+ONE = CASES[0]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> ServedCell:
+    return built_cell(tmp_path_factory.mktemp("check"), changes((ONE,)), share=ROOT / "out/share")
+
+
+def image_of(built: ServedCell) -> str:
+    return f"127.0.0.1:5000/{built.built.repository}@{built.built.manifest_digest}"
+
+
+def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) -> None:
+    mounted = [f"{ROOT}/tests/planted:{MOUNTED}:ro"]
+    run = Run(volumes=mounted, environment={"PYTHONPATH": "/opt/flagrelease"})
+    with built.engine.container(
+        image_of(built), ["sleep", "infinity"], run=run, name="operator-check", volumes={}
+    ) as container:
+        code, output = container.execute(["python", f"{MOUNTED}/check_check.py"])
+    assert code == 0, output
+    (seen,) = parse_check(f"[{json.dumps(json.loads(output.splitlines()[-1]))}]", where="here")
+    wrong = {name for name, operator in seen.operators.items() if operator.is_wrong}
+    # sort copies inside, so it is wrong as well.
+    assert wrong == {"silu", "pow_scalar", "copy_", "to_copy", "sort"}
+    power = seen.operators["pow_scalar"]
+    assert dict(power.wrong) == {"loading": 2}
+    assert power.smallest_wrong
+    assert power.smallest_wrong.python.startswith("torch.ops.aten.pow.Scalar(10000.0, torch.tensor")
+    assert {"random": 1} == dict(seen.operators["uniform_"].unchecked)
+    assert not any(operator.failures for operator in seen.operators.values())
+    assert seen.outside_dispatcher == ("outside",)
+
+
+def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell, tmp_path: Path) -> None:
+    served = Served(
+        cell=built.cell,
+        image=image_of(built),
+        config_digest=built.built.config_digest,
+        weights_sha256=built.weights.sha256,
+        project=built.project,
+        engine=built.engine,
+    )
+    library = library_in(built.engine, served.image, built.cell, ONE.stack)
+    found = check_operators(candidate_of(served, ONE.stack, library), print)
+    assert found.refused == ""
+    assert found.wrong == {"silu"}, found.sentences()
+    assert found.smallest_call({"silu"}).startswith("torch.ops.aten.silu.default(")
