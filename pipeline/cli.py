@@ -209,7 +209,7 @@ _ARGUMENTS = (
         help="whose staging registry holds the image",
     ),
     _argument(
-        ["bisect", "flageval", "operators"],
+        ["bisect", "operators", "flageval"],
         "--stack",
         metavar="NAME",
         help="default: the released one",

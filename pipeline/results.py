@@ -266,8 +266,8 @@ class AccuracyResult(Frozen):
     conditions: Mapping[str, Mapping[str, str]] = {}  # by stack: what must be equal
     least_runs: int = 1  # the pre-gate let nothing pass before so many runs
     logits: LogitVerdict | None = None  # of the pre-gate
-    imported: Mapping[str, ImportedRuns] = {}  # benchmarks that somebody else asked
     operators: Mapping[str, StackOperators] | None = None  # by stack; None: nobody looked
+    imported: Mapping[str, ImportedRuns] = {}  # benchmarks that somebody else asked
 
 
 class LoadResult(Frozen):

@@ -26,7 +26,12 @@ from pipeline.gate.sentences import (
     warnings_of,
 )
 from pipeline.gate.sequence import Ended, take_looks
-from pipeline.gate.validity import Conditions, condition_faults, policy_faults, row_faults
+from pipeline.gate.validity import (
+    Conditions,
+    condition_faults,
+    policy_faults,
+    row_faults,
+)
 from pipeline.operator_evidence import StackOperators
 from pipeline.policy import Gate, policy_sha256
 from pipeline.result_source import ImportedRuns

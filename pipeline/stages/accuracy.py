@@ -40,10 +40,10 @@ class AccuracyTask:
     gate: Gate
     conditions: Mapping[str, Mapping[str, str]]  # by stack: what must be equal
     items_file: Path  # its folder also keeps unfinished answers
-    imported: Mapping[str, ImportedRuns] = field(default_factory=dict)  # asked by somebody else
     operators: Mapping[str, AskedOperators] = field(
         default_factory=dict
     )  # of stacks with a library
+    imported: Mapping[str, ImportedRuns] = field(default_factory=dict)  # asked by somebody else
 
     @property
     def asking(self) -> Asking:
@@ -122,8 +122,8 @@ def measure_accuracy(
         generated=task.generated,
         conditions=task.conditions,
         least_runs=least_runs(),
-        imported=task.imported,
         operators=_operators(task, answers, known_operators or {}),
+        imported=task.imported,
     )
 
 

@@ -11,11 +11,17 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from flagrelease_serving.operators import Asked, OperatorError, Operators, asked_by
+from flagrelease_serving.operators import WRITE_EVERY_S, Asked, OperatorError, Operators, asked_by
 
 from pipeline.errors import WorldError
-from pipeline.operator_evidence import total_calls
-from pipeline.world.operators import OperatorEvidence, read_evidence
+from pipeline.gate.operators import operator_faults
+from pipeline.operator_evidence import AskedOperators, stack_operators, total_calls
+from pipeline.world.operators import (
+    LAST_COUNTS_S,
+    OperatorEvidence,
+    look_at_operators,
+    read_evidence,
+)
 from tests.fakes import FakeContainer, FakeImage
 from tests.projects import committed
 from tests.trials.stacks import CASES, LIBRARY
@@ -242,6 +248,44 @@ def process(**more: object) -> dict[str, object]:
 def evidence_of(*processes: Mapping[str, object]) -> tuple[OperatorEvidence, ...]:
     container = FakeContainer("toy", Wrote(*processes), ["sleep", "infinity"])
     return read_evidence(container, "/var/lib/flagscale/poet_fast/operators")
+
+
+class RunsHere(FakeImage):
+    """A container whose Python is this one, and whose folders are those of this machine."""
+
+    def answer(self, command: tuple[str, ...]) -> tuple[int, str]:
+        ran = subprocess.run(
+            [sys.executable, *command[1:]], capture_output=True, text=True, timeout=30, check=False
+        )
+        return ran.returncode, ran.stdout + ran.stderr
+
+
+def test_what_the_hook_writes_is_found_in_any_folder_of_the_cell_and_holds_what_was_asked(
+    tmp_path: Path,
+) -> None:
+    library, waited = Abacus(), list[float]()
+    operators = Operators(library, "abacus", rank=3)
+    operators.switch([], ["slide"])
+    library.counts = {"add": 2}
+    operators.keep_evidence(tmp_path / "fast")
+    container = FakeContainer("toy", RunsHere(), ["sleep", "infinity"])
+    folders = [str(tmp_path / stack) for stack in ("slow", "fast")]
+    look = look_at_operators(container, folders, wait=True, sleep=waited.append)
+    assert waited == [LAST_COUNTS_S]
+    assert WRITE_EVERY_S < LAST_COUNTS_S
+    asked = AskedOperators(library="abacus", exclude=("slide",))
+    seen = {"slow": stack_operators(None, ((),)), "fast": stack_operators(asked, (look,))}
+    assert seen["fast"].registered == ("add", "carry")
+    assert seen["fast"].ran == ("add",)
+    assert list(operator_faults(seen, ("slow", "fast"))) == []
+    assert look_at_operators(container, folders[:1], wait=False) == ()
+
+
+def test_a_reading_that_fails_is_not_taken_for_no_evidence(tmp_path: Path) -> None:
+    (tmp_path / "rank0.1.json").write_text("{", "utf-8")
+    container = FakeContainer("toy", RunsHere(), ["sleep", "infinity"])
+    with pytest.raises(WorldError, match="cannot be read"):
+        read_evidence(container, str(tmp_path))
 
 
 def test_calls_are_added_up_over_the_processes_of_a_stack() -> None:
