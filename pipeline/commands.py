@@ -150,13 +150,7 @@ def do_operators(options: Options, report: Reporter) -> int:
     from pipeline.bisecting import check_cell, newest_image
 
     selection = selection_of(options, builder=None)
-    if len(selection.cells) != 1:
-        named = ", ".join(cell.id for cell in selection.cells)
-        raise UsageError(
-            f"name exactly one cell to check, this names {named}",
-            hint="for example: operators nvidia smollm2",
-        )
-    (cell,) = selection.cells
+    cell = _one_cell(selection.cells, "check", "operators nvidia smollm2")
     project = selection.project
     with report.stage(cell.id, "operators", project.bisect_folder(cell) / "operators.log") as log:
         served = newest_image(
