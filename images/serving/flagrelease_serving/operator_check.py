@@ -96,6 +96,9 @@ class OperatorCheck:
         self._lock = threading.RLock()
         self._written = 0.0
         self._outside: tuple[str, ...] = ()
+        if backend != "CPU":
+            # vLLM leaves a GPU's worker one thread, which would make the references slow.
+            torch.set_num_threads(min(os.cpu_count() or 1, 16))
 
     @contextlib.contextmanager
     def wrapping(self) -> Iterator[None]:
