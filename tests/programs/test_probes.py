@@ -56,7 +56,9 @@ class Beads(ToyModel):
     on: frozenset[str] = frozenset()
     wrong: Collection[str] = ()
     deadly: Collection[str] = ()
-    numbing: Collection[str] = ()  # the engine dies of them, and its server goes on answering HTTP 500
+    numbing: Collection[
+        str
+    ] = ()  # the engine dies of them, and its server goes on answering HTTP 500
     unregistrable: Collection[str] = ()
     runs: bool = True  # False: what is switched on is registered and never called
     calls: int = 0
