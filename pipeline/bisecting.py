@@ -113,7 +113,9 @@ def newest_image(
 def check_cell(served: Served, stack: str, say: Say) -> tuple[OperatorCheck, Path]:
     """Every operator of the stack's library on; the report is also the first hint for a search."""
     library = library_in(served.engine, served.image, served.cell, stack)
-    found = check_operators(candidate_of(served, stack, library), say)
+    found = check_operators(
+        candidate_of(served, stack, library), served.project.root / "images/serving", say
+    )
     path = check_path(served)
     write_whole(path, canonical(found.model_dump(mode="json")) + b"\n")
     return found, path

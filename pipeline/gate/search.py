@@ -110,16 +110,18 @@ class _Search:
         if width < 1:
             raise ValueError(f"at least one probe at a time, got {width}")
         self._order = sorted(set(operators), key=lambda name: (name not in likely, name))
-        self._likely = frozenset(likely)
         self._all = frozenset(self._order)
+        self._likely = frozenset(likely) & self._all
         self._width = width
         self._fails: dict[Operators, bool] = {}
         self._failing_sets: tuple[Operators, ...] = ()
         self._rounds = 0
 
     def run(self) -> Steps[Culprits]:
-        first = self._cuts(NOTHING, self._all)
-        yield from self._ask([self._all, NOTHING], suspects=self._all, spare=first)
+        # If the guess is right, these two answer everything at once.
+        guess = [self._all - self._likely, self._likely] if self._likely else []
+        spare = [*guess, *self._cuts(NOTHING, self._all)]
+        yield from self._ask([self._all, NOTHING], suspects=self._all, spare=spare)
         if self._fails[NOTHING]:
             return self._ended("no_operator", NOTHING)
         if not self._fails[self._all]:

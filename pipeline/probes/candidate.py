@@ -131,7 +131,10 @@ def write_conf(cell: Cell, templates: Templates, folder: Path) -> Path:
 
 
 def probe_cell(cell: Cell, stack: str, off: Enabled, *, slot: int, shares_gpu: bool) -> Cell:
-    """The cell as it is released, but without exactly these operators, and on a port of its own."""
+    """The cell as it is released, but without exactly these operators, and on a port of its own.
+
+    The cell's own port is left to what is served beside a search.
+    """
     exclude = {name: Exclusion(why="off in this probe", evidence="bisect") for name in sorted(off)}
     switch = switch_of(cell, stack).model_copy(update={"include": [], "exclude": exclude})
     changed = cell.chip.stacks[stack].model_copy(update={"operators": switch})
@@ -139,7 +142,7 @@ def probe_cell(cell: Cell, stack: str, off: Enabled, *, slot: int, shares_gpu: b
     return replace(
         cell,
         chip=cell.chip.model_copy(update={"stacks": {**cell.chip.stacks, stack: changed}}),
-        model=cell.model.model_copy(update={"port": cell.model.port + slot}),
+        model=cell.model.model_copy(update={"port": cell.model.port + 1 + slot}),
         override=cell.override.model_copy(update={"operators": Operators(), "serve": serve}),
     )
 

@@ -13,14 +13,17 @@ from pipeline.world.operator_check import CHECK, OperatorCheck, ProcessCheck, pa
 from pipeline.world.server import stop_server
 
 INSIDE = "/var/lib/operator-check"
+SERVING = "/opt/flagrelease"  # where images hold images/serving
 SLOT = 9  # a port of its own: another stack may be served meanwhile
 PROMPT = "Which city is the capital of France?"
 TOKENS = 8
 PATIENCE_S = 60.0
 
 
-def check_operators(candidate: Candidate, say: Callable[[str], None]) -> OperatorCheck:
-    """One start, one chat completion, one request for the prompt's probabilities.
+def check_operators(
+    candidate: Candidate, serving: Path, say: Callable[[str], None]
+) -> OperatorCheck:
+    """`serving`: the folder images/serving. One start, one chat completion, one request for the prompt's probabilities.
 
     A server that never gets ready is an answer too: what its workers wrote until then is read. Raises StageRefusedError
     when they wrote nothing.
@@ -29,7 +32,8 @@ def check_operators(candidate: Candidate, say: Callable[[str], None]) -> Operato
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("check-rank*"):
         old.unlink()
-    watched = candidate.mounting({str(folder): INSIDE})
+    # The check of this checkout, so that an image that was made before it can be checked too.
+    watched = candidate.mounting({str(folder): INSIDE, str(serving.resolve()): f"{SERVING}:ro"})
     answer, refused = "", ""
     try:
         with watched.served(candidate.operators, SLOT, environment={CHECK: INSIDE}) as served:

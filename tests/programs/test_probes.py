@@ -147,7 +147,7 @@ def bench(
 ) -> Bench:
     (cell,) = select(project.matrix, ["abacus", "poet"])
     cell = replace(cell, model=cell.model.model_copy(update={"port": free_port()}))
-    serving = BeadsImage(port=cell.model.port, model=model, **image)
+    serving = BeadsImage(port=cell.model.port + 1, model=model, **image)  # of slot 0
     model.image = serving
     engine = FakeEngine(serving, when_started=serving.seen.append)
     candidate = Candidate(
@@ -183,7 +183,7 @@ def test_a_probe_is_the_released_configuration_with_exactly_its_operators_off(
         "VLLM_FL_FLAGOS_BLACKLIST": "mm,sin",
     }
     assert probed.serve_arguments("fast") == cell.serve_arguments("fast")
-    assert probed.model.port == cell.model.port + 2
+    assert probed.model.port == cell.model.port + 3  # the cell's own stays free
 
 
 def test_probes_that_share_a_gpu_get_a_fixed_part_of_its_memory(project: Project) -> None:

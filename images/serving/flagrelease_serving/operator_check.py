@@ -109,7 +109,9 @@ class OperatorCheck:
         def impl(library: Any, name: Any, kernel: Any, key: Any = "", **options: Any) -> Any:
             entry = name._name if isinstance(name, torch._ops.OpOverload) else str(name)
             entry = entry if "::" in entry else f"{library.ns}::{entry}"
-            if (key or library.dispatch_key) == self._backend and entry in self._names:
+            is_ours = (key or library.dispatch_key) == self._backend and entry in self._names
+            # FlagGems registers a few for schemas that this torch does not have: nothing ever calls them.
+            if is_ours and _operator(entry) is not None:
                 kernel = self._wrapped(entry, kernel, takes_keys=options.pop("with_keyset", False))
                 options["with_keyset"] = True
                 self._watched.add(entry)
@@ -141,9 +143,7 @@ class OperatorCheck:
             self.write()
 
     def _wrapped(self, entry: str, kernel: Any, *, takes_keys: bool) -> Any:
-        namespace, _, rest = entry.partition("::")
-        packet, _, overload = rest.partition(".")
-        operator = getattr(getattr(getattr(torch.ops, namespace), packet), overload or "default")
+        operator = _operator(entry)
         replaced, skipped = self._replaced[entry], _not_comparable(operator)
         account = self._accounts.setdefault(self._names[entry], Account())
         numbered = _tensors_of(operator)
@@ -311,6 +311,14 @@ def _kernel(entry: str, backend: str) -> Any:
         return torch.library.get_kernel(entry, backend)
     except RuntimeError:
         return None  # the backend has none of its own
+
+
+def _operator(entry: str) -> Any:
+    """As torch.ops has it; None where there is none of that name."""
+    namespace, _, rest = entry.partition("::")
+    packet, _, overload = rest.partition(".")
+    found = getattr(getattr(torch.ops, namespace), packet, None)
+    return getattr(found, overload or "default", None)
 
 
 def _tensors_of(operator: Any) -> tuple[int, ...]:
