@@ -60,7 +60,9 @@ def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell) -> None:
         engine=built.engine,
     )
     library = library_in(built.engine, served.image, built.cell, ONE.stack)
-    found = check_operators(candidate_of(served, ONE.stack, library), print)
+    found = check_operators(
+        candidate_of(served, ONE.stack, library), ROOT / "images/serving", print
+    )
     assert found.refused == ""
     assert found.wrong == {"silu"}, found.sentences()
     assert found.smallest_call({"silu"}).startswith("torch.ops.aten.silu.default(")
