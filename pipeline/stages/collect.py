@@ -107,8 +107,9 @@ def _verified(files: Mapping[str, bytes], folder: Path) -> dict[str, bytes]:
 
 
 def _is_of_search(path: str, cells: Collection[str]) -> bool:
-    """Probes and findings of bisect lie beside the releases."""
-    return path.startswith("bisect/") and "/".join(PurePosixPath(path).parts[1:3]) in cells
+    """Probes and findings of bisect, and checks of operators, lie beside the releases."""
+    folder, *cell = PurePosixPath(path).with_suffix("").parts[:3]
+    return folder in ("bisect", "operators") and "/".join(cell) in cells
 
 
 def _is_record(path: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from tests.trials.searches import (
     CASES,
     SearchRow,
+    libraries_sha256,
     read_searches,
 )
 
@@ -19,6 +20,11 @@ RECORDED = read_searches()
 def row(request: pytest.FixtureRequest) -> SearchRow:
     found: SearchRow = request.param
     return found
+
+
+def test_every_planted_case_is_in_it() -> None:
+    assert [row.case for row in RECORDED.rows] == [case.name for case in CASES]
+    assert RECORDED.libraries_sha256 == libraries_sha256(), "run nox -s trials, and commit its record"
 
 
 def test_exactly_what_was_planted_was_found(row: SearchRow) -> None:
