@@ -69,6 +69,7 @@ class StackOperators(_Frozen):
         return ran(self.calls)
 
 
+State = tuple[str, tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]
 Look = tuple[OperatorProcess, ...]  # every process of a stack at one moment
 
 
@@ -85,15 +86,9 @@ def stack_operators(asked: AskedOperators | None, looks: Sequence[Look]) -> Stac
     """What the looks saw together. Of a process that was seen more than once its largest counts, the last ones."""
     seen = sorted((p for look in looks for p in look), key=lambda p: sum(p.calls.values()))
     processes = {(p.rank, p.process, p.started): p for p in seen}.values()
-    states: Counter[tuple[str, tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = Counter(
-        (
-            p.library,
-            tuple(sorted(p.include)),
-            tuple(sorted(p.exclude)),
-            p.available,
-            tuple(sorted(p.registered)),
-        )
-        for p in processes
+    # A process whose operators were others for a while counts under both.
+    states = Counter(
+        state for _, state in {((p.rank, p.process, p.started), _state(p)) for p in seen}
     )
     return StackOperators(
         asked=asked,
@@ -113,6 +108,12 @@ def stack_operators(asked: AskedOperators | None, looks: Sequence[Look]) -> Stac
         looks=len(looks),
         silent=sum(1 for look in looks if not look),
     )
+
+
+def _state(p: OperatorProcess) -> State:
+    listed = (tuple(sorted(names)) for names in (p.include, p.exclude, p.registered))
+    include, exclude, registered = listed
+    return p.library, include, exclude, p.available, registered
 
 
 def together(one: StackOperators, other: StackOperators) -> StackOperators:

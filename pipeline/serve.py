@@ -107,7 +107,7 @@ def pregate_task(
         profile=PROFILES["release"],
         limits=cell.gate.logits,
         prompts=prompts,
-        runs_after_warning=cell.gate.looks[-1],
+        runs_after_warning=max(2, cell.gate.looks[-1]),
         folder=folder,
     )
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell, Names, names
 from pipeline.errors import StageRefusedError
+from pipeline.gate.operators import operator_faults
 from pipeline.layers import Layer
 from pipeline.matrix import Target
 from pipeline.next_step import next_step
-from pipeline.operator_evidence import Look, StackOperators
+from pipeline.operator_evidence import Look, StackOperators, stack_operators
 from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
@@ -203,6 +204,10 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
             up[stack].container, run.cell.evidence_folders, wait=stack in task.operators
         )
 
+    def ran_as_asked(stack: str) -> bool:
+        seen = stack_operators(task.operators.get(stack), (look_at(stack),))
+        return not any(operator_faults({stack: seen}, (stack, stack)))
+
     # numpy takes a while to import, and most runs reuse their verdict.
     from pipeline.stages.accuracy import measure_accuracy, without_items
     from pipeline.stages.pregate import PreGate, PreGateRefusedError
@@ -235,6 +240,7 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
         served,
         progress,
         look_at=look_at,
+        keeps=ran_as_asked,
         fresh=run.is_forced,
     )
     try:
@@ -273,8 +279,6 @@ class Known:
 
 def judged_before(run: CellRelease, rows_key: str) -> Known | None:
     """Answers of a stack that did not run with its operators are those of another stack, and asked again."""
-    from pipeline.gate.operators import operator_faults
-
     stacks = (run.cell.chip.reference, run.cell.chip.released)
     for past in run.past:
         found = past.stages.accuracy and past.stages.accuracy.result

@@ -110,7 +110,7 @@ def judge(
         rule,
         gate,
         stacks,
-        min(least_runs, gate.looks[-1]),
+        least_runs,
         {name: one for name, one in imported.items() if name in chance},
     )
     tables = Tables(

@@ -64,7 +64,7 @@ class AccuracyTask:
     @property
     def generated(self) -> tuple[str, ...]:
         return tuple(
-            name for name, items in self.items.items() if any(not item.choices for item in items)
+            name for name, items in self.items.items() if any(item.is_written for item in items)
         )
 
 

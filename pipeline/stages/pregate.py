@@ -5,6 +5,7 @@ Traces are kept by what decides them, so that other limits, or a run that was ki
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +54,12 @@ class PreGate:
         *,
         fresh: bool,
         look_at: LookAt = no_library,
+        keeps: Callable[[str], bool] = lambda _stack: True,
     ) -> None:
+        """`keeps`: whether a stack that is up ran as it should, so that its trace may be used again."""
         self.task = task
         self._look_at = look_at
+        self._keeps = keeps
         self._serve = serve
         self._progress = progress
         self._reference: ReferenceTrace | None = None
@@ -113,7 +117,9 @@ class PreGate:
             progress=self._progress,
         )
         self._candidate = None  # it was asked the answers of another trace
-        write_reference(self._file(task.reference), self._reference, key=task.key)
+        self._file(task.candidate).unlink(missing_ok=True)
+        if self._keeps(task.reference):
+            write_reference(self._file(task.reference), self._reference, key=task.key)
         return self._reference
 
     def _trace_candidate(self, endpoint: Endpoint, reference: ReferenceTrace) -> Trace:
@@ -121,7 +127,8 @@ class PreGate:
         self._candidate = collect_candidate(
             endpoint, reference, task.prompts, stack=task.candidate, progress=self._progress
         )
-        write_trace(self._file(task.candidate), self._candidate, key=task.key)
+        if self._keeps(task.candidate):
+            write_trace(self._file(task.candidate), self._candidate, key=task.key)
         return self._candidate
 
     def _file(self, stack: str) -> Path:

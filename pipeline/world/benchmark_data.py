@@ -34,6 +34,9 @@ class Item:
     per_byte: bool = False  # log-likelihoods are divided by the length of the choice in bytes
     max_tokens: int = 1
     cluster: str = ""  # of items that share an image or a passage
+    is_written: bool = (
+        True  # False: a choice by likelihood, so that no answer can be cut or too long
+    )
     is_text: bool = True  # False: `prompt` is a hash, the question is the harness's
 
 
@@ -113,6 +116,7 @@ def _hellaswag(name: str, raw: Mapping[str, Any], _: int) -> Item:
         benchmark=name,
         item=raw["id"],
         task="choice",
+        is_written=False,
         prompt=_without_marks(f"{raw['activity_label']}: {raw['ctx']}"),
         choices=tuple(_without_marks(choice) for choice in choices),
         expected=expected,
@@ -127,6 +131,7 @@ def _truthfulqa(name: str, raw: Mapping[str, Any], _: int) -> Item:
         benchmark=name,
         item=raw["id"],
         task="choice",
+        is_written=False,
         prompt=f"Q: {raw['question']}\nA:",
         choices=choices,
         expected=expected,

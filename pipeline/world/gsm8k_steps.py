@@ -45,6 +45,7 @@ def _item(name: str, item: str, expression: str, result: str) -> Item:
         benchmark=name,
         item=item,
         task="choice",
+        is_written=False,
         prompt=f"{expression} =",
         choices=tuple(choices[index] for index in order),
         expected=str(order.index(0)),

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pipeline.benchmark import Imported
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
-from pipeline.world.result_files import FoundResult, held_to, json_document, kept_answer
+from pipeline.world.result_files import UNNAMED, FoundResult, held_to, json_document, kept_answer
 
 EXPECTED = "a log of inspect-ai with status, eval.task, results and samples"
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}  # correct, partial, incorrect, no answer
@@ -96,7 +96,7 @@ def _found(sample: Sample, spec: Imported, path: Path) -> FoundResult:
         item=str(sample.id),
         prompt_sha256=sha256_bytes(repr(_without_ids(sample.input)).encode()),
         score=_number(score.value) if score else 0,
-        answer=kept_answer(score.answer) if score else "",
+        answer=(UNNAMED if score.answer is None else kept_answer(score.answer)) if score else "",
         finish_reason="length" if choice.stop_reason == "max_tokens" else choice.stop_reason,
         tokens=sample.output.usage.output_tokens if sample.output.usage else 0,
         error=error,

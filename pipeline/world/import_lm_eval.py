@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,23 @@ def _found(sample: Sample, metric: str, path: Path) -> FoundResult:
             where=str(path),
             details=f"expected {EXPECTED}",
         )
-    answer = sample.filtered_resps[0] if sample.filtered_resps else ""
     return FoundResult(
         item=str(sample.doc_id),
         prompt_sha256=sample.prompt_hash,
         score=float(value),
-        answer=kept_answer(answer) if isinstance(answer, str) else "",
+        answer=_answer(sample.filtered_resps),
+        is_written=not _by_likelihood(sample.filtered_resps),
         response_sha256=sha256_bytes(repr(sample.resps).encode()),
     )
+
+
+def _answer(found: Sequence[Any]) -> str:
+    """Written text, or the position of the likeliest choice: there each is [log-likelihood, whether it is greedy]."""
+    if _by_likelihood(found):
+        likelihoods = [float(each[0]) for each in found]
+        return str(likelihoods.index(max(likelihoods)))
+    return kept_answer(found[0]) if found else ""
+
+
+def _by_likelihood(found: Sequence[Any]) -> bool:
+    return bool(found) and all(isinstance(each, list | tuple) and each for each in found)

@@ -90,6 +90,7 @@ class ImportedBenchmark:
                 prompt=one.prompt_sha256,
                 expected="",
                 choices=("",) * self.spec.choices,
+                is_written=one.is_written,
                 is_text=False,
             )
             for one in found.values()

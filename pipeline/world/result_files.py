@@ -17,6 +17,7 @@ from pipeline.errors import WorldError
 Shape = TypeVar("Shape", bound=BaseModel)
 HALF = "the file is not whole: the harness was ended while it wrote, or is still writing"
 # A letter or several, or a number: nothing that could be text of a benchmark.
+UNNAMED = "unnamed"  # the answer of a scorer that gives a score and no answer
 _SHORT = re.compile(r"[A-Za-z]{1,10}|[+-]?\d[\d.,]{0,14}")
 
 
@@ -28,6 +29,7 @@ class FoundResult:
     prompt_sha256: str
     score: float = 0
     answer: str = ""  # as `kept_answer` gives it
+    is_written: bool = True  # False: chosen by likelihood
     finish_reason: str = ""
     tokens: int = 0
     error: str = ""

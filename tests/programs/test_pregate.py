@@ -32,7 +32,7 @@ class Stacks:
         self.models = {"float32": ToyModel(), "bfloat16": candidate or ToyModel()}
         self.served: list[str] = []
 
-    def gate(self, *, key: str = "key", fresh: bool = False) -> PreGate:
+    def gate(self, *, key: str = "key", fresh: bool = False, keeps: bool = True) -> PreGate:
         task = PreGateTask(
             key=key,
             reference="float32",
@@ -43,7 +43,14 @@ class Stacks:
             runs_after_warning=WARNED_RUNS,
             folder=self.folder,
         )
-        return PreGate(task, self.serve, quiet, fresh=fresh, look_at=lambda _: (process(),))
+        return PreGate(
+            task,
+            self.serve,
+            quiet,
+            fresh=fresh,
+            look_at=lambda _: (process(),),
+            keeps=lambda _: keeps,
+        )
 
     @contextmanager
     def serve(self, stack: str) -> Iterator[Endpoint]:
@@ -123,6 +130,15 @@ def test_another_key_or_asking_again_traces_both_stacks_anew(
     both_up(stacks, stacks.gate())
     assert stacks.gate(key=key, fresh=fresh).verdict().status == "pass"
     assert stacks.served == ["float32", "bfloat16"] * 2
+
+
+def test_the_trace_of_a_stack_that_did_not_run_as_asked_is_not_used_again(tmp_path: Path) -> None:
+    stacks = Stacks(tmp_path)
+    both_up(stacks, stacks.gate(keeps=False))
+    assert list(tmp_path.glob("*.npz")) == []
+    stacks.models["bfloat16"] = ToyModel(noise=2.0)
+    with pytest.raises(PreGateRefusedError):
+        stacks.gate().verdict()
 
 
 def test_a_stack_that_was_not_up_is_served_for_its_trace_alone(tmp_path: Path) -> None:

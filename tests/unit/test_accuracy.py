@@ -30,6 +30,7 @@ def items_of(benchmark: str, count: int) -> tuple[Item, ...]:
             task="choice",
             prompt=SECRET_TEXT,
             choices=("yes", "no"),
+            is_written=False,
             expected="0",
         )
         for number in range(count)
@@ -347,6 +348,27 @@ def test_an_earlier_check_can_ask_for_more_runs_before_anything_passes(tmp_path:
     assert seen[:2] == ["float32 http://float32", "bfloat16 http://bfloat16"]
     assert [one.runs for one in result.verdict.benchmarks] == [4, 4]
     assert (result.verdict.status, result.least_runs) == ("pass", 4)
+
+
+def test_a_policy_with_fewer_looks_than_a_warning_demands_passes_nothing(tmp_path: Path) -> None:
+    stacks = Stacks()
+    gate = REPEATING.model_copy(update={"looks": (1,)})
+    result = measure_accuracy(
+        replace(task_in(tmp_path), gate=gate),
+        stacks.serve,
+        lambda *_: None,
+        evaluator=stacks.evaluate,
+        least_runs=lambda: 2,
+    )
+    assert result.verdict.status == "inconclusive"
+
+
+def test_a_choice_that_is_written_out_can_be_cut_and_one_by_likelihood_cannot(
+    tmp_path: Path,
+) -> None:
+    written = tuple(replace(item, is_written=True) for item in items_of("written", 3))
+    asked = {"written": written, "likely": items_of("likely", 3)}
+    assert replace(task_in(tmp_path), items=asked).generated == ("written",)
 
 
 def test_stacks_that_differ_in_more_than_they_may_are_invalid(tmp_path: Path) -> None:

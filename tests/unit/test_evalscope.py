@@ -107,6 +107,7 @@ def test_listed_samples_are_items_without_text_whose_choices_count() -> None:
     assert [len(item.choices) for item in listed] == [4, 4, 4, 4, 4, 0, 0]
     assert chance_of(listed) == pytest.approx(5 * 0.25 / 7)
     assert len({item.cluster for item in listed}) == 7
+    assert all(item.is_written for item in listed)  # choices too: they are answered in words
 
 
 def test_rows_are_paired_by_key_although_the_lines_are_in_another_order(tmp_path: Path) -> None:

@@ -98,6 +98,21 @@ def test_samples_of_lm_eval_become_rows(tmp_path: Path) -> None:
     assert len({row.prompt_sha256 for row in rows}) == 4
 
 
+def test_choices_of_lm_eval_by_likelihood_keep_the_likeliest_and_were_not_written(
+    tmp_path: Path,
+) -> None:
+    folder = stack_folder(tmp_path, "a")
+    lines = (folder / "a" / LM_EVAL).read_text().splitlines()
+    samples = [json.loads(line) for line in lines if json.loads(line)["filter"] == "strict"]
+    chosen = [["-3.5", "False"], ["-0.25", "True"]]
+    changed = [{**sample, "filtered_resps": chosen, "resps": [chosen]} for sample in samples]
+    (folder / "a" / LM_EVAL).write_text("".join(f"{json.dumps(one)}\n" for one in changed))
+    benchmark = lm_eval(folder, choices=2)
+    assert {row.answer for row in rows_of(benchmark, "a")} == {"1"}
+    assert [row.score for row in rows_of(benchmark, "a")] == [1, 0, 1, 0]
+    assert not any(item.is_written for item in benchmark.items(("a",)))
+
+
 def test_a_filter_of_lm_eval_has_to_be_named_where_there_are_two(tmp_path: Path) -> None:
     benchmark = lm_eval(stack_folder(tmp_path, "a"), filter=None)
     assert failure(lambda: rows_of(benchmark, "a")) == (
@@ -141,6 +156,19 @@ def test_a_log_of_inspect_becomes_rows_and_a_failed_sample_stays(tmp_path: Path)
     ]
     assert rows[0].answer.startswith("sha256:")  # no text of an answer
     assert rows[0].tokens == 12
+
+
+def test_a_scorer_of_inspect_that_names_no_answer_is_still_a_score(tmp_path: Path) -> None:
+    folder = stack_folder(tmp_path, "a")
+    path = folder / "a/inspect_toy_signs.json"
+    log = json.loads(path.read_text())
+    for sample in log["samples"]:
+        for score in (sample.get("scores") or {}).values():
+            score["answer"] = None
+    path.write_text(json.dumps(log))
+    rows = rows_of(inspect(folder), "a")
+    assert {row.answer for row in rows if not row.error} == {"unnamed"}
+    assert sum(row.score for row in rows) > 0
 
 
 def test_a_log_of_inspect_that_was_interrupted_is_no_result(tmp_path: Path) -> None:

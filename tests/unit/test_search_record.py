@@ -24,7 +24,9 @@ def row(request: pytest.FixtureRequest) -> SearchRow:
 
 def test_every_planted_case_is_in_it() -> None:
     assert [row.case for row in RECORDED.rows] == [case.name for case in CASES]
-    assert RECORDED.libraries_sha256 == libraries_sha256(), "run nox -s trials, and commit its record"
+    assert RECORDED.libraries_sha256 == libraries_sha256(), (
+        "run nox -s trials, and commit its record"
+    )
 
 
 def test_exactly_what_was_planted_was_found(row: SearchRow) -> None:
