@@ -32,8 +32,8 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
         )
         return 0
     _ask_consent(options, until)
+    from pipeline.cell_release import CellRelease, World
     from pipeline.release import release_cell
-    from pipeline.steps import CellRelease, World
     from pipeline.world.registry import Registry
 
     registry = cache(Registry)

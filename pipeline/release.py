@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.canonical import write_whole
+from pipeline.cell_release import CellRelease
 from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError
 from pipeline.keys import key_of
 from pipeline.next_step import next_step
@@ -16,7 +17,7 @@ from pipeline.plan import Action, act, reused, stages_until
 from pipeline.record import ImageIdentity, StageName, StageRecord
 from pipeline.results import BuildResult, PromoteResult, PublishResult, WeightsResult
 from pipeline.stages.weights import is_whole
-from pipeline.steps import FLOW, CellRelease
+from pipeline.steps import FLOW
 from pipeline.world.hub import holds
 
 LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = ("build", "weights", "promote", "publish")

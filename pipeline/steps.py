@@ -1,28 +1,20 @@
-"""What every stage of the flow is given, and how its result ends it: one function a stage, in the order of the flow."""
+"""How the result of every stage ends it: one function a stage, in the order of the flow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
+from pipeline.accuracy_step import accuracy
 from pipeline.canonical import write_whole
-from pipeline.cell import Cell, Names, names
+from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import StageRefusedError
-from pipeline.gate.operators import operator_faults
-from pipeline.layers import Layer
-from pipeline.matrix import Target
-from pipeline.next_step import next_step
-from pipeline.operator_evidence import Look, StackOperators, stack_operators
-from pipeline.parts import Inputs
-from pipeline.project import Project
-from pipeline.record import R, Record, StageName, StageRecord, Status
-from pipeline.reporter import Reporter, StageLog
-from pipeline.results import BuildResult, Frozen, ItemRow, PublishResult, WeightsResult
-from pipeline.rows import stored_rows
-from pipeline.serve import accuracy_task, expected_of_smoke, launch, pregate_task
+from pipeline.record import StageName
+from pipeline.reporter import StageLog
+from pipeline.results import PublishResult
+from pipeline.serve import expected_of_smoke, launch
 from pipeline.stages.build import Builder, build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
@@ -32,82 +24,8 @@ from pipeline.stages.publish import HUB_FILES, publish
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch
-from pipeline.suite import Places, pregate_prompts, prepare_suite
-from pipeline.world.engine import Engine
-from pipeline.world.evaluator import Endpoint
 from pipeline.world.hub import FolderHub
-from pipeline.world.operators import look_at_operators
-from pipeline.world.registry import Registry
-from pipeline.world.sandbox import Sandbox
-from pipeline.world.server import Served, serving
-
-Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """Everything outside that a release touches, and the report."""
-
-    engine: Callable[[], Engine]
-    registry: Callable[[str], Registry]
-    revision: str
-    report: Reporter
-
-
-@dataclass(kw_only=True)
-class CellRelease:
-    """One cell on its way through the flow."""
-
-    cell: Cell
-    inputs: Inputs
-    target: Target
-    project: Project
-    world: World
-    release: str
-    past: tuple[Record, ...]
-    record: Record
-    key: str = ""
-    is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
-
-    @property
-    def names(self) -> Names:
-        return names(self.cell, self.target)
-
-    @property
-    def folder(self) -> Path:
-        return self.project.store.folder(self.release, self.cell.chip_id, self.cell.model_id)
-
-    @property
-    def image(self) -> str:
-        """The candidate by digest, in staging or in this node's engine."""
-        return self.staged("model")
-
-    def staged(self, layer: Layer) -> str:
-        image = next(image for image in self.built.images if image.layer == layer)
-        return image.reference(self.names.staging_host)
-
-    @property
-    def built(self) -> BuildResult:
-        return _finished("build", self.record.stages.build)
-
-    @property
-    def weights(self) -> WeightsResult:
-        return _finished("weights", self.record.stages.weights)
-
-    @contextmanager
-    def serve(self, stack: str, log: StageLog) -> Iterator[Served]:
-        check_whole(self.project.share, self.cell, self.weights)
-        started = launch(self.cell, stack, self.image, self.project.share)
-        with serving(self.world.engine(), started, log.progress) as served:
-            log.say(f"{stack} is ready after {served.ready_seconds:.0f} s")
-            yield served
-
-
-def _finished(stage: StageName, found: StageRecord[R] | None) -> R:
-    """The result of a stage that the flow has already passed."""
-    if found is None or found.result is None:
-        raise LookupError(f"{stage} has no result, although a later stage runs")
-    return found.result
+from pipeline.world.server import Served
 
 
 def _render(run: CellRelease, log: StageLog) -> Ended:
@@ -182,121 +100,6 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     return "failed", result, f"{wrong}\nfrom the server's log:\n{result.server_log}"
 
 
-ENDED: Mapping[str, Status] = {
-    "pass": "passed",
-    "fail": "failed",
-    "inconclusive": "inconclusive",
-    "invalid": "invalid",
-}
-
-
-def _accuracy(run: CellRelease, log: StageLog) -> Ended:
-    up: dict[str, Served] = {}
-
-    @contextmanager
-    def served(stack: str) -> Iterator[Endpoint]:
-        with run.serve(stack, log) as server:
-            up[stack] = server
-            yield Endpoint(base_url=server.base_url, model=run.cell.served_name)
-
-    def look_at(stack: str) -> Look:
-        return look_at_operators(
-            up[stack].container, run.cell.evidence_folders, wait=stack in task.operators
-        )
-
-    def ran_as_asked(stack: str) -> bool:
-        seen = stack_operators(task.operators.get(stack), (look_at(stack),))
-        return not any(operator_faults({stack: seen}, (stack, stack)))
-
-    # numpy takes a while to import, and most runs reuse their verdict.
-    from pipeline.stages.accuracy import measure_accuracy, without_items
-    from pipeline.stages.pregate import PreGate, PreGateRefusedError
-
-    suite = prepare_suite(
-        run.cell,
-        run.inputs,
-        Places(share=run.project.share, environments=run.project.environments, folder=run.folder),
-        stages=run.record.stages,
-        run_programs=Sandbox(engine=run.world.engine(), image=run.image),
-        say=log.say,
-    )
-    task = accuracy_task(run.cell, run.inputs, suite, stages=run.record.stages, folder=run.folder)
-    known = None if run.is_forced else judged_before(run, task.asking.rows_key)
-    if known:
-        log.say(f"the answers of {known.release} are judged again where they are whole")
-
-    def progress(name: str, done: int, of: int) -> None:
-        log.progress(f"{name} {done}/{of}")
-
-    pregate = PreGate(
-        pregate_task(
-            run.cell,
-            run.inputs,
-            pregate_prompts(run.cell, run.inputs.lock, run.project.share / "download", log.say),
-            stages=run.record.stages,
-            task=task,
-            folder=run.project.traces / run.cell.id,
-        ),
-        served,
-        progress,
-        look_at=look_at,
-        keeps=ran_as_asked,
-        fresh=run.is_forced,
-    )
-    try:
-        result = measure_accuracy(
-            task,
-            served,
-            progress,
-            evaluator=suite.evaluator,
-            known=known.rows if known else (),
-            known_seconds=known.seconds if known else None,
-            known_operators=known.operators if known else None,
-            on_served=pregate.on_served,
-            look_at=look_at,
-            least_runs=pregate.least_runs,
-        )
-        result = result.model_copy(update={"logits": pregate.verdict()})
-    except PreGateRefusedError as refused:
-        result = without_items(task, refused.verdict, refused.looks)
-    logits = (f"pre-gate: {result.logits.sentence}",) if result.logits else ()
-    said = (*logits, *result.verdict.warnings, result.verdict.sentence, next_step(run.cell, result))
-    for line in filter(None, said):
-        log.say(line)
-    ended = ENDED[result.verdict.status]
-    return ended, result, "" if ended == "passed" else result.verdict.sentence
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """Rows that the same image, weights and questions gave in an earlier run."""
-
-    release: str
-    rows: tuple[ItemRow, ...]
-    seconds: Mapping[str, float]  # by stack
-    operators: Mapping[str, StackOperators]  # by stack
-
-
-def judged_before(run: CellRelease, rows_key: str) -> Known | None:
-    """Answers of a stack that did not run with its operators are those of another stack, and asked again."""
-    stacks = (run.cell.chip.reference, run.cell.chip.released)
-    for past in run.past:
-        found = past.stages.accuracy and past.stages.accuracy.result
-        if found and found.rows_key == rows_key and found.operators is not None:
-            if any(operator_faults(found.operators, stacks)):
-                continue
-            folder = run.project.store.folder(past.release, past.chip, past.model)
-            if (folder / found.items_file).exists():
-                rows = stored_rows(folder, found)
-                return Known(
-                    release=past.release,
-                    rows=rows,
-                    seconds=found.stack_seconds,
-                    operators=found.operators,
-                )
-    return None
-
-
 def _performance(run: CellRelease, log: StageLog) -> Ended:
     def served(stack: str) -> AbstractContextManager[Served]:
         return run.serve(stack, log)
@@ -350,7 +153,7 @@ FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {
     "build": _build,
     "weights": _weights,
     "smoke": _smoke,
-    "accuracy": _accuracy,
+    "accuracy": accuracy,
     "performance": _performance,
     "card": _card,
     "promote": _promote,

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.cell_release import CellRelease, Ended, World
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.release import Outcome, release_cell
 from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
 from pipeline.stages.card import card_result
-from pipeline.steps import FLOW, CellRelease, Ended, World
+from pipeline.steps import FLOW
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import one_cell

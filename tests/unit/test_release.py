@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import release as flow_module
+from pipeline.accuracy_step import judged_before
 from pipeline.canonical import sha256_bytes, sha256_file
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.keys import key_of
@@ -18,7 +19,6 @@ from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import Outcome
 from pipeline.results import Verdict
 from pipeline.stages import smoke as smoke_module
-from pipeline.steps import judged_before
 from pipeline.world import operators, server
 from tests.fakes import FakeEngine, ServingImage
 from tests.fakes_registry import push_image

@@ -19,7 +19,9 @@ LAYERS = (
     ("selection",),
     ("overview", "node_commands"),
     ("release", "judging", "simulating", "bisecting", "submitting"),
-    ("steps", "probes"),  # what every stage is given; how bisect asks
+    ("steps",),  # how each stage ends
+    ("accuracy_step",),
+    ("cell_release", "probes"),  # what every stage is given; how bisect asks
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked
     ("about",),

@@ -1,0 +1,90 @@
+"""One cell on its way through the flow: what every stage of it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cell import Cell, Names, names
+from pipeline.layers import Layer
+from pipeline.matrix import Target
+from pipeline.parts import Inputs
+from pipeline.project import Project
+from pipeline.record import R, Record, StageName, StageRecord, Status
+from pipeline.reporter import Reporter, StageLog
+from pipeline.results import BuildResult, Frozen, WeightsResult
+from pipeline.serve import launch
+from pipeline.stages.weights import check_whole
+from pipeline.world.engine import Engine
+from pipeline.world.registry import Registry
+from pipeline.world.server import Served, serving
+
+Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Everything outside that a release touches, and the report."""
+
+    engine: Callable[[], Engine]
+    registry: Callable[[str], Registry]
+    revision: str
+    report: Reporter
+
+
+@dataclass(kw_only=True)
+class CellRelease:
+    """One cell on its way through the flow."""
+
+    cell: Cell
+    inputs: Inputs
+    target: Target
+    project: Project
+    world: World
+    release: str
+    past: tuple[Record, ...]
+    record: Record
+    key: str = ""
+    is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
+
+    @property
+    def names(self) -> Names:
+        return names(self.cell, self.target)
+
+    @property
+    def folder(self) -> Path:
+        return self.project.store.folder(self.release, self.cell.chip_id, self.cell.model_id)
+
+    @property
+    def image(self) -> str:
+        """The candidate by digest, in staging or in this node's engine."""
+        return self.staged("model")
+
+    def staged(self, layer: Layer) -> str:
+        image = next(image for image in self.built.images if image.layer == layer)
+        return image.reference(self.names.staging_host)
+
+    @property
+    def built(self) -> BuildResult:
+        return _finished("build", self.record.stages.build)
+
+    @property
+    def weights(self) -> WeightsResult:
+        return _finished("weights", self.record.stages.weights)
+
+    @contextmanager
+    def serve(self, stack: str, log: StageLog) -> Iterator[Served]:
+        check_whole(self.project.share, self.cell, self.weights)
+        started = launch(self.cell, stack, self.image, self.project.share)
+        with serving(self.world.engine(), started, log.progress) as served:
+            log.say(f"{stack} is ready after {served.ready_seconds:.0f} s")
+            yield served
+
+
+def _finished(stage: StageName, found: StageRecord[R] | None) -> R:
+    """The result of a stage that the flow has already passed."""
+    if found is None or found.result is None:
+        raise LookupError(f"{stage} has no result, although a later stage runs")
+    return found.result
