@@ -15,8 +15,9 @@ from pipeline.errors import StageRefusedError
 from pipeline.logit_policy import ProfileName
 from pipeline.matrix import Target
 from pipeline.matrix_patch import exclusion_patch
+from pipeline.probes.built import BuiltCell, candidate_of
 from pipeline.probes.candidate import Candidate, Library, library_in, switch_of
-from pipeline.probes.checking import check_operators
+from pipeline.probes.cell_check import known_check
 from pipeline.probes.pregate import Oracle, references
 from pipeline.probes.probers import restarted, switched
 from pipeline.project import Project
@@ -26,7 +27,6 @@ from pipeline.stages.weights import check_whole
 from pipeline.suite import pregate_prompts
 from pipeline.world.engine import Engine
 from pipeline.world.node import node_class
-from pipeline.world.operator_check import OperatorCheck
 
 Say = Callable[[str], None]
 
@@ -42,22 +42,6 @@ class Search:
     gpus: int = 1
     restarts: bool = False  # every probe a new engine, also while searching
     verify: ProfileName = "release"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """What is searched in: the cell as it was built, with whole weights."""
-
-    cell: Cell
-    image: str  # by digest
-    config_digest: str
-    weights_sha256: str
-    project: Project
-    engine: Engine
-
-    @property
-    def folder(self) -> Path:
-        return self.project.bisect_folder(self.cell)
 
 
 def search_cell(
@@ -84,7 +68,7 @@ def newest_image(
     engine: Callable[[], Engine],
     *,
     command: str,
-) -> Served:
+) -> BuiltCell:
     """The newest image of the cell that was built, pulled, with whole weights."""
     for record in past:
         built, weights = record.stages.build, record.stages.weights
@@ -98,7 +82,7 @@ def newest_image(
         )
     check_whole(project.share, cell, weights.result)
     image = built.result.model
-    served = Served(
+    served = BuiltCell(
         cell=cell,
         image=image.reference(names(cell, target).staging_host),
         config_digest=image.config_digest,
@@ -110,43 +94,6 @@ def newest_image(
     return served
 
 
-def check_cell(served: Served, stack: str, say: Say) -> tuple[OperatorCheck, Path]:
-    """Every operator of the stack's library on; the report is also the first hint for a search."""
-    library = library_in(served.engine, served.image, served.cell, stack)
-    found = check_operators(
-        candidate_of(served, stack, library), served.project.root / "images/serving", say
-    )
-    path = check_path(served)
-    write_whole(path, canonical(found.model_dump(mode="json")) + b"\n")
-    return found, path
-
-
-def check_path(served: Served) -> Path:
-    return served.project.root / f"out/operators/{served.cell.id}.json"
-
-
-def known_check(served: Served, stack: str) -> OperatorCheck | None:
-    """The report of the same image and stack, where there is one."""
-    path = check_path(served)
-    if not path.exists():
-        return None
-    found = OperatorCheck.model_validate_json(path.read_bytes())
-    return found if (found.image, found.stack) == (served.image, stack) else None
-
-
-def candidate_of(served: Served, stack: str, library: Library) -> Candidate:
-    return Candidate(
-        cell=served.cell,
-        stack=stack,
-        image=served.image,
-        operators=frozenset(library.operators),
-        share=served.project.share,
-        templates=served.project.templates,
-        engine=served.engine,
-        folder=served.folder,
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """The reference was asked; nothing is probed yet."""
@@ -156,7 +103,7 @@ class Prepared:
     gates: Mapping[ProfileName, Oracle]
 
 
-def search_operators(served: Served, search: Search, library: Library, say: Say) -> BisectResult:
+def search_operators(served: BuiltCell, search: Search, library: Library, say: Say) -> BisectResult:
     """Serve, search and confirm. Answers and reference stay in the cell's folder, for the next run."""
     ready = prepare(served, search, library, say)
     with ExitStack() as engines:
@@ -167,7 +114,7 @@ def search_operators(served: Served, search: Search, library: Library, say: Say)
         return bisect(ready.task, searcher, verifier, say)
 
 
-def prepare(served: Served, search: Search, library: Library, say: Say) -> Prepared:
+def prepare(served: BuiltCell, search: Search, library: Library, say: Say) -> Prepared:
     cell, folder = served.cell, served.folder
     candidate = replace(
         candidate_of(served, search.stack, library),
@@ -207,7 +154,7 @@ def searched(cell: Cell, stack: str, library: Library) -> frozenset[str]:
     return frozenset(switch.include or library.operators) - cell.excluded_operators(stack).keys()
 
 
-def subject_of(served: Served, search: Search) -> Subject:
+def subject_of(served: BuiltCell, search: Search) -> Subject:
     cell, stack = served.cell, search.stack
     settings = [
         cell.serve_arguments(stack),
@@ -227,7 +174,7 @@ def subject_of(served: Served, search: Search) -> Subject:
 
 
 def write_findings(
-    result: BisectResult, served: Served, packages: Mapping[str, str], matrix: Path
+    result: BisectResult, served: BuiltCell, packages: Mapping[str, str], matrix: Path
 ) -> tuple[Path, ...]:
     """The evidence; and where the search came to an answer, the patch and one issue text a failing set."""
     files = {f"{result.id}.json": evidence_bytes(result)}

@@ -147,7 +147,8 @@ def do_bisect(options: Options, report: Reporter) -> int:
 
 def do_operators(options: Options, report: Reporter) -> int:
     """Serve one cell's newest built image with every operator on and checked; a wrong one fails."""
-    from pipeline.bisecting import check_cell, newest_image
+    from pipeline.bisecting import newest_image
+    from pipeline.probes.cell_check import check_cell
 
     selection = selection_of(options, builder=None)
     cell = _one_cell(selection.cells, "check", "operators nvidia smollm2")

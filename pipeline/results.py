@@ -105,6 +105,9 @@ class SmokeResult(Frozen):
     checks: tuple[Check, ...]
     facts: Facts | None  # None when the server never answered rightly
     server_log: str = ""  # last lines of the server's log when a check failed
+    wrong_operators: tuple[
+        str, ...
+    ] = ()  # then, what an operator check said of the stack's library
 
 
 class ListFaults(Frozen):

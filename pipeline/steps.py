@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pipeline.accuracy_step import accuracy
 from pipeline.canonical import write_whole
 from pipeline.cell_release import CellRelease, Ended
-from pipeline.errors import StageRefusedError
+from pipeline.errors import PipelineError, StageRefusedError
 from pipeline.record import StageName
 from pipeline.reporter import StageLog
 from pipeline.results import PublishResult
@@ -97,7 +97,34 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     if not failed:
         return "passed", result, ""
     wrong = "; ".join(f"{check.name}: {check.seen}" for check in failed)
-    return "failed", result, f"{wrong}\nfrom the server's log:\n{result.server_log}"
+    named = _wrong_operators(run, log)
+    result = result.model_copy(update={"wrong_operators": named})
+    lines = (wrong, *named, "from the server's log:", result.server_log)
+    return "failed", result, "\n".join(lines)
+
+
+def _wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
+    """A refused stack with an operator library is served once more, every operator checked against the CPU."""
+    stack = run.cell.chip.released
+    if run.cell.asked_operators(stack) is None:
+        return ()
+    from pipeline.probes.built import BuiltCell
+    from pipeline.probes.cell_check import check_cell, known_check
+
+    built = BuiltCell(
+        cell=run.cell,
+        image=run.image,
+        config_digest=run.built.model.config_digest,
+        weights_sha256=run.weights.sha256,
+        project=run.project,
+        engine=run.world.engine(),
+    )
+    try:
+        found = known_check(built, stack) or check_cell(built, stack, log.say)[0]
+    except PipelineError as error:
+        log.say(f"the operators could not be checked: {error}")
+        return ()
+    return found.sentences()
 
 
 def _performance(run: CellRelease, log: StageLog) -> Ended:

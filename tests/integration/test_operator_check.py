@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from pipeline.bisecting import Served, candidate_of
 from pipeline.matrix import Run
+from pipeline.probes.built import BuiltCell, candidate_of
 from pipeline.probes.candidate import library_in
 from pipeline.probes.checking import check_operators
 from pipeline.world.operator_check import parse_check
@@ -51,7 +51,7 @@ def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) ->
 
 
 def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell) -> None:
-    served = Served(
+    served = BuiltCell(
         cell=built.cell,
         image=image_of(built),
         config_digest=built.built.config_digest,

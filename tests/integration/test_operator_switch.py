@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bisecting import Search, Served, prepare
+from pipeline.bisecting import Search, prepare
 from pipeline.matrix import Run
+from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import library_in
 from pipeline.probes.probers import switched
 from pipeline.stages.bisect import bisect
@@ -50,7 +51,7 @@ def test_torch_computes_with_exactly_the_operators_that_are_on(built: ServedCell
 
 
 def test_a_search_on_the_real_server_needs_no_restart(built: ServedCell, tmp_path: Path) -> None:
-    served = Served(
+    served = BuiltCell(
         cell=built.cell,
         image=image_of(built),
         config_digest=built.built.config_digest,

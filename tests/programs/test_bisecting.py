@@ -8,19 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bisecting import (
-    Search,
-    Served,
-    search_cell,
-    searched,
-    subject_of,
-    write_findings,
-)
+from pipeline.bisecting import Search, search_cell, searched, subject_of, write_findings
 from pipeline.cards.operator_issue import IssueFacts, operator_issue
 from pipeline.cell import Cell, select
 from pipeline.culprits import BisectResult, ProbeAnswer, Subject
 from pipeline.errors import StageRefusedError
 from pipeline.matrix_file import read_matrix
+from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import Library
 from pipeline.project import Project
 from pipeline.stages.bisect import BisectTask, Prober, bisect
@@ -43,8 +37,8 @@ def cell(project: Project) -> Cell:
     return select(project.matrix, ["abacus", "poet"])[0]
 
 
-def served(project: Project, cell: Cell) -> Served:
-    return Served(
+def served(project: Project, cell: Cell) -> BuiltCell:
+    return BuiltCell(
         cell=cell,
         image="registry.test/poet@sha256:ab",
         config_digest="sha256:cd",

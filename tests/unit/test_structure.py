@@ -21,7 +21,7 @@ LAYERS = (
     ("release", "judging", "simulating", "bisecting", "submitting"),
     ("steps",),  # how each stage ends
     ("accuracy_step",),
-    ("cell_release", "probes"),  # what every stage is given; how bisect asks
+    ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked
     ("about",),

@@ -1,0 +1,38 @@
+"""The operator check of a built cell, and its report on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.canonical import canonical, write_whole
+from pipeline.probes.built import BuiltCell, candidate_of
+from pipeline.probes.candidate import library_in
+from pipeline.probes.checking import check_operators
+from pipeline.world.operator_check import OperatorCheck
+
+Say = Callable[[str], None]
+
+
+def check_cell(served: BuiltCell, stack: str, say: Say) -> tuple[OperatorCheck, Path]:
+    """Every operator of the stack's library on; the report is also the first hint for a search."""
+    library = library_in(served.engine, served.image, served.cell, stack)
+    found = check_operators(
+        candidate_of(served, stack, library), served.project.root / "images/serving", say
+    )
+    path = check_path(served)
+    write_whole(path, canonical(found.model_dump(mode="json")) + b"\n")
+    return found, path
+
+
+def check_path(served: BuiltCell) -> Path:
+    return served.project.root / f"out/operators/{served.cell.id}.json"
+
+
+def known_check(served: BuiltCell, stack: str) -> OperatorCheck | None:
+    """The report of the same image and stack, where there is one."""
+    path = check_path(served)
+    if not path.exists():
+        return None
+    found = OperatorCheck.model_validate_json(path.read_bytes())
+    return found if (found.image, found.stack) == (served.image, stack) else None
