@@ -13,7 +13,8 @@ from pipeline.world.operator_check import CHECK, OperatorCheck, ProcessCheck, pa
 from pipeline.world.server import stop_server
 
 INSIDE = "/var/lib/operator-check"
-SERVING = "/opt/flagrelease"  # where images hold images/serving
+PACKAGE = "flagrelease_serving"
+SERVING = f"/opt/flagrelease/{PACKAGE}"  # where images hold it
 SLOT = 9  # a port of its own: another stack may be served meanwhile
 PROMPT = "Which city is the capital of France?"
 TOKENS = 8
@@ -33,7 +34,9 @@ def check_operators(
     for old in folder.glob("check-rank*"):
         old.unlink()
     # The check of this checkout, so that an image that was made before it can be checked too.
-    watched = candidate.mounting({str(folder): INSIDE, str(serving.resolve()): f"{SERVING}:ro"})
+    watched = candidate.mounting(
+        {str(folder): INSIDE, str((serving / PACKAGE).resolve()): f"{SERVING}:ro"}
+    )
     answer, refused = "", ""
     try:
         with watched.served(candidate.operators, SLOT, environment={CHECK: INSIDE}) as served:
