@@ -146,8 +146,9 @@ def bench(
     project: Project, reference: ReferenceTrace, model: Beads, *, limit_s: float = 5, **image: Any
 ) -> Bench:
     (cell,) = select(project.matrix, ["abacus", "poet"])
-    cell = replace(cell, model=cell.model.model_copy(update={"port": free_port()}))
-    serving = BeadsImage(port=cell.model.port + 1, model=model, **image)  # of slot 0
+    port = free_port()  # of slot 0, which comes after the cell's own
+    cell = replace(cell, model=cell.model.model_copy(update={"port": port - 1}))
+    serving = BeadsImage(port=port, model=model, **image)
     model.image = serving
     engine = FakeEngine(serving, when_started=serving.seen.append)
     candidate = Candidate(
