@@ -57,6 +57,10 @@ class Project:
         """Probes, evidence and findings of a search for operators at fault."""
         return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
 
+    def operators_file(self, cell: Cell) -> Path:
+        """What the newest operator check of a cell said."""
+        return self.root / "out" / "operators" / cell.chip_id / f"{cell.model_id}.json"
+
     def flageval_file(self, cell: Cell) -> Path:
         """The ids of what was sent to the FlagEval service."""
         return self.root / "out" / "flageval" / cell.chip_id / f"{cell.model_id}.json"

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.cell import Cell, names
+from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import write_conf
 from pipeline.project import Project
 from pipeline.record import Record
@@ -41,6 +42,23 @@ class ServedCell:
         return build.result.model
 
     @property
+    def image(self) -> str:
+        """By digest, as the staging registry has it."""
+        return self.built.reference(names(self.cell, self.project.target("local")).staging_host)
+
+    @property
+    def searched(self) -> BuiltCell:
+        """As a search and an operator check take it."""
+        return BuiltCell(
+            cell=self.cell,
+            image=self.image,
+            config_digest=self.built.config_digest,
+            weights_sha256=self.weights.sha256,
+            project=self.project,
+            engine=self.engine,
+        )
+
+    @property
     def weights(self) -> WeightsResult:
         weights = self.record.stages.weights
         assert weights is not None
@@ -69,8 +87,7 @@ class ServedCell:
 
     @contextmanager
     def served(self, stack: str) -> Iterator[tuple[Served, Endpoint]]:
-        host = names(self.cell, self.project.target("local")).staging_host
-        started = launch(self.cell, stack, self.built.reference(host), self.project.share)
+        started = launch(self.cell, stack, self.image, self.project.share)
         volumes = {**started.volumes, str(self.conf): f"{self.cell.conf_folder}:ro"}
         started = replace(started, volumes=volumes)
         with serving(self.engine, started, lambda _: None) as server:

@@ -20,18 +20,14 @@ def check_cell(served: BuiltCell, stack: str, say: Say) -> tuple[OperatorCheck, 
     found = check_operators(
         candidate_of(served, stack, library), served.project.root / "images/serving", say
     )
-    path = check_path(served)
+    path = served.project.operators_file(served.cell)
     write_whole(path, canonical(found.model_dump(mode="json")) + b"\n")
     return found, path
 
 
-def check_path(served: BuiltCell) -> Path:
-    return served.project.root / f"out/operators/{served.cell.id}.json"
-
-
 def known_check(served: BuiltCell, stack: str) -> OperatorCheck | None:
     """The report of the same image and stack, where there is one."""
-    path = check_path(served)
+    path = served.project.operators_file(served.cell)
     if not path.exists():
         return None
     found = OperatorCheck.model_validate_json(path.read_bytes())

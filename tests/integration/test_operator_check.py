@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipeline.matrix import Run
-from pipeline.probes.built import BuiltCell, candidate_of
+from pipeline.probes.built import candidate_of
 from pipeline.probes.candidate import library_in
 from pipeline.probes.checking import check_operators
 from pipeline.world.operator_check import parse_check
@@ -25,15 +25,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> ServedCell:
     return built_cell(tmp_path_factory.mktemp("check"), changes((ONE,)), share=ROOT / "out/share")
 
 
-def image_of(built: ServedCell) -> str:
-    return f"127.0.0.1:5000/{built.built.repository}@{built.built.manifest_digest}"
-
-
 def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) -> None:
     mounted = [f"{ROOT}/tests/planted:{MOUNTED}:ro"]
     run = Run(volumes=mounted, environment={"PYTHONPATH": "/opt/flagrelease"})
     with built.engine.container(
-        image_of(built), ["sleep", "infinity"], run=run, name="operator-check", volumes={}
+        built.image, ["sleep", "infinity"], run=run, name="operator-check", volumes={}
     ) as container:
         code, output = container.execute(["python", f"{MOUNTED}/check_check.py"])
     assert code == 0, output
@@ -51,14 +47,7 @@ def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) ->
 
 
 def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell) -> None:
-    served = BuiltCell(
-        cell=built.cell,
-        image=image_of(built),
-        config_digest=built.built.config_digest,
-        weights_sha256=built.weights.sha256,
-        project=built.project,
-        engine=built.engine,
-    )
+    served = built.searched
     library = library_in(built.engine, served.image, built.cell, ONE.stack)
     found = check_operators(
         candidate_of(served, ONE.stack, library), ROOT / "images/serving", print

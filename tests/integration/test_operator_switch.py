@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.bisecting import Search, prepare
 from pipeline.matrix import Run
-from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import library_in
 from pipeline.probes.probers import switched
 from pipeline.stages.bisect import bisect
@@ -28,17 +27,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> ServedCell:
     return built_cell(tmp_path_factory.mktemp("switch"), changes((ONE,)), share=ROOT / "out/share")
 
 
-def image_of(built: ServedCell) -> str:
-    return f"127.0.0.1:5000/{built.built.repository}@{built.built.manifest_digest}"
-
-
 def test_torch_computes_with_exactly_the_operators_that_are_on(built: ServedCell) -> None:
     """Hundreds of overrides, switched again and again in one process: none stays behind, none is missing."""
     mounted = [f"{ROOT}/tests/planted:{MOUNTED}:ro", f"{ROOT}/pipeline:/checked/pipeline:ro"]
     run = Run(volumes=mounted, environment={"PYTHONPATH": "/opt/flagrelease:/checked"})
     script = f"{MOUNTED}/switch_check.py"
     with built.engine.container(
-        image_of(built), ["sleep", "infinity"], run=run, name="operator-switch", volumes={}
+        built.image, ["sleep", "infinity"], run=run, name="operator-switch", volumes={}
     ) as container:
         code, output = container.execute(["python", script])
     assert code == 0, output
@@ -51,14 +46,7 @@ def test_torch_computes_with_exactly_the_operators_that_are_on(built: ServedCell
 
 
 def test_a_search_on_the_real_server_needs_no_restart(built: ServedCell, tmp_path: Path) -> None:
-    served = BuiltCell(
-        cell=built.cell,
-        image=image_of(built),
-        config_digest=built.built.config_digest,
-        weights_sha256=built.weights.sha256,
-        project=built.project,
-        engine=built.engine,
-    )
+    served = built.searched
     library = library_in(built.engine, served.image, built.cell, ONE.stack)
     search = Search(stack=ONE.stack, level="fail", budget_s=900, verify="quick")
     ready = prepare(served, search, library, print)

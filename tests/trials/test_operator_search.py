@@ -48,16 +48,8 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
     built = built_cell(folder, changes(), share=ROOT / "out/share")
     KEPT.mkdir(parents=True, exist_ok=True)
     (folder / "out/bisect").symlink_to(KEPT)
-    image = f"127.0.0.1:5000/{built.built.repository}@{built.built.manifest_digest}"
-    served = BuiltCell(
-        cell=built.cell,
-        image=image,
-        config_digest=built.built.config_digest,
-        weights_sha256=built.weights.sha256,
-        project=built.project,
-        engine=built.engine,
-    )
-    library = library_in(built.engine, image, built.cell, CASES[0].stack)
+    served = built.searched
+    library = library_in(built.engine, served.image, built.cell, CASES[0].stack)
     return Trial(served=served, library=library)
 
 
