@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import yaml
 
 from pipeline.cards.facts import Measured
-from pipeline.matrix import License
+from pipeline.model import License
 from pipeline.results import BenchmarkVerdict
 
 PIPELINE_TAGS: Mapping[str, str] = {

@@ -25,7 +25,7 @@ from pipeline.cards.facts import NEEDED
 from pipeline.cards.known_numbers import FIXED_WORDS
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
 from pipeline.errors import StageRefusedError
-from pipeline.matrix import License
+from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName
 from pipeline.stages.card import CARDS, card, card_result
