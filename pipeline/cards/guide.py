@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipeline.cards.facts import Measured
-from pipeline.matrix import Weights
+from pipeline.model import Chat, Weights
 from pipeline.results import FileHash
 from pipeline.run_arguments import command_line
 
@@ -56,6 +56,7 @@ class Guide:
     port: int
     prompt: str
     messages: str  # a Python literal
+    extra_body: str | None  # a Python literal: what the OpenAI client has no argument for
     body: str  # of a chat request, quoted for the shell
     stream_body: str
     picture: str | None  # base64 of a PNG; None: the model does not see
@@ -102,8 +103,9 @@ def measured_guide(measured: Measured) -> Guide:
         port=facts.port,
         prompt=about.prompt,
         messages=json.dumps(messages, ensure_ascii=False),
-        body=body(facts.served_name, messages),
-        stream_body=body(facts.served_name, messages, stream=True),
+        extra_body=json.dumps(extra) if (extra := extra_body(about.chat)) else None,
+        body=body(facts.served_name, messages, extra),
+        stream_body=body(facts.served_name, messages, {**extra, "stream": True}),
         picture=None if about.modality == "text" else PICTURE,
         images_per_request=images_per_request(released.arguments.get("limit_mm_per_prompt")),
         openai_version=facts.packages.get("openai"),
@@ -143,9 +145,16 @@ def base_url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def body(served_name: str, messages: Sequence[Mapping[str, str]], *, stream: bool = False) -> str:
-    chat: dict[str, object] = {"model": served_name, "messages": messages, "temperature": 0}
-    return shlex.quote(json.dumps(chat | ({"stream": True} if stream else {}), ensure_ascii=False))
+def extra_body(chat: Chat) -> dict[str, object]:
+    return {"stop_token_ids": chat.stop_token_ids} if chat.stop_token_ids else {}
+
+
+def body(
+    served_name: str, messages: Sequence[Mapping[str, str]], more: Mapping[str, object]
+) -> str:
+    """Of a chat request, quoted for the shell."""
+    chat = {"model": served_name, "messages": messages, "temperature": 0, **more}
+    return shlex.quote(json.dumps(chat, ensure_ascii=False))
 
 
 def images_per_request(limit: object) -> int | None:

@@ -121,7 +121,8 @@ def _license(license_: License) -> dict[str, str]:
     identifier = license_.spdx.lower()
     if identifier in HUB_LICENSES:
         return {"license": identifier}
-    return {"license": "other", "license_name": identifier, "license_link": license_.link}
+    name = identifier.removeprefix("licenseref-")
+    return {"license": "other", "license_name": name, "license_link": license_.link}
 
 
 def _result(result: Result, task: str) -> dict[str, object]:

@@ -106,6 +106,7 @@ def context(found: Measured) -> dict[str, object]:
         "released": about.stacks[about.released],
         "front_matter": front_matter(measured_index(found)),
         "guide": measured_guide(found),
+        "chat": about.chat,
         "scores": scores,
         "small_sets": tuple(row for row in scores if row.is_small),
         "verdict": verdict_summary(found),

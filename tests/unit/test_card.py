@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import re
+import struct
 import subprocess
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from pipeline.cards.facts import NEEDED
 from pipeline.cards.known_numbers import FIXED_WORDS
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
 from pipeline.errors import StageRefusedError
+from pipeline.matrix_values import Text
 from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName
@@ -215,14 +219,70 @@ def test_an_image_that_cannot_be_pulled_says_so() -> None:
     assert f"  {local.config_digest} sleep infinity" in text
 
 
-def test_weights_from_hugging_face_come_by_their_revision() -> None:
+@pytest.mark.parametrize(
+    ("hub", "modelscope", "huggingface"),
+    [("modelscope", " --revision 0123abc", ""), ("huggingface", "", " --revision 0123abc")],
+)
+def test_weights_come_from_both_hubs_and_the_measured_one_by_its_revision(
+    hub: str, modelscope: str, huggingface: str
+) -> None:
     record = nvidia_record()
     weights = record.stages.weights
     assert weights is not None
     assert weights.result is not None
-    result = weights.result.model_copy(update={"source": "huggingface:stepfun-ai/step3"})
+    result = weights.result.model_copy(update={"source": f"{hub}:stepfun-ai/step3"})
     text = cards(with_stage(record, "weights", result=result))["card.en.md"]
-    assert "hf download stepfun-ai/step3 --revision 0123abc --local-dir /share/step3\n" in text
+    assert f"--model stepfun-ai/step3{modelscope} --local_dir /share/step3\n" in text
+    assert f"hf download stepfun-ai/step3{huggingface} --local-dir /share/step3\n" in text
+    assert "To see that you have the weights that were measured, from wherever they came:" in text
+
+
+def test_a_card_says_what_the_matrix_knows_of_chip_and_model() -> None:
+    english, chinese = cards(nvidia_record()).values()
+    for said in (
+        "| Model | 321B parameters, 38B of them active for a token; 65536 tokens of context",
+        "| Cards | 8 |",
+        "| Software of the vendor that the image is made for | CUDA 13.0, driver 580.65.06 |",
+        "### Known problems\n\n- It needs 8 cards. (a test)\n",
+        "It thinks before it answers.\nThe model's makers advise: `temperature` 0.6, `top_p` 0.95.",
+        'extra_body={"stop_token_ids": [1, 73440]},',
+        '"temperature": 0, "stop_token_ids": [1, 73440], "stream": true}',
+        "FlagGems itself leaves 3 operators out on this chip, among them `sort` (a test).",
+        "| The image's long name | `registry.example/flagrelease-nvidia-release-model_step3:202611",
+    ):
+        assert said in english
+    assert "### 已知问题\n\n- 它需要 8 张卡。（a test）\n" in chinese
+    assert "Known problems" not in cards(cpu_record())["card.en.md"]
+
+
+def test_only_a_model_that_sees_is_asked_with_a_picture() -> None:
+    text = cards(nvidia_record())["card.en.md"]
+    (picture,) = re.findall(r'^picture = "(.*)"$', text, re.MULTILINE)
+    header, pixels = _png(base64.b64decode(picture))
+    assert header == (64, 64, 8, 2)
+    assert pixels == (b"\0" + b"\xff\0\0" * 64) * 64
+    assert "see.py" not in cards(cpu_record())["card.en.md"]
+
+
+def _png(data: bytes) -> tuple[tuple[int, ...], bytes]:
+    """Width, height, bits and kind of colour; and the pixels, line by line behind a filter byte."""
+    head, body = data.index(b"IHDR") + 4, data.index(b"IDAT")
+    (length,) = struct.unpack(">I", data[body - 4 : body])
+    pixels = zlib.decompress(data[body + 4 : body + 4 + length])
+    return struct.unpack(">IIBB", data[head : head + 10]), pixels
+
+
+def test_a_licence_that_spdx_does_not_list_has_its_name_and_its_condition() -> None:
+    modified = License(
+        spdx="LicenseRef-Modified-MIT",
+        link="https://example.org/LICENSE",
+        name="Modified MIT License",
+        condition=Text(en="Show the name.", zh="须显示名称。"),
+    )
+    english, chinese = cards(with_about(cpu_record(), license=modified)).values()
+    assert "under [Modified MIT License](https://example.org/LICENSE). Show the name." in english
+    assert "[Modified MIT License](https://example.org/LICENSE)。须显示名称。" in chinese
+    assert hub_data(english).license_name == "modified-mit"
 
 
 # Front matter
@@ -256,7 +316,7 @@ def test_the_front_matter_carries_the_scores_of_the_released_stack() -> None:
 def test_a_licence_that_hubs_do_not_know_is_other_with_name_and_link() -> None:
     gemma = License(spdx="LicenseRef-Gemma", link="https://ai.google.dev/gemma/terms")
     data = hub_data(cards(with_about(cpu_record(), license=gemma))["card.en.md"])
-    assert (data.license, data.license_name) == ("other", "licenseref-gemma")
+    assert (data.license, data.license_name) == ("other", "gemma")
     assert data.license_link == "https://ai.google.dev/gemma/terms"
 
 
@@ -277,9 +337,14 @@ def test_templates_hold_no_numbers_of_their_own(path: Path) -> None:
     tree = jinja2.Environment(autoescape=False).parse(path.read_text("utf-8"))
     compared = {id(n) for c in tree.find_all(nodes.Compare) for n in c.find_all(nodes.Const)}
     texts = [str(data.data) for data in tree.find_all(nodes.TemplateData)]
-    unprinted = compared | {id(n.template) for n in tree.find_all((nodes.Import, nodes.Include))}
+    unprinted = compared | {id(n.template) for n in _included(tree)}
     texts += [str(n.value) for n in tree.find_all(nodes.Const) if id(n) not in unprinted]
     assert [text for text in texts if re.search(r"\d", _without_fixed(text))] == []
+
+
+def _included(tree: nodes.Template) -> Iterator[nodes.Import | nodes.Include]:
+    yield from tree.find_all(nodes.Import)
+    yield from tree.find_all(nodes.Include)
 
 
 def _without_fixed(text: str) -> str:
