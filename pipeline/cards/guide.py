@@ -55,7 +55,7 @@ class Guide:
     served_name: str
     port: int
     prompt: str
-    messages: str  # a Python literal
+    messages: tuple[str, ...]  # Python literals
     extra_body: str | None  # a Python literal: what the OpenAI client has no argument for
     body: str  # of a chat request, quoted for the shell
     stream_body: str
@@ -102,7 +102,7 @@ def measured_guide(measured: Measured) -> Guide:
         served_name=facts.served_name,
         port=facts.port,
         prompt=about.prompt,
-        messages=json.dumps(messages, ensure_ascii=False),
+        messages=literals(messages),
         extra_body=json.dumps(extra) if (extra := extra_body(about.chat)) else None,
         body=body(facts.served_name, messages, extra),
         stream_body=body(facts.served_name, messages, {**extra, "stream": True}),
@@ -143,6 +143,10 @@ def serve_line(command: Sequence[str]) -> str:
 
 def base_url(port: int) -> str:
     return f"http://127.0.0.1:{port}"
+
+
+def literals(messages: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    return tuple(json.dumps(message, ensure_ascii=False) for message in messages)
 
 
 def extra_body(chat: Chat) -> dict[str, object]:

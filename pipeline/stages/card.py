@@ -9,6 +9,7 @@ from pydantic_core import to_jsonable_python
 from pipeline.canonical import sha256_bytes
 from pipeline.cards.facts import Measured, measured
 from pipeline.cards.guide import measured_guide
+from pipeline.cards.imported import imported_context
 from pipeline.cards.known_numbers import known_numbers
 from pipeline.cards.metadata import front_matter, measured_index
 from pipeline.cards.numbers import cell_text, gigabytes, listed, seconds
@@ -32,6 +33,7 @@ from pipeline.cards.tables import (
     untested_options,
 )
 from pipeline.cards.validator import Expected, Score, refuse_faulty
+from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
 from pipeline.results import CardResult, FileHash
 from pipeline.templates import Templates
@@ -49,24 +51,41 @@ def card(record: Record, templates: Templates) -> dict[str, bytes]:
     values = context(found)
     files = {name: templates.render(f"{name}.j2", **values) for name in CARDS}
     files[PLOT] = differences_plot(found, templates)
-    refuse_faulty(files, _expected(found, values))
+    scores = tuple(
+        Score(
+            title=found.about.benchmarks[row.benchmark].title,
+            reference=100 * row.reference_score,
+            released=100 * row.candidate_score,
+        )
+        for row in found.accuracy.verdict.benchmarks
+    )
+    refuse_faulty(files, _expected(record, found.about.repository, scores, values))
     return files
 
 
-def _expected(found: Measured, values: Mapping[str, object]) -> Expected:
-    rows = found.accuracy.verdict.benchmarks
+def imported_card(record: ImportedRecord, templates: Templates) -> dict[str, bytes]:
+    """Both cards of what somebody else published, by file name. Raises StageRefusedError with every rule they break."""
+    values = imported_context(record)
+    files = {name: templates.render(f"imported/{name}.j2", **values) for name in CARDS}
+    scores = tuple(
+        Score(title=score.title, reference=float(score.reference), released=float(score.released))
+        for score in record.scores
+    )
+    refuse_faulty(files, _expected(record, record.repository, scores, values))
+    return files
+
+
+def _expected(
+    record: Record | ImportedRecord,
+    repository: str,
+    scores: tuple[Score, ...],
+    values: Mapping[str, object],
+) -> Expected:
     return Expected(
-        cell=found.record.cell,
-        repository=found.about.repository,
-        known=known_numbers(to_jsonable_python([found.record, _facts(values)])),
-        scores=tuple(
-            Score(
-                title=found.about.benchmarks[row.benchmark].title,
-                reference=100 * row.reference_score,
-                released=100 * row.candidate_score,
-            )
-            for row in rows
-        ),
+        cell=record.cell,
+        repository=repository,
+        known=known_numbers(to_jsonable_python([record, _facts(values)])),
+        scores=scores,
     )
 
 
