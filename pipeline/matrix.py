@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.benchmark import Benchmark
+from pipeline.hub_accounts import Hub
 from pipeline.matrix_values import Id, Strict, Version
 from pipeline.policy import Gate, GateOverride, Share
 
@@ -33,10 +34,6 @@ class Text(Strict):
 class Project(Strict):
     source: str
     vendor: str
-
-
-class Hub(Strict):
-    folder: str
 
 
 class Target(Strict):
