@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.cell import Cell, Names, hub_name
-from pipeline.matrix import Text
+from pipeline.matrix_values import Text
 from pipeline.parts import CONVERTER
 from pipeline.record import About, StackAbout
 
@@ -34,11 +34,18 @@ def about(cell: Cell, names: Names) -> About:
         hub_name=hub_name(cell),
         benchmarks=cell.benchmarks,
         gate=cell.gate,
+        size=cell.model.size,
+        chat=cell.model.chat,
+        sdk=cell.chip.sdk,
+        driver=cell.chip.driver,
+        known_problems=(*cell.chip.known_problems, *cell.model.known_problems),
+        skipped_operators=cell.chip.skipped_operators,
     )
 
 
 def _stack(cell: Cell, stack: str) -> StackAbout:
     title = Text(en=cell.stack_title(stack, "en"), zh=cell.stack_title(stack, "zh"))
+    compiler = cell.chip.stacks[stack].compiler
     return StackAbout(
         title=title,
         arguments=cell.serve_arguments(stack),
@@ -46,4 +53,5 @@ def _stack(cell: Cell, stack: str) -> StackAbout:
         excluded_operators=cell.excluded_operators(stack),
         command=cell.serve_command(stack),
         log_path=cell.log_path(stack),
+        compiler=cell.chip.compilers[compiler] if compiler else None,
     )

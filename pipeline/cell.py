@@ -8,18 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.benchmark import Benchmark
+from pipeline.chip import Chip, Exclusion
 from pipeline.errors import NothingSelectedError, UsageError
-from pipeline.matrix import (
-    CellOverride,
-    Chip,
-    Exclusion,
-    Matrix,
-    Model,
-    Project,
-    ServeValue,
-    Target,
-)
+from pipeline.matrix import CellOverride, Matrix, Project, Target
 from pipeline.matrix_names import nearest
+from pipeline.matrix_values import ServeValue
+from pipeline.model import Model
 from pipeline.operator_evidence import AskedOperators
 from pipeline.policy import Gate
 

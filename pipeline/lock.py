@@ -9,9 +9,11 @@ from pydantic import Field, ValidationError
 
 from pipeline.benchmark import PackageFile
 from pipeline.canonical import canonical, sha256_bytes
+from pipeline.chip import Base, Chip
 from pipeline.errors import UsageError
-from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.matrix import Matrix
 from pipeline.matrix_values import Strict
+from pipeline.model import Weights
 
 LOCK_FILE = "matrix.lock"
 BANNER = "# Written by `nox -s lock`; not edited by hand. `null` always has a reason.\n"

@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.benchmark import Benchmark
-from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.chip import Base, Chip
+from pipeline.matrix import Matrix
+from pipeline.model import Weights
 from pipeline.policy import Gate, GateOverride
 from pipeline.yaml_source import Path_
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.matrix import Run
+from pipeline.chip import Run
 
 
 def command_line(

@@ -10,6 +10,8 @@ from markdown_it.token import Token
 
 from pipeline.canonical import canonical, sha256_bytes
 
+_PARSER = MarkdownIt("commonmark").disable("inline")  # inside of lines there are no blocks
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
@@ -20,10 +22,15 @@ class Block:
     section: str  # title of the heading above it
     line: int  # of the card, from 1, where the fence opens
 
+    @property
+    def lines(self) -> range:
+        """Of the card, from the opening fence to the closing one."""
+        return range(self.line, self.line + self.text.count("\n") + 2)
+
 
 def code_blocks(card: str) -> tuple[Block, ...]:
     """All fenced blocks, those inside of lists too, as CommonMark reads them."""
-    return tuple(_blocks(parsed(card)))
+    return tuple(_blocks(_PARSER.parse(without_front_matter(card))))
 
 
 def blocks_sha256(blocks: Sequence[Block]) -> str:
@@ -31,12 +38,8 @@ def blocks_sha256(blocks: Sequence[Block]) -> str:
     return sha256_bytes(canonical([[block.language, block.text] for block in blocks]))
 
 
-def parsed(card: str) -> list[Token]:
-    """The tokens of a card; its front matter is blanked, so that lines keep their numbers."""
-    return MarkdownIt("commonmark").enable("table").parse(without_front_matter(card))
-
-
 def without_front_matter(card: str) -> str:
+    """The front matter is blanked, so that lines keep their numbers."""
     head, end, body = card.partition("\n---\n")
     if not card.startswith("---\n") or not end:
         return card

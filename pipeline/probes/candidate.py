@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell
+from pipeline.chip import Exclusion, Operators, OperatorSwitch
 from pipeline.errors import StageRefusedError
-from pipeline.matrix import Exclusion, Operators, OperatorSwitch
 from pipeline.results import Frozen
 from pipeline.serve import launch
 from pipeline.stages.render import render_model

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pipeline.canonical import sha256_bytes
+from pipeline.chip import Base, Chip
 from pipeline.errors import CommandError, WorldError
 from pipeline.lock import (
     BasePin,
@@ -27,7 +28,8 @@ from pipeline.lock import (
     weights_source,
     wheels_of,
 )
-from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.matrix import Matrix
+from pipeline.model import Weights
 from pipeline.nodes import on_node
 from pipeline.world.command import run
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.cell import Cell
-from pipeline.matrix import ServeValue, json_schema
+from pipeline.matrix import json_schema
+from pipeline.matrix_values import ServeValue
 from pipeline.results import FileHash, RenderResult
 from pipeline.templates import Templates
 

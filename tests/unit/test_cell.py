@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cell import Names, cells, flatten, hub_name, names, select
+from pipeline.chip import Exclusion
 from pipeline.errors import NothingSelectedError, PipelineError, UsageError
-from pipeline.matrix import Exclusion, Matrix, Target
+from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import read_matrix
 from tests.projects import TOY, committed, edited, one_cell, toy_project
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.canonical import sha256_bytes
+from pipeline.chip import Chip
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.layers import refuse_edited_lock, refuse_unlocked
 from pipeline.lock import (
@@ -21,7 +22,7 @@ from pipeline.lock import (
     weights_source,
     wheels_of,
 )
-from pipeline.matrix import Chip, Weights
+from pipeline.model import Weights
 from tests.projects import committed, one_cell, toy_project
 from tests.record_parts import digest, sha256
 

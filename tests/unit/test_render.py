@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.cell import cells
 from pipeline.errors import UsageError
-from pipeline.matrix import ServeValue
+from pipeline.matrix_values import ServeValue
 from pipeline.stages.render import (
     SCHEMA_FILE,
     drift,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.matrix import Run
+from pipeline.chip import Run
 from pipeline.run_arguments import command_line, engine_arguments
 
 PLAIN: dict[str, Any] = {
