@@ -110,7 +110,7 @@ class Project:
             node=node,
             registry=target.registry,
             about=about(cell, names(cell, target)),
-            hubs=tuple(f"folder:{hub.folder}" for hub in target.hubs),
+            hubs=tuple(hub.text for hub in target.hubs),
         )
 
     def past(self, selected: Sequence[Cell]) -> dict[str, tuple[Record, ...]]:
