@@ -31,7 +31,7 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
             selection.actions(_planned_name(options, selection), until), report, as_json=False
         )
         return 0
-    _ask_consent(options, until)
+    ask_consent(options, until)
     from pipeline.cell_release import CellRelease, World
     from pipeline.release import release_cell
     from pipeline.world.hubs import hubs_of
@@ -130,7 +130,7 @@ def _builder_of(engine: Callable[[], Engine]) -> str | None:
         return None
 
 
-def _ask_consent(options: Options, until: StageName) -> None:
+def ask_consent(options: Options, until: StageName) -> None:
     outward = STAGES.index(until) >= STAGES.index("promote")
     if options.target == "local" or not outward or options.yes:
         return

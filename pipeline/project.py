@@ -32,6 +32,7 @@ class Project:
         self.node = node  # the node without network that we are on, or look at
         self.published = published  # whether it runs the published image, carried whole
         self.store = RecordStore(root / "out")
+        self.records = RecordStore(root / "records")  # committed: of real releases, and imported
         self.templates = Templates(root / "templates")
 
     @cached_property
@@ -104,8 +105,8 @@ class Project:
             lock=self.lock,
             files=files,
             edited=self._edited(files),
-            templates=self._template_hashes,
-            suites=self._suite_hashes,
+            templates=self.template_hashes,
+            suites=self.suite_hashes,
             builder=builder,
             node=node,
             registry=target.registry,
@@ -136,7 +137,7 @@ class Project:
         }
 
     @cached_property
-    def _template_hashes(self) -> dict[str, str]:
+    def template_hashes(self) -> dict[str, str]:
         folder = self.root / "templates"
         return {
             path.relative_to(self.root).as_posix(): sha256_file(path)
@@ -144,7 +145,7 @@ class Project:
         }
 
     @cached_property
-    def _suite_hashes(self) -> dict[str, str]:
+    def suite_hashes(self) -> dict[str, str]:
         paths = {path for suite in SUITES.values() for path in suite}
         return {
             f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes())

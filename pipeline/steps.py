@@ -163,7 +163,7 @@ def _publish(run: CellRelease, log: StageLog) -> Ended:
         raise StageRefusedError(
             f"{', '.join(missing)} is no longer there",
             where=str(run.folder),
-            hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id} --again",
+            hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id}",
         )
     cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
     hubs = run.world.hubs()

@@ -10,7 +10,8 @@ from markdown_it.token import Token
 
 from pipeline.canonical import canonical, sha256_bytes
 
-_PARSER = MarkdownIt("commonmark").disable("inline")  # inside of lines there are no blocks
+# Inside of lines there are no blocks, and what these others find holds none.
+_PARSER = MarkdownIt("commonmark").disable(["inline", "lheading", "reference", "hr"])
 
 
 @dataclass(frozen=True, kw_only=True)

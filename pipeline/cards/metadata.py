@@ -84,7 +84,9 @@ def front_matter(indexed: Indexed) -> str:
         "tags": ["flagos", "flagrelease", *indexed.tags],
         "model-index": [{"name": indexed.hub_name, "results": results}],
     }
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10_000)
+    text = yaml.dump(
+        data, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=10_000
+    )
     return f"---\n{text}---"
 
 

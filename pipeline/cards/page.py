@@ -13,8 +13,7 @@ from pipeline.cards.blocks import Block, code_blocks, without_front_matter
 NUMBER = re.compile(r"\d+(?:\.\d+)*")
 LINK = re.compile(r"!?\[(?P<text>[^\]]*)\]\((?P<target>[^)]*)\)|<(?P<bare>https?:[^>]*)>")
 CODE = re.compile(r"`([^`]*)`")
-HEADING = re.compile(r"(#+) (.+)")
-ITEM = re.compile(r" *(?:-|\d+\.) ")
+ITEM = re.compile(r"^ *(?:-|\d+\.) ", re.MULTILINE)
 BAR = re.compile(r"(?<!\\)\|")
 
 
@@ -55,6 +54,10 @@ class Page:
         return code_blocks(self.text)
 
     @cached_property
+    def lines(self) -> int:
+        return self.text.count("\n") + 1
+
+    @cached_property
     def prose(self) -> tuple[Line, ...]:
         """The lines outside of front matter and blocks."""
         inside = {line for block in self.blocks for line in block.lines}
@@ -76,6 +79,8 @@ class Page:
 
 def links_of(text: str) -> Iterator[tuple[str, str]]:
     """Text and target of every link; what stands in code is none."""
+    if "](" not in text and "<http" not in text:
+        return
     for found in LINK.finditer(CODE.sub("`code`", text)):
         yield found["text"] or "", found["target"] if found["bare"] is None else found["bare"]
 
@@ -93,22 +98,24 @@ def _tables(prose: tuple[Line, ...]) -> Iterator[Table]:
 
 
 def _sections(page: Page) -> Iterator[Section]:
-    heads = [(line, found) for line in page.prose if (found := HEADING.fullmatch(line.text))]
-    ends = [line.number for line, _ in heads[1:]] + [page.text.count("\n") + 2]
-    for (line, heading), end in zip(heads, ends, strict=True):
-        inside = [text for text in page.prose if line.number < text.number < end]
-        joined = "\n".join(text.text for text in inside)
+    places = [place for place, line in enumerate(page.prose) if line.text.startswith("#")]
+    for place, next_place in zip(places, [*places[1:], len(page.prose)], strict=True):
+        inside = page.prose[place + 1 : next_place]
+        joined = "\n".join(line.text for line in inside)
+        level, _, title = page.prose[place].text.partition(" ")
+        end = page.prose[next_place].number if next_place < len(page.prose) else page.lines + 1
+        lines = range(page.prose[place].number, end)
         yield Section(
-            title=heading[2],
-            level=len(heading[1]),
+            title=title,
+            level=len(level),
             numbers=frozenset(NUMBER.findall(joined)),
             code=frozenset(CODE.findall(joined)),
             links=frozenset(target for _, target in links_of(joined)),
-            items=sum(ITEM.match(text.text) is not None for text in inside),
+            items=len(ITEM.findall(joined)),
             tables=tuple(
                 (len(table.rows), len(table.rows[0]))
                 for table in page.tables
-                if line.number < table.line < end
+                if table.line in lines
             ),
-            blocks=tuple(block.text for block in page.blocks if line.number < block.line < end),
+            blocks=tuple(block.text for block in page.blocks if block.line in lines),
         )

@@ -35,7 +35,7 @@ from pipeline.cards.tables import (
 from pipeline.cards.validator import Expected, Score, refuse_faulty
 from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
-from pipeline.results import CardResult, FileHash
+from pipeline.results import CardResult, FileHash, Frozen
 from pipeline.templates import Templates
 
 CARDS = ("card.en.md", "card.zh.md")
@@ -90,9 +90,11 @@ def _expected(
 
 
 def _facts(values: Mapping[str, object]) -> list[object]:
-    """What templates may print, without the functions that print it and without text made of it."""
+    """What was made of the record for templates to print; not its own parts, functions and finished text."""
     return [
-        value for value in values.values() if not callable(value) and not isinstance(value, str)
+        value
+        for value in values.values()
+        if not isinstance(value, str | Frozen) and not callable(value)
     ]
 
 
