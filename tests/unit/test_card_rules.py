@@ -90,7 +90,7 @@ AGE = "| Start | ready after 57 s"
         (BASH, f"```bash\ndocker pull {REPOSITORY}\ndocker pull", "is named without its digest"),
         ("docker run \\\n", "docker run \\ \n", "blocks: blanks at the end of the line"),
         ("client = OpenAI(", "client == = OpenAI(", "blocks: Python: invalid syntax in its line 3"),
-        ('--data \'{"model"', '--data \'{model"', "blocks: body of a request: Expecting property name"),
+        ('  "model": "smollm2', '  model": "smollm2', "blocks: body of a request: Expecting property name"),
         ("| Docker | 20.10.24 |", "| Docker | 20.10.24 | more |", "tables: row of 3 cells under a head of 2"),
         ("| Docker | 20.10.24 |", "| Docker | None |", "tables: cell with None"),
         ("| GSM8K | 4.00 | 4.00 |", "| GSM8K | 4.00 | 5.00 |", "1: scores: no table has GSM8K with 4.00 and 4.00"),
