@@ -93,6 +93,7 @@ _TEXTS = {
     "simulate": "Judge the judge: how often its policy passes and fails simulated releases.",
     "flageval": "Have the FlagEval service evaluate a server of yours; it gives scores, never a verdict.",
     "performance": "Measure throughput and latency of every stack.",
+    "rehearse": "Run the commands of cells' cards as printed, the way a reader would.",
     "card": "Write the cards of cells from their records.",
     "promote": "Copy tested images by digest to the public repository, and tag them.",
     "publish": "Publish the cards of promoted cells to the target's hubs.",
