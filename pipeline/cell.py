@@ -1,21 +1,25 @@
-"""A cell `<chip>/<model>` with everything the matrix says of it, and the one place that makes names."""
+"""A cell `<chip>/<model>` with everything the matrix says of it, resolved. `names.py` makes its names."""
 
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.benchmark import Benchmark
-from pipeline.chip import Chip, Exclusion
+from pipeline.chip import Chip, Exclusion, Run
 from pipeline.errors import NothingSelectedError, UsageError
-from pipeline.matrix import CellOverride, Matrix, Project, Target
+from pipeline.matrix import CellOverride, Matrix, Project
 from pipeline.matrix_names import nearest
-from pipeline.matrix_values import ServeValue
+from pipeline.matrix_values import Problem, ServeValue
 from pipeline.model import Model
 from pipeline.operator_evidence import AskedOperators
+from pipeline.placement import cards_of, for_cards, placement
 from pipeline.policy import Gate
+
+COMPILERS = "/opt/compilers"  # in the image, a folder for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +60,9 @@ class Cell:
         return title.replace("{accelerator}", self.chip.accelerator)
 
     def serve_arguments(self, stack: str) -> dict[str, ServeValue]:
-        """Arguments of the server: chip, then model, then cell, then stack; the later one wins."""
+        """Arguments of the server: cards, then chip, then model, cell and stack; the later one wins."""
         return {
+            **placement(self.chip, self.model),
             **self.chip.serve,
             **self.model.serve,
             **self.override.serve,
@@ -68,9 +73,31 @@ class Cell:
         return {
             **self.chip.env,
             **self.override.env,
+            **self._compiler_variables(stack),
             **self.chip.stacks[stack].env,
             **self._operator_variables(stack),
         }
+
+    def _compiler_variables(self, stack: str) -> dict[str, str]:
+        """In front of the image's own path, which has the released stack's; FlagScale's start script expands it."""
+        compiler = self.chip.stacks[stack].compiler
+        if compiler == self.chip.stacks[self.chip.released].compiler:
+            return {}
+        return {"PYTHONPATH": f"{COMPILERS}/{compiler}:$PYTHONPATH"}
+
+    @property
+    def cards(self) -> int:
+        return cards_of(self.serve_arguments(self.chip.released))
+
+    @property
+    def nodes(self) -> int:
+        return math.ceil(self.cards / (self.chip.cards_per_node or self.cards))
+
+    @property
+    def run(self) -> Run:
+        """Arguments of `docker run` for the cards that this cell takes."""
+        cards = min(self.cards, self.chip.cards_per_node or self.cards)
+        return for_cards(self.chip.run, self.chip.visible, cards)
 
     def excluded_operators(self, stack: str) -> dict[str, Exclusion]:
         """Operators that chip and cell leave out; none on a stack that has no operator switch."""
@@ -135,6 +162,16 @@ class Cell:
         return tuple(self.operator_evidence(stack) for stack in self.stacks)
 
     @property
+    def known_problems(self) -> tuple[Problem, ...]:
+        """Of the chip, where it concerns this model, then of the model."""
+        of_chip = (
+            Problem(en=problem.en, zh=problem.zh, source=problem.source)
+            for problem in self.chip.known_problems
+            if any(fnmatch.fnmatchcase(self.model_id, glob) for glob in problem.models)
+        )
+        return (*of_chip, *self.model.known_problems)
+
+    @property
     def gate(self) -> Gate:
         changes = {
             **self.model.gate.model_dump(exclude_none=True),
@@ -148,39 +185,6 @@ class Cell:
             self.model.benchmarks if self.override.benchmarks is None else self.override.benchmarks
         )
         return {name: self.all_benchmarks[name] for name in names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """Where the images of a cell lie. Repositories are without the registry's host."""
-
-    host: str
-    staging_host: str
-    public: str
-    staging_base: str
-    staging_runtime: str
-    staging_model: str
-
-
-def names(cell: Cell, target: Target) -> Names:
-    host, _, prefix = target.registry.partition("/")
-    staging_host, _, staging_prefix = (
-        target.staging.partition("/") if target.staging else (host, "", f"{prefix}/staging")
-    )
-    return Names(
-        host=host,
-        staging_host=staging_host,
-        public=f"{prefix}/flagrelease_{cell.chip_id}_{cell.model_id}",
-        staging_base=f"{staging_prefix}/{cell.chip_id}/base",
-        staging_runtime=f"{staging_prefix}/{cell.chip_id}/runtime",
-        staging_model=f"{staging_prefix}/{cell.chip_id}/{cell.model_id}",
-    )
-
-
-def hub_name(cell: Cell) -> str:
-    """FlagRelease's model repository; NVIDIA carries no suffix there."""
-    short = cell.model.title if cell.model_id != "step3" else "step3"
-    return f"{short}-FlagOS" if cell.chip_id == "nvidia" else f"{short}-{cell.chip_id}-FlagOS"
 
 
 def cells(matrix: Matrix) -> tuple[Cell, ...]:

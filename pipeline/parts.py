@@ -168,7 +168,7 @@ def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
 def runtime_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
     folder = f"images/{cell.chip_id}/"
     mine = (f"{folder}Dockerfile", f"{folder}requirements.lock")
-    more = (f"{folder}aliases/", "images/serving/")
+    more = (f"{folder}aliases/", f"{folder}compilers/", "images/serving/")
     return {
         path: sha256_bytes(content)
         for path, content in sorted(files.items())
@@ -203,7 +203,7 @@ def _served(cell: Cell, inputs: Inputs, done: Stages) -> dict[str, str]:
         "image": _image(done),
         "weights": weights.sha256 if weights else UNKNOWN,
         "node": inputs.node,
-        **flatten(cell.chip.run.model_dump(), f"chips.{cell.chip_id}.run"),
+        **flatten(cell.run.model_dump(), f"chips.{cell.chip_id}.run"),
     }
 
 

@@ -81,6 +81,6 @@ def selection_of(options: Options, *, builder: str | None) -> Selection:
             None,
         )
         inputs[cell.id] = project.inputs(
-            cell, target, builder=builder or last, node=node_class(cell.chip.smi)
+            cell, target, builder=builder or last, node=node_class(cell.chip)
         )
     return Selection(project=project, cells=cells, inputs=inputs, past=past)

@@ -114,9 +114,7 @@ def stale(root: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
         sorted(
             name
             for name in names
-            if name not in files
-            and not name.startswith(kept)
-            and not name.endswith("/requirements.lock")
+            if name not in files and not name.startswith(kept) and not name.endswith(".lock")
         )
     )
 

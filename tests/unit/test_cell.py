@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cell import Names, cells, flatten, hub_name, names, select
+from pipeline.cell import cells, flatten, select
 from pipeline.chip import Exclusion
 from pipeline.errors import NothingSelectedError, PipelineError, UsageError
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import read_matrix
+from pipeline.names import Names, hub_name, names
 from tests.projects import TOY, committed, edited, one_cell, toy_project
 
 GELU = Exclusion(why="slow", evidence="2026.11.2.1")
