@@ -16,7 +16,7 @@ from pipeline.matrix_names import nearest
 from pipeline.matrix_values import Problem, ServeValue
 from pipeline.model import Model
 from pipeline.operator_evidence import AskedOperators
-from pipeline.placement import cards_of, for_cards, placement
+from pipeline.placement import USUAL_CARDS_PER_NODE, cards_of, for_cards, placement
 from pipeline.policy import Gate
 
 COMPILERS = "/opt/compilers"  # in the image, a folder for each
@@ -79,11 +79,21 @@ class Cell:
         }
 
     def _compiler_variables(self, stack: str) -> dict[str, str]:
-        """In front of the image's own path, which has the released stack's; FlagScale's start script expands it."""
+        """The image's own path has the released stack's compiler; another stack needs the whole path anew.
+
+        FlagScale's start script takes no `$PYTHONPATH` in a value, and starts a program of its own under this path.
+        """
         compiler = self.chip.stacks[stack].compiler
         if compiler == self.chip.stacks[self.chip.released].compiler:
             return {}
-        return {"PYTHONPATH": f"{COMPILERS}/{compiler}:$PYTHONPATH"}
+        own = f"{self.site_packages}/flag_scale"
+        return {"PYTHONPATH": ":".join([*self.python_path(stack), own])}
+
+    def python_path(self, stack: str) -> tuple[str, ...]:
+        """Where Python looks for our hook, the compiler of a stack, and what the vendor's software brings."""
+        compiler, vendor = self.chip.stacks[stack].compiler, self.chip.image_env.get("PYTHONPATH")
+        folders = ("/opt/flagrelease", f"{COMPILERS}/{compiler}" if compiler else "", vendor or "")
+        return tuple(folder for folder in folders if folder)
 
     @property
     def cards(self) -> int:
@@ -91,12 +101,16 @@ class Cell:
 
     @property
     def nodes(self) -> int:
-        return math.ceil(self.cards / (self.chip.cards_per_node or self.cards))
+        return math.ceil(self.cards / self._cards_per_node)
+
+    @property
+    def _cards_per_node(self) -> int:
+        return self.chip.cards_per_node or USUAL_CARDS_PER_NODE
 
     @property
     def run(self) -> Run:
         """Arguments of `docker run` for the cards that this cell takes."""
-        cards = min(self.cards, self.chip.cards_per_node or self.cards)
+        cards = min(self.cards, self._cards_per_node)
         return for_cards(self.chip.run, self.chip.visible, cards)
 
     def excluded_operators(self, stack: str) -> dict[str, Exclusion]:

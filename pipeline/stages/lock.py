@@ -187,7 +187,7 @@ def _requirements(
                 [requirement], overrides=[], doing=f"locking {name}", extra=[*options, "--no-deps"]
             )
     except CommandError as error:
-        return _not_locked(inputs, error)
+        return _not_locked(inputs, chip, error)
     return _locked(inputs, text)
 
 
@@ -199,7 +199,7 @@ def _compiler_requirements(name: str, chip: Chip, compiler: str) -> tuple[Requir
     try:
         text = _compile(wanted, overrides=[], doing=f"locking {name}", extra=extra)
     except CommandError as error:
-        return _not_locked(inputs, error)
+        return _not_locked(inputs, chip, error)
     return _locked(inputs, text)
 
 
@@ -207,8 +207,10 @@ def _apart(chip: Chip) -> dict[str, str]:
     return dict.fromkeys(sorted(apart_from_closure(chip)), "in a folder of its compiler")
 
 
-def _not_locked(inputs: str, error: CommandError) -> tuple[RequirementsPin, bytes]:
-    why = error.details.strip().splitlines()[-1].strip()
+def _not_locked(inputs: str, chip: Chip, error: CommandError) -> tuple[RequirementsPin, bytes]:
+    why = error.details.strip().splitlines()[-1].strip().removeprefix("cause: ")
+    if chip.indexes and os.environ.get("PIP_FIND_LINKS"):
+        why += " (the wheels of PIP_FIND_LINKS stood in for the indexes of the matrix)"
     return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
 
 
