@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.canonical import canonical, sha256_bytes
+from pipeline.canonical import canonical, fingerprint, sha256_bytes
 from pipeline.cell import Cell, flatten
 from pipeline.keys import UNKNOWN, Parts
 from pipeline.lock import Lock, weights_source, wheel_name
@@ -252,7 +252,7 @@ def _card(inputs: Inputs, done: Stages, release: str) -> Parts:
     whole = len(results) == len(measured)
     return {
         "measurements": sha256_bytes(canonical(results)) if whole else UNKNOWN,
-        "what was asked for": sha256_bytes(canonical(inputs.about.model_dump(mode="json"))),
+        "what was asked for": fingerprint(inputs.about.model_dump(mode="json")),
         "release": release,
         **{name: sha for name, sha in inputs.templates.items() if "card" in name},
         **_suite("card", inputs),

@@ -127,7 +127,8 @@ class Project:
             path
             for path, content in files.items()
             if not path.endswith(".lock")  # a node reads its own, elsewhere
-            and (not (self.root / path).exists() or (self.root / path).read_bytes() != content)
+            and path not in self._serving  # read from there
+            and _content(f"{self.root}/{path}") != content
         )
 
     @cached_property
@@ -155,3 +156,11 @@ class Project:
             f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes())
             for path in sorted(paths)
         }
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 -- a thousand files a plan
+            return file.read()
+    except FileNotFoundError:
+        return None

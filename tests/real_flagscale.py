@@ -54,13 +54,12 @@ class FlagScale:
                 here = path.read_text().replace(EXPERIMENTS, f"{conf}/experiments")
                 path.write_text(here.replace(cell.site_packages, str(self._packages)))
         called, file = conf / f"{stack}.called", conf / cell.experiment_file(stack)
-        command = [self.bin / "flagscale", "serve", cell.model_id, file]
-        self._run(command, CALLED=str(called))
+        self._run([self.bin / "flagscale", "serve", cell.model_id, file], CALLED=str(called))
         deadline = time.monotonic() + wait_s
         while not called.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        path, *words = called.read_text().split("\0")[:-1]
-        return path.removeprefix("PYTHONPATH="), tuple(words)
+        first, *words = called.read_text().split("\0")[:-1]
+        return first.removeprefix("PYTHONPATH="), tuple(words)
 
     def lines(self, files: Sequence[Path]) -> dict[Path, tuple[str, ...]]:
         """Every experiment file resolved by FlagScale's own code, to the command line of vLLM."""

@@ -195,6 +195,11 @@ def _compiler_requirements(name: str, chip: Chip, compiler: str) -> tuple[Requir
     """Exactly the packages of a compiler: each is installed into a folder of its own, without dependencies."""
     inputs = requirement_inputs(chip, compiler)
     wanted = [f"{package}=={v}" for package, v in chip.compilers[compiler].packages.items()]
+    if _stands_in(chip) and (public := [pin for pin in wanted if "+" not in pin]):
+        why = (
+            f"{', '.join(public)} may be another build than the vendor's, whose index was not asked"
+        )
+        return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
     extra = [*_options(chip), "--no-deps"]
     try:
         text = _compile(wanted, overrides=[], doing=f"locking {name}", extra=extra)
@@ -207,9 +212,14 @@ def _apart(chip: Chip) -> dict[str, str]:
     return dict.fromkeys(sorted(apart_from_closure(chip)), "in a folder of its compiler")
 
 
+def _stands_in(chip: Chip) -> bool:
+    """Whether the wheels of this machine take the place of the chip's own indexes."""
+    return bool(chip.indexes and os.environ.get("PIP_FIND_LINKS"))
+
+
 def _not_locked(inputs: str, chip: Chip, error: CommandError) -> tuple[RequirementsPin, bytes]:
     why = error.details.strip().splitlines()[-1].strip().removeprefix("cause: ")
-    if chip.indexes and os.environ.get("PIP_FIND_LINKS"):
+    if _stands_in(chip):
         why += " (the wheels of PIP_FIND_LINKS stood in for the indexes of the matrix)"
     return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
 

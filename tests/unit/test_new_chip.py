@@ -117,7 +117,7 @@ def test_its_image_is_rendered_from_its_block(project: Project) -> None:
     ):
         assert part in dockerfile
     hadolint = Path(sys.executable).with_name("hadolint")
-    words = [hadolint, "--no-color", "--config", ROOT / ".hadolint.yaml", "-"]
+    words: list[str | Path] = [hadolint, "--no-color", "--config", ROOT / ".hadolint.yaml", "-"]
     done = subprocess.run(
         words, input=dockerfile, capture_output=True, text=True, check=False, timeout=60
     )
