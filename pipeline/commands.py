@@ -147,12 +147,11 @@ def do_cards(options: Options, report: Reporter) -> int:
         refuse_stale(cards, project.root)
         report.say(f"cards: {len(cards)}, all as their records give them")
         return 0
-    for text in differences(cards, project.root):
-        report.say(text)
+    shown = list(differences(cards, project.root))
     changed = [card for card in cards if card.changed]
     for card in changed:
         card.write()
-    report.say(f"cards: {len(cards)}, changed: {len(changed)}")
+    report.say("\n".join([*shown, f"cards: {len(cards)}, changed: {len(changed)}"]))
     if options.publish:
         _publish_cards(project, cards, project.target(options.target), report)
     return 0
