@@ -96,6 +96,7 @@ AGE = "| Start | ready after 57 s"
         ("| GSM8K | 4.00 | 4.00 |", "| GSM8K | 4.00 | 5.00 |", "1: scores: no table has GSM8K with 4.00 and 4.00"),
         (AGE, "| Start | {{ seconds }} 57 s", "left-overs: '{{' is left from a template"),
         (AGE, "| Start | ready after 9876 s", "numbers: 9876 is no number of the record"),
+        ("sha256:8e259e492588", "sha256:8e259e492589", "is no number of the record"),
         ("timeout 300", "timeout 9876", "numbers: 9876 is no number of the record"),
     ],
 )  # fmt: skip
