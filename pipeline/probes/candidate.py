@@ -30,10 +30,10 @@ SHARED_GPU = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 2 << 30}
 
 # Without a server: one that an operator kills could not tell.
 _LIST = """
-import importlib, json, sys
+import importlib, json, re, sys
 from importlib.metadata import distributions
 operators = sorted(importlib.import_module(sys.argv[1]).available())
-packages = {found.metadata["Name"]: found.version for found in distributions()}
+packages = {re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version for found in distributions()}
 print(json.dumps({"operators": operators, "packages": packages}))
 """
 
