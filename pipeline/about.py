@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.cell import Cell, Names, hub_name
-from pipeline.matrix import Text
+from pipeline.cell import Cell
+from pipeline.matrix_values import Text
+from pipeline.names import Names
 from pipeline.parts import CONVERTER
 from pipeline.record import About, StackAbout
 
@@ -29,16 +30,25 @@ def about(cell: Cell, names: Names) -> About:
         weights=cell.model.weights,
         weights_path=cell.weights_path,
         converter=CONVERTER,
-        run=cell.chip.run,
+        run=cell.run,
         repository=f"{names.host}/{names.public}",
-        hub_name=hub_name(cell),
+        hub_name=names.hub,
         benchmarks=cell.benchmarks,
         gate=cell.gate,
+        size=cell.model.size,
+        chat=cell.model.chat,
+        sdk=cell.chip.sdk,
+        driver=cell.chip.driver,
+        cards=cell.cards,
+        known_problems=cell.known_problems,
+        skipped_operators=cell.chip.skipped_operators,
+        image_alias=names.alias,
     )
 
 
 def _stack(cell: Cell, stack: str) -> StackAbout:
     title = Text(en=cell.stack_title(stack, "en"), zh=cell.stack_title(stack, "zh"))
+    compiler = cell.chip.stacks[stack].compiler
     return StackAbout(
         title=title,
         arguments=cell.serve_arguments(stack),
@@ -46,4 +56,5 @@ def _stack(cell: Cell, stack: str) -> StackAbout:
         excluded_operators=cell.excluded_operators(stack),
         command=cell.serve_command(stack),
         log_path=cell.log_path(stack),
+        compiler=cell.chip.compilers[compiler] if compiler else None,
     )

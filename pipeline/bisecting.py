@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pipeline.canonical import canonical, sha256_bytes, write_whole
 from pipeline.cards.operator_issue import IssueFacts, operator_issue
-from pipeline.cell import Cell, names
+from pipeline.cell import Cell
 from pipeline.culprits import BisectResult, Level, Subject, evidence_bytes, exclusions_of
 from pipeline.errors import StageRefusedError
 from pipeline.logit_policy import ProfileName
 from pipeline.matrix import Target
 from pipeline.matrix_patch import exclusion_patch, with_exclusions
+from pipeline.names import names
 from pipeline.probes.built import BuiltCell, candidate_of
 from pipeline.probes.candidate import Candidate, Library, library_in, switch_of
 from pipeline.probes.cell_check import known_check
@@ -159,7 +160,7 @@ def subject_of(served: BuiltCell, search: Search) -> Subject:
     settings = [
         cell.serve_arguments(stack),
         {k: v for k, v in cell.environment(stack).items() if not k.startswith("VLLM_FL_FLAGOS_")},
-        cell.chip.run.model_dump(),
+        cell.run.model_dump(),
         [search.width, search.gpus],
     ]
     return Subject(
@@ -169,7 +170,7 @@ def subject_of(served: BuiltCell, search: Search) -> Subject:
         weights=served.weights_sha256,
         library=switch_of(cell, stack).library,
         settings=sha256_bytes(canonical(settings)),
-        node=node_class(cell.chip.smi),
+        node=node_class(cell.chip),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,11 @@ from pipeline.errors import WorldError
 def canonical(value: Any) -> bytes:
     """RFC 8785 canonical JSON. Raises ValueError for NaN and infinities: store counts instead."""
     return rfc8785.dumps(value)
+
+
+def fingerprint(value: Any) -> str:
+    """A hash that is only compared with others of ours: sorted JSON by the encoder in C, for a plan makes hundreds."""
+    return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False).encode())
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -1,27 +1,25 @@
-"""A cell `<chip>/<model>` with everything the matrix says of it, and the one place that makes names."""
+"""A cell `<chip>/<model>` with everything the matrix says of it, resolved. `names.py` makes its names."""
 
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.benchmark import Benchmark
+from pipeline.chip import Chip, Exclusion, Run
 from pipeline.errors import NothingSelectedError, UsageError
-from pipeline.matrix import (
-    CellOverride,
-    Chip,
-    Exclusion,
-    Matrix,
-    Model,
-    Project,
-    ServeValue,
-    Target,
-)
+from pipeline.matrix import CellOverride, Matrix, Project
 from pipeline.matrix_names import nearest
+from pipeline.matrix_values import Problem, ServeValue
+from pipeline.model import Model
 from pipeline.operator_evidence import AskedOperators
+from pipeline.placement import USUAL_CARDS_PER_NODE, cards_of, for_cards, placement
 from pipeline.policy import Gate
+
+COMPILERS = "/opt/compilers"  # in the image, a folder for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +60,9 @@ class Cell:
         return title.replace("{accelerator}", self.chip.accelerator)
 
     def serve_arguments(self, stack: str) -> dict[str, ServeValue]:
-        """Arguments of the server: chip, then model, then cell, then stack; the later one wins."""
+        """Arguments of the server: cards, then chip, then model, cell and stack; the later one wins."""
         return {
+            **placement(self.chip, self.model),
             **self.chip.serve,
             **self.model.serve,
             **self.override.serve,
@@ -74,9 +73,45 @@ class Cell:
         return {
             **self.chip.env,
             **self.override.env,
+            **self._compiler_variables(stack),
             **self.chip.stacks[stack].env,
             **self._operator_variables(stack),
         }
+
+    def _compiler_variables(self, stack: str) -> dict[str, str]:
+        """The image's own path has the released stack's compiler; another stack needs the whole path anew.
+
+        FlagScale's start script takes no `$PYTHONPATH` in a value, and starts a program of its own under this path.
+        """
+        compiler = self.chip.stacks[stack].compiler
+        if compiler == self.chip.stacks[self.chip.released].compiler:
+            return {}
+        own = f"{self.site_packages}/flag_scale"
+        return {"PYTHONPATH": ":".join([*self.python_path(stack), own])}
+
+    def python_path(self, stack: str) -> tuple[str, ...]:
+        """Where Python looks for our hook, the compiler of a stack, and what the vendor's software brings."""
+        compiler, vendor = self.chip.stacks[stack].compiler, self.chip.image_env.get("PYTHONPATH")
+        folders = ("/opt/flagrelease", f"{COMPILERS}/{compiler}" if compiler else "", vendor or "")
+        return tuple(folder for folder in folders if folder)
+
+    @property
+    def cards(self) -> int:
+        return cards_of(self.serve_arguments(self.chip.released))
+
+    @property
+    def nodes(self) -> int:
+        return math.ceil(self.cards / self._cards_per_node)
+
+    @property
+    def _cards_per_node(self) -> int:
+        return self.chip.cards_per_node or USUAL_CARDS_PER_NODE
+
+    @property
+    def run(self) -> Run:
+        """Arguments of `docker run` for the cards that this cell takes."""
+        cards = min(self.cards, self._cards_per_node)
+        return for_cards(self.chip.run, self.chip.visible, cards)
 
     def excluded_operators(self, stack: str) -> dict[str, Exclusion]:
         """Operators that chip and cell leave out; none on a stack that has no operator switch."""
@@ -141,6 +176,16 @@ class Cell:
         return tuple(self.operator_evidence(stack) for stack in self.stacks)
 
     @property
+    def known_problems(self) -> tuple[Problem, ...]:
+        """Of the chip, where it concerns this model, then of the model."""
+        of_chip = (
+            Problem(en=problem.en, zh=problem.zh, source=problem.source)
+            for problem in self.chip.known_problems
+            if any(fnmatch.fnmatchcase(self.model_id, glob) for glob in problem.models)
+        )
+        return (*of_chip, *self.model.known_problems)
+
+    @property
     def gate(self) -> Gate:
         changes = {
             **self.model.gate.model_dump(exclude_none=True),
@@ -154,39 +199,6 @@ class Cell:
             self.model.benchmarks if self.override.benchmarks is None else self.override.benchmarks
         )
         return {name: self.all_benchmarks[name] for name in names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """Where the images of a cell lie. Repositories are without the registry's host."""
-
-    host: str
-    staging_host: str
-    public: str
-    staging_base: str
-    staging_runtime: str
-    staging_model: str
-
-
-def names(cell: Cell, target: Target) -> Names:
-    host, _, prefix = target.registry.partition("/")
-    staging_host, _, staging_prefix = (
-        target.staging.partition("/") if target.staging else (host, "", f"{prefix}/staging")
-    )
-    return Names(
-        host=host,
-        staging_host=staging_host,
-        public=f"{prefix}/flagrelease_{cell.chip_id}_{cell.model_id}",
-        staging_base=f"{staging_prefix}/{cell.chip_id}/base",
-        staging_runtime=f"{staging_prefix}/{cell.chip_id}/runtime",
-        staging_model=f"{staging_prefix}/{cell.chip_id}/{cell.model_id}",
-    )
-
-
-def hub_name(cell: Cell) -> str:
-    """FlagRelease's model repository; NVIDIA carries no suffix there."""
-    short = cell.model.title if cell.model_id != "step3" else "step3"
-    return f"{short}-FlagOS" if cell.chip_id == "nvidia" else f"{short}-{cell.chip_id}-FlagOS"
 
 
 def cells(matrix: Matrix) -> tuple[Cell, ...]:

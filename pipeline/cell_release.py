@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cell import Cell, Names, names
-from pipeline.layers import Layer
+from pipeline.cell import Cell
 from pipeline.matrix import Target
+from pipeline.names import Layer, Names, names
 from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status

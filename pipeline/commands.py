@@ -59,7 +59,15 @@ def do_lock(options: Options, report: Reporter) -> int:
     from pipeline.world.revisions import PublicHubs
 
     project = project_of(options)
-    locked, files = lock(project.matrix, old=project.lock, hubs=PublicHubs(), say=report.say)
+    cells = select(project.matrix, options.cells)
+    locked, files = lock(
+        project.matrix,
+        chips=tuple(dict.fromkeys(cell.chip_id for cell in cells)),
+        models=tuple(dict.fromkeys(cell.model_id for cell in cells)),
+        old=project.lock,
+        hubs=PublicHubs(),
+        say=report.say,
+    )
     for path, content in files.items():
         write_whole(project.root / path, content)
     write_whole(project.root / LOCK_FILE, lock_bytes(locked))

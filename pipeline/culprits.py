@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pipeline.canonical import canonical, sha256_bytes
-from pipeline.matrix import Exclusion
+from pipeline.chip import Exclusion
 from pipeline.results import Frozen
 
 Level = Literal["warn", "fail"]  # the mildest pre-gate verdict that counts as failing

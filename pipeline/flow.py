@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pipeline.cell import Cell, names
+from pipeline.cell import Cell
 from pipeline.errors import UsageError, WorldError
+from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.overview import print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName

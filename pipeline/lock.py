@@ -9,9 +9,11 @@ from pydantic import Field, ValidationError
 
 from pipeline.benchmark import PackageFile
 from pipeline.canonical import canonical, sha256_bytes
+from pipeline.chip import Base, Chip
 from pipeline.errors import UsageError
-from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.matrix import Matrix
 from pipeline.matrix_values import Strict
+from pipeline.model import Weights
 
 LOCK_FILE = "matrix.lock"
 BANNER = "# Written by `nox -s lock`; not edited by hand. `null` always has a reason.\n"
@@ -92,8 +94,19 @@ def wheel_name(source: PackageFile) -> str:
     return f"{source.pypi}=={source.version}"
 
 
-def requirement_inputs(chip: Chip) -> str:
-    """Hash of everything a chip's requirement closure is resolved from."""
+def lock_files(chip_id: str, chip: Chip) -> dict[str, str]:
+    """Where each requirement closure of a chip's image is written, by its name in the lock."""
+    folder = f"images/{chip_id}"
+    compilers = {f"{chip_id}/{name}": f"{folder}/compilers/{name}.lock" for name in chip.compilers}
+    return {chip_id: f"{folder}/requirements.lock", **compilers}
+
+
+def requirement_inputs(chip: Chip, compiler: str = "") -> str:
+    """Hash of everything that the closure of a chip, or of one of its compilers, is resolved from."""
+    if compiler:
+        fields = {"python", "glibc", "arch"}
+        packages = chip.compilers[compiler].packages
+        return sha256_bytes(canonical({**chip.model_dump(include=fields), "packages": packages}))
     fields = {
         "python",
         "glibc",
@@ -105,7 +118,15 @@ def requirement_inputs(chip: Chip) -> str:
         "overrides",
         "arch",
     }
-    return sha256_bytes(canonical(chip.model_dump(mode="json", include=fields)))
+    inputs = chip.model_dump(mode="json", include=fields)
+    apart = sorted(apart_from_closure(chip))
+    return sha256_bytes(canonical({**inputs, "apart": apart} if apart else inputs))
+
+
+def apart_from_closure(chip: Chip) -> set[str]:
+    """Packages of the compilers, which lie in folders of their own; torch's own Triton is never beside them."""
+    packages = {name for compiler in chip.compilers.values() for name in compiler.packages}
+    return {*packages, "triton"} if packages else set()
 
 
 def wheels_of(matrix: Matrix) -> tuple[str, ...]:

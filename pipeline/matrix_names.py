@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 
 from pipeline.benchmark import Benchmark
-from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.chip import Base, Chip
+from pipeline.matrix import Matrix
+from pipeline.model import Weights
 from pipeline.policy import Gate, GateOverride
 from pipeline.yaml_source import Path_
 
@@ -94,7 +96,20 @@ def _chip_faults(at: Path_, chip: Chip) -> Iterator[Broken]:
     yield from _unknown(alone, chip.packages, "package")
     if fault := _base_fault(chip.base):
         yield (*at, "base"), fault, ""
+    for name in chip.unknown:
+        yield from _unknown(
+            {(*at, "unknown", name): name}, type(chip).model_fields, "key of a chip"
+        )
+        if name in chip.model_fields_set and name != "compilers":
+            yield (
+                (*at, "unknown", name),
+                f"{name} is given, so it is not unknown",
+                "keep one of them",
+            )
     for stack_id, stack in chip.stacks.items():
+        if stack.compiler is not None:
+            compiler = {(*at, "stacks", stack_id, "compiler"): stack.compiler}
+            yield from _unknown(compiler, chip.compilers, "compiler")
         if stack.operators and stack.operators.include and stack.operators.exclude:
             yield (
                 (*at, "stacks", stack_id, "operators"),

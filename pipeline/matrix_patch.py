@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.chip import Exclusion
 from pipeline.errors import PipelineError
-from pipeline.matrix import Exclusion
 
 STEP = "  "
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_./-]*$")

@@ -26,9 +26,25 @@ def _version(value: Any) -> Any:
     return value
 
 
+ServeValue = bool | int | float | str | list[Any] | dict[str, Any]
 Share = Annotated[float, BeforeValidator(_share)]
 Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One folder or file below another: no way out of it.
 Inside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]
+# Of an environment.
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Text(Strict):
+    """The same in the card's two languages."""
+
+    en: str
+    zh: str
+
+
+class Problem(Text):
+    """What a user should know before it bites; shown on the card."""
+
+    source: str

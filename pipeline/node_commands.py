@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.canonical import write_whole
-from pipeline.cell import Cell, names, select
+from pipeline.cell import Cell, select
 from pipeline.errors import StageRefusedError, UsageError
+from pipeline.names import names
 from pipeline.nodes import node_of
 from pipeline.project import Project
 from pipeline.reporter import Reporter

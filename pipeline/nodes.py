@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from pipeline.chip import Base, Chip, Node
 from pipeline.errors import UsageError
 from pipeline.lock import BasePin, Lock, RequirementsPin
-from pipeline.matrix import Base, Chip, Matrix, Node
+from pipeline.matrix import Matrix
 from pipeline.matrix_names import nearest
 
 P = TypeVar("P", RequirementsPin, BasePin)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.canonical import canonical, sha256_bytes
+from pipeline.canonical import canonical, fingerprint, sha256_bytes
 from pipeline.cell import Cell, flatten
 from pipeline.keys import UNKNOWN, Parts
 from pipeline.lock import Lock, weights_source, wheel_name
@@ -168,7 +168,7 @@ def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
 def runtime_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
     folder = f"images/{cell.chip_id}/"
     mine = (f"{folder}Dockerfile", f"{folder}requirements.lock")
-    more = (f"{folder}aliases/", "images/serving/")
+    more = (f"{folder}aliases/", f"{folder}compilers/", "images/serving/")
     return {
         path: sha256_bytes(content)
         for path, content in sorted(files.items())
@@ -203,7 +203,7 @@ def _served(cell: Cell, inputs: Inputs, done: Stages) -> dict[str, str]:
         "image": _image(done),
         "weights": weights.sha256 if weights else UNKNOWN,
         "node": inputs.node,
-        **flatten(cell.chip.run.model_dump(), f"chips.{cell.chip_id}.run"),
+        **flatten(cell.run.model_dump(), f"chips.{cell.chip_id}.run"),
     }
 
 
@@ -252,7 +252,7 @@ def _card(inputs: Inputs, done: Stages, release: str) -> Parts:
     whole = len(results) == len(measured)
     return {
         "measurements": sha256_bytes(canonical(results)) if whole else UNKNOWN,
-        "what was asked for": sha256_bytes(canonical(inputs.about.model_dump(mode="json"))),
+        "what was asked for": fingerprint(inputs.about.model_dump(mode="json")),
         "release": release,
         **{name: sha for name, sha in inputs.templates.items() if "card" in name},
         **_suite("card", inputs),

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from pipeline.about import about
 from pipeline.canonical import sha256_bytes, sha256_file
-from pipeline.cell import Cell, cells, names
+from pipeline.cell import Cell, cells
 from pipeline.errors import UsageError
-from pipeline.lock import Lock, read_lock
+from pipeline.lock import Lock, lock_files, read_lock
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import read_matrix
 from pipeline.matrix_names import nearest
+from pipeline.names import names
 from pipeline.nodes import lock_on_node, on_node
 from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore
@@ -93,10 +94,14 @@ class Project:
     def files(self, cell: Cell) -> dict[str, bytes]:
         """What a cell's images are built from: fresh renders, the requirement lock, our own files."""
         rendered = {**render_chip(cell, self.templates), **render_model(cell, self.templates)}
-        name = f"images/{cell.chip_id}/requirements.lock"
-        lock = self.root / (f"node/{self.builds_on}.image.lock" if self.builds_on else name)
-        locks = {name: lock.read_bytes()} if lock.exists() else {}
-        return {**rendered, **locks, **self._serving}
+        return {**rendered, **self._locks(cell), **self._serving}
+
+    def _locks(self, cell: Cell) -> dict[str, bytes]:
+        """Requirement locks; on a node the one of what was carried to it goes for the chip's."""
+        paths = lock_files(cell.chip_id, cell.chip)
+        there = {paths[cell.chip_id]: f"node/{self.builds_on}.image.lock"} if self.builds_on else {}
+        found = {path: self.root / there.get(path, path) for path in paths.values()}
+        return {path: lock.read_bytes() for path, lock in found.items() if lock.exists()}
 
     def inputs(self, cell: Cell, target: Target, *, builder: str | None, node: str) -> Inputs:
         files = self.files(cell)
@@ -122,7 +127,8 @@ class Project:
             path
             for path, content in files.items()
             if not path.endswith(".lock")  # a node reads its own, elsewhere
-            and (not (self.root / path).exists() or (self.root / path).read_bytes() != content)
+            and path not in self._serving  # read from there
+            and _content(f"{self.root}/{path}") != content
         )
 
     @cached_property
@@ -150,3 +156,11 @@ class Project:
             f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes())
             for path in sorted(paths)
         }
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 -- a thousand files a plan
+            return file.read()
+    except FileNotFoundError:
+        return None

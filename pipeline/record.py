@@ -11,8 +11,10 @@ from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
+from pipeline.chip import Compiler, Exclusion, Run, SkippedOperators
 from pipeline.errors import UsageError
-from pipeline.matrix import Exclusion, License, Run, ServeValue, Text, Weights
+from pipeline.matrix_values import Problem, ServeValue, Text
+from pipeline.model import Chat, License, Size, Weights
 from pipeline.policy import Gate
 from pipeline.results import (
     AccuracyResult,
@@ -84,6 +86,7 @@ class StackAbout(Frozen):
     excluded_operators: Mapping[str, Exclusion]
     command: tuple[str, ...]  # what starts it inside the container
     log_path: str  # of the server, inside the container
+    compiler: Compiler | None = None  # None: the one that torch brings
 
 
 class About(Frozen):
@@ -113,6 +116,15 @@ class About(Frozen):
     hub_name: str
     benchmarks: Mapping[str, Benchmark]
     gate: Gate
+    # Records of releases before 2026.11.25 have none of these.
+    size: Size | None = None
+    chat: Chat = Chat()
+    sdk: str | None = None
+    driver: str | None = None  # that upstream built and checked the chip's software on
+    cards: int = 1  # that serving takes
+    known_problems: tuple[Problem, ...] = ()  # of the chip, then of the model
+    skipped_operators: SkippedOperators | None = None
+    image_alias: str | None = None  # FlagRelease's long image name, where all its facts are known
 
 
 class ImageIdentity(Frozen):

@@ -87,6 +87,8 @@ class Reporter:
             self.console.print(table)
             return
         widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns) - 1)]
-        for row in [columns, *rows]:
-            words = [word.ljust(width) for word, width in zip(row, widths, strict=False)]
-            self.say("  ".join([*words, row[-1]]).rstrip())
+        padded = (
+            [*map(str.ljust, row[:-1], widths), row[-1]]  # all but the last, which may be long
+            for row in [columns, *rows]
+        )
+        self.say("\n".join("  ".join(words).rstrip() for words in padded))

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from pipeline.benchmark import ResultFormat
-from pipeline.matrix import ServeValue
-from pipeline.matrix_values import Sha256, Version
+from pipeline.matrix_values import ServeValue, Sha256, Version
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Named = Annotated[str, StringConstraints(min_length=1)]

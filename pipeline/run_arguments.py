@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.matrix import Run
+from pipeline.chip import Run
 
 
 def command_line(
@@ -14,15 +14,24 @@ def command_line(
 ) -> str:
     """`docker run …` for a card: one argument a line."""
     flags = ["--init", "--detach", f"--name {shlex.quote(name)}", f"--network {run.network}"]
-    flags += [f"--ipc {shlex.quote(run.ipc)}"] if run.ipc else []
-    flags += [f"--uts {shlex.quote(run.uts)}"] if run.uts else []
-    flags += [f"--shm-size {run.shm_size}"] if run.shm_size else []
-    flags += [f"--gpus {run.gpus}"] if run.gpus else []
+    for flag, given in (
+        ("runtime", run.runtime),
+        ("ipc", run.ipc),
+        ("pid", run.pid),
+        ("uts", run.uts),
+        ("user", run.user),
+        ("shm-size", run.shm_size),
+        ("gpus", run.gpus),
+    ):
+        flags += [f"--{flag} {shlex.quote(given)}"] if given else []
     flags += ["--privileged"] if run.privileged else []
+    flags += [f"--group-add {shlex.quote(group)}" for group in run.group_add]
+    flags += [f"--cap-add {shlex.quote(capability)}" for capability in run.cap_add]
     flags += [f"--device {shlex.quote(device)}" for device in run.devices]
     flags += [f"--security-opt {shlex.quote(option)}" for option in run.security_opt]
     flags += [f"--ulimit {name}={value}" for name, value in sorted(run.ulimits.items())]
     flags += [f"--env {key}={shlex.quote(value)}" for key, value in sorted(run.environment.items())]
+    flags += [f"--tmpfs {shlex.quote(mount)}" for mount in run.tmpfs]
     flags += [f"--volume {shlex.quote(volume)}" for volume in run.volumes]
     flags += [f"--volume {shlex.quote(f'{host}:{inside}')}" for host, inside in volumes.items()]
     return " \\\n  ".join(["docker run", *flags, f"{image} {shlex.join(command)}"])
@@ -44,12 +53,18 @@ def engine_arguments(run: Run, *, volumes: Mapping[str, str]) -> dict[str, Any]:
             for name, value in sorted(run.ulimits.items())
         ],
     }
-    if run.ipc:
-        arguments["ipc_mode"] = run.ipc
-    if run.uts:
-        arguments["uts_mode"] = run.uts
-    if run.shm_size:
-        arguments["shm_size"] = run.shm_size
+    given = {
+        "runtime": run.runtime,
+        "ipc_mode": run.ipc,
+        "pid_mode": run.pid,
+        "uts_mode": run.uts,
+        "user": run.user,
+        "shm_size": run.shm_size,
+        "group_add": list(run.group_add),
+        "cap_add": list(run.cap_add),
+        "tmpfs": {path: options for path, _, options in (m.partition(":") for m in run.tmpfs)},
+    }
+    arguments |= {name: value for name, value in given.items() if value}
     if run.gpus:
         count = -1 if run.gpus == "all" else int(run.gpus)
         arguments["device_requests"] = [{"Driver": "", "Count": count, "Capabilities": [["gpu"]]}]

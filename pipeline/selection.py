@@ -71,6 +71,8 @@ def selection_of(options: Options, *, builder: str | None) -> Selection:
     project = project_of(options)
     cells = select(project.matrix, options.cells)
     target, past = project.target(options.target), project.past(cells)
+    chips = {cell.chip_id: cell.chip for cell in cells}
+    nodes = {chip_id: node_class(chip) for chip_id, chip in chips.items()}
     inputs = {}
     for cell in cells:
         last = next(
@@ -82,6 +84,6 @@ def selection_of(options: Options, *, builder: str | None) -> Selection:
             None,
         )
         inputs[cell.id] = project.inputs(
-            cell, target, builder=builder or last, node=node_class(cell.chip.smi)
+            cell, target, builder=builder or last, node=nodes[cell.chip_id]
         )
     return Selection(project=project, cells=cells, inputs=inputs, past=past)

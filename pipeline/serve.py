@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
+from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.logit_policy import PROFILES
 from pipeline.parts import Inputs, row_parts, trace_parts
@@ -33,11 +34,20 @@ OPERATOR_SWITCH = (
 
 
 def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
-    """The container of the card, with a name that parallel runs do not share and weights that cannot be written."""
+    """The container of the card, with a name that parallel runs do not share and weights that cannot be written.
+
+    Raises StageRefusedError for a cell that one node cannot hold.
+    """
+    if cell.nodes > 1:
+        raise StageRefusedError(
+            f"serving takes {cell.cards} cards on {cell.nodes} nodes, and a release serves on one",
+            where=cell.id,
+            hint="FlagScale serves over nodes with a hostfile; nothing here measures that",
+        )
     weights = Path(cell.model.weights.path or share / cell.model_id).resolve()
     return Launch(
         image=image,
-        run=cell.chip.run,
+        run=cell.run,
         name=f"flagrelease-{cell.chip_id}-{cell.model_id}-{stack}-{os.getpid()}",
         volumes={str(weights): f"{cell.weights_path}:ro"},
         command=cell.serve_command(stack),
@@ -52,7 +62,7 @@ def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
     pairs = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", locked, flags=re.MULTILINE)
     return Expected(
         packages={re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs},
-        device_probe=cell.chip.smi,
+        device_probe=cell.chip.smi.command if cell.chip.smi else None,
         prompt=cell.model.smoke.prompt,
         answer=cell.model.smoke.expect,
         tokens_per_s_floor=cell.model.smoke.tokens_per_s_floor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import jinja2
@@ -48,6 +49,7 @@ class Templates:
         return text.encode()
 
 
+@lru_cache(maxsize=None, typed=True)  # the same few words stand in hundreds of files
 def _yaml_scalar(value: object) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

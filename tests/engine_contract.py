@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.matrix import Run
 from pipeline.world.engine import Engine
 
 QUIET = Run(network="none")

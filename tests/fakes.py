@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.matrix import Run
 from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer

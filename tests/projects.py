@@ -139,7 +139,7 @@ def toy_project(folder: Path, *edits: tuple[str, str]) -> Project:
 
 
 def copied_project(folder: Path, changes: Changes | None = None) -> Project:
-    """A copy of the committed project, with values of its matrix set anew by their keys."""
+    """A copy of the committed project with the files of cpu, and values of its matrix set anew by their keys."""
     path = folder / "matrix.yaml"
     matrix = yaml.load((ROOT / "matrix.yaml").read_text("utf-8"), yaml.CSafeLoader)
     for (*parents, last), value in (changes or {}).items():
@@ -149,7 +149,7 @@ def copied_project(folder: Path, changes: Changes | None = None) -> Project:
         block[last] = value
     path.write_text(yaml.dump(matrix, Dumper=yaml.CSafeDumper, sort_keys=False), "utf-8")
     shutil.copy(ROOT / "matrix.lock", folder)
-    for name in ("templates", "images"):
+    for name in ("templates", "images/cpu", "images/serving"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     return project_in(folder)
 

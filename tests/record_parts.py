@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
+from pipeline.chip import Exclusion
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits
-from pipeline.matrix import Exclusion, Text
+from pipeline.matrix_values import Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
     AccuracyResult,

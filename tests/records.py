@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.matrix import Exclusion, License, Run, Text, Weights
+from pipeline.chip import Exclusion, Run
+from pipeline.matrix_values import Text
+from pipeline.model import License, Weights
 from pipeline.policy import Gate
 from pipeline.record import About, ImageIdentity, Record, StageName, Stages
 from pipeline.results import Facts, RenderResult, SmokeResult, WeightsResult

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.cell import Cell, names
+from pipeline.cell import Cell
+from pipeline.names import names
 from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import write_conf
 from pipeline.project import Project

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import yaml
 
 from pipeline.cards.facts import Measured
-from pipeline.matrix import License
+from pipeline.model import License
 from pipeline.results import BenchmarkVerdict
 
 PIPELINE_TAGS: Mapping[str, str] = {

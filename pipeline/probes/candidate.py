@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell
+from pipeline.chip import Exclusion, Operators, OperatorSwitch
 from pipeline.errors import StageRefusedError
-from pipeline.matrix import Exclusion, Operators, OperatorSwitch
 from pipeline.results import Frozen
 from pipeline.serve import launch
 from pipeline.stages.render import render_model
@@ -51,7 +51,7 @@ def library_in(engine: Engine, image: str, cell: Cell, stack: str) -> Library:
     variables = [f"{name}={value}" for name, value in cell.environment(stack).items()]
     name = f"flagrelease-{cell.chip_id}-{cell.model_id}-operators-{os.getpid()}"
     with engine.container(
-        image, ["sleep", "infinity"], run=cell.chip.run, name=name, volumes={}
+        image, ["sleep", "infinity"], run=cell.run, name=name, volumes={}
     ) as container:
         code, output = container.execute(["env", *variables, "python", "-c", _LIST, switch.library])
     try:
@@ -118,7 +118,8 @@ class Candidate:
 
     def _gpu(self, slot: int) -> dict[str, str]:
         several = self.cell.chip.smi is not None and self.gpus > 1
-        return {"CUDA_VISIBLE_DEVICES": str(slot % self.gpus)} if several else {}
+        variable = self.cell.chip.visible.process
+        return {variable: str(slot % self.gpus)} if several and variable else {}
 
 
 def write_conf(cell: Cell, templates: Templates, folder: Path) -> Path:

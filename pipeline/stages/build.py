@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.cell import Cell, Names
+from pipeline.cell import Cell
 from pipeline.errors import WorldError
 from pipeline.keys import key_of
 from pipeline.layers import (
-    Layer,
-    labels,
     model_context,
     refuse_edited_lock,
     refuse_unlocked,
     runtime_context,
 )
-from pipeline.lock import Lock, base_repository
+from pipeline.lock import Lock, base_repository, lock_files
+from pipeline.names import Layer, Names, labels
 from pipeline.parts import base_parts, model_parts, runtime_parts
 from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
@@ -68,7 +67,7 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
         arguments={"BASE": _pulled(base, builder)},
         context=lambda: {
             **runtime_context(cell, files),
-            **host_files(files[f"images/{cell.chip_id}/requirements.lock"], cell.chip.indexes),
+            **host_files(_locked(cell, files), cell.chip.indexes),
         },
     )
     model = _image(
@@ -81,6 +80,10 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
         context=lambda: model_context(cell, files),
     )
     return BuildResult(images=(base, runtime, model), builder=builder.engine.builder)
+
+
+def _locked(cell: Cell, files: Mapping[str, bytes]) -> bytes:
+    return b"".join(files[path] for path in lock_files(cell.chip_id, cell.chip).values())
 
 
 def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:

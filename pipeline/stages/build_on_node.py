@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.canonical import canonical, sha256_bytes, sha256_file
-from pipeline.cell import Cell, Names
+from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.layers import (
-    Layer,
-    labels,
     model_context,
     refuse_edited_lock,
     refuse_unlocked,
     runtime_context,
 )
 from pipeline.lock import Lock
+from pipeline.names import Layer, Names, labels
 from pipeline.parts import model_parts, runtime_parts
 from pipeline.reporter import StageLog
 from pipeline.results import BuildResult, BuiltImage

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cell import Cell
+from pipeline.chip import Node
 from pipeline.errors import StageRefusedError
 from pipeline.layers import refuse_unlocked
 from pipeline.lock import Lock, weights_source, wheel_name
-from pipeline.matrix import Node
 from pipeline.results import BuiltImage
 from pipeline.world.command import run
 from pipeline.world.debian import download_packages

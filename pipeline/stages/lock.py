@@ -11,23 +11,27 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pipeline.canonical import sha256_bytes
+from pipeline.chip import Base, Chip
 from pipeline.errors import CommandError, WorldError
 from pipeline.lock import (
     BasePin,
     Lock,
     RequirementsPin,
     WeightsPin,
+    apart_from_closure,
     base_reference,
+    lock_files,
     requirement_inputs,
     weights_source,
     wheels_of,
 )
-from pipeline.matrix import Base, Chip, Matrix, Weights
+from pipeline.matrix import Matrix
+from pipeline.model import Weights
 from pipeline.nodes import on_node
 from pipeline.world.command import run
 
@@ -35,6 +39,9 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
 NOT_ON_A_NODE = ("huggingface_hub", "modelscope", "nox", "uv")  # they reach networks, or start us
 NEVER = 'python_version < "0"'  # a marker no environment meets: uv then leaves the package out
+
+
+P = TypeVar("P", BasePin, RequirementsPin, WeightsPin)
 
 
 class Hubs(Protocol):
@@ -46,18 +53,36 @@ class Hubs(Protocol):
 
 
 def lock(
-    matrix: Matrix, *, old: Lock, hubs: Hubs, say: Callable[[str], None]
+    matrix: Matrix,
+    *,
+    chips: Collection[str],
+    models: Collection[str],
+    old: Lock,
+    hubs: Hubs,
+    say: Callable[[str], None],
 ) -> tuple[Lock, dict[str, bytes]]:
-    """The new lock, and the requirement locks as path → content. Keeps an old pin that cannot be asked again."""
+    """The new lock, and the requirement locks as path → content.
+
+    Keeps the pins of other chips and models, and an old pin that cannot be asked again.
+    """
     files: dict[str, bytes] = {}
-    requirements = {}
-    for chip_id, chip in matrix.chips.items():
-        say(f"requirements of {chip_id}")
-        requirements[chip_id], content = _requirements(chip_id, chip)
-        if content:
-            files[f"images/{chip_id}/requirements.lock"] = content
-    nodes = {}
+    requirements = _kept(old.requirements, matrix.chips, chips)
+    for chip_id in chips:
+        chip = matrix.chips[chip_id]
+        for name, path in lock_files(chip_id, chip).items():
+            say(f"requirements of {name}")
+            compiler = name.partition("/")[2]
+            requirements[name], content = (
+                _compiler_requirements(name, chip, compiler)
+                if compiler
+                else _requirements(name, chip)
+            )
+            if content:
+                files[path] = content
+    nodes = _kept(old.nodes, matrix.nodes, ())
     for name, node in matrix.nodes.items():
+        if node.chip not in chips:
+            continue
         say(f"requirements carried to {name}")
         chip = on_node(matrix, name).chips[node.chip]
         published = files.get(f"images/{node.chip}/requirements.lock", b"")
@@ -65,18 +90,25 @@ def lock(
         if content:
             files[f"node/{name}.image.lock"] = content
             files[f"node/{name}.pipeline.lock"] = _pipeline_requirements(name, chip)
-    bases = {}
-    for chip_id, chip in matrix.chips.items():
-        bases[chip_id] = _base(chip.base, old.bases.get(chip_id), hubs)
-    weights = {}
-    for model_id, model in matrix.models.items():
+    bases = _kept(old.bases, matrix.chips, chips)
+    for chip_id in chips:
+        bases[chip_id] = _base(matrix.chips[chip_id].base, old.bases.get(chip_id), hubs)
+    weights = _kept(old.weights, matrix.models, models)
+    for model_id in models:
         say(f"weights of {model_id}")
-        weights[model_id] = _weights(model.weights, old.weights.get(model_id), hubs)
+        pinned = old.weights.get(model_id)
+        weights[model_id] = _weights(matrix.models[model_id].weights, pinned, hubs)
     wheels = {name: _wheel_sha256(name) for name in wheels_of(matrix)}
     locked = Lock(
         bases=bases, requirements=requirements, nodes=nodes, weights=weights, wheels=wheels
     )
     return locked, files
+
+
+def _kept(old: Mapping[str, P], known: Collection[str], anew: Collection[str]) -> dict[str, P]:
+    """Pins of what is still in the matrix and is not locked anew; a compiler's goes with its chip."""
+    chips = {name: name.partition("/")[0] for name in old}
+    return {name: pin for name, pin in old.items() if chips[name] in {*known} - {*anew}}
 
 
 def _base(base: Base, old: BasePin | None, hubs: Hubs) -> BasePin:
@@ -138,7 +170,7 @@ def _requirements(
     inputs = requirement_inputs(chip)
     alone = [name for name in chip.packages if name in chip.without_dependencies]
     closure = [f"{name}=={chip.packages[name]}" for name in chip.packages if name not in alone]
-    overrides = [f"{name} ; {NEVER}" for name in chip.leave_out]
+    overrides = [f"{name} ; {NEVER}" for name in {**chip.leave_out, **_apart(chip)}]
     overrides += [f"{name}{specifier}" for name, specifier in chip.overrides.items()]
     options = _options(chip)
     try:
@@ -155,8 +187,44 @@ def _requirements(
                 [requirement], overrides=[], doing=f"locking {name}", extra=[*options, "--no-deps"]
             )
     except CommandError as error:
-        why = error.details.strip().splitlines()[-1].strip()
+        return _not_locked(inputs, chip, error)
+    return _locked(inputs, text)
+
+
+def _compiler_requirements(name: str, chip: Chip, compiler: str) -> tuple[RequirementsPin, bytes]:
+    """Exactly the packages of a compiler: each is installed into a folder of its own, without dependencies."""
+    inputs = requirement_inputs(chip, compiler)
+    wanted = [f"{package}=={v}" for package, v in chip.compilers[compiler].packages.items()]
+    if _stands_in(chip) and (public := [pin for pin in wanted if "+" not in pin]):
+        why = (
+            f"{', '.join(public)} may be another build than the vendor's, whose index was not asked"
+        )
         return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
+    extra = [*_options(chip), "--no-deps"]
+    try:
+        text = _compile(wanted, overrides=[], doing=f"locking {name}", extra=extra)
+    except CommandError as error:
+        return _not_locked(inputs, chip, error)
+    return _locked(inputs, text)
+
+
+def _apart(chip: Chip) -> dict[str, str]:
+    return dict.fromkeys(sorted(apart_from_closure(chip)), "in a folder of its compiler")
+
+
+def _stands_in(chip: Chip) -> bool:
+    """Whether the wheels of this machine take the place of the chip's own indexes."""
+    return bool(chip.indexes and os.environ.get("PIP_FIND_LINKS"))
+
+
+def _not_locked(inputs: str, chip: Chip, error: CommandError) -> tuple[RequirementsPin, bytes]:
+    why = error.details.strip().splitlines()[-1].strip().removeprefix("cause: ")
+    if _stands_in(chip):
+        why += " (the wheels of PIP_FIND_LINKS stood in for the indexes of the matrix)"
+    return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
+
+
+def _locked(inputs: str, text: str) -> tuple[RequirementsPin, bytes]:
     count = len(re.findall(r"^[a-z0-9]", text, flags=re.MULTILINE | re.IGNORECASE))
     content = text.encode()
     return RequirementsPin(

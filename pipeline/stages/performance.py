@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
-from pipeline.matrix import LoadProfile
+from pipeline.model import LoadProfile
 from pipeline.results import LoadResult, PerformanceRatio, PerformanceResult
 from pipeline.world.server import Served
 

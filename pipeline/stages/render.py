@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.cell import Cell
-from pipeline.matrix import ServeValue, json_schema
+from pipeline.matrix import json_schema
+from pipeline.matrix_values import ServeValue
 from pipeline.results import FileHash, RenderResult
 from pipeline.templates import Templates
 
@@ -21,7 +22,10 @@ def render_chip(cell: Cell, templates: Templates) -> dict[str, bytes]:
     chip, folder = cell.chip, f"images/{cell.chip_id}"
     files = {
         f"{folder}/Dockerfile": templates.render(
-            f"runtime.{chip.family}.Dockerfile.j2", chip=chip, site_packages=cell.site_packages
+            f"runtime.{chip.family}.Dockerfile.j2",
+            chip=chip,
+            site_packages=cell.site_packages,
+            python_path=":".join(cell.python_path(chip.released)),
         )
     }
     for name, version in chip.aliases.items():
@@ -113,9 +117,7 @@ def stale(root: Path, files: Mapping[str, bytes]) -> tuple[str, ...]:
         sorted(
             name
             for name in names
-            if name not in files
-            and not name.startswith(kept)
-            and not name.endswith("/requirements.lock")
+            if name not in files and not name.startswith(kept) and not name.endswith(".lock")
         )
     )
 

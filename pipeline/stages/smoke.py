@@ -16,6 +16,7 @@ from pipeline.errors import WorldError
 from pipeline.operator_evidence import ran, total_calls
 from pipeline.results import Check, Facts, SmokeResult
 from pipeline.world.engine import Container, Engine
+from pipeline.world.node import card_names
 from pipeline.world.openai import Answer, OpenAI
 from pipeline.world.operators import look_at_operators
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server
@@ -303,9 +304,8 @@ def _chip(cell: Cell, container: Container, cpu: str) -> tuple[str, str | None]:
     """Name and driver of the chip as its own tool prints them; the processor where there is no tool."""
     if cell.chip.smi is None:
         return cpu, None
-    code, output = container.execute(cell.chip.smi.split())
+    code, output = container.execute(cell.chip.smi.command.split())
     if code != 0:
         return "", None
     driver = re.search(r"(?i)driver version:?\s*([\w.]+)", output)
-    name = re.search(r"NVIDIA \w+(?: \w+)*", output)  # columns are more than one space apart
-    return (name[0].strip() if name else ""), (driver[1] if driver else None)
+    return next(iter(card_names(cell.chip, output)), ""), driver[1] if driver else None

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline.canonical import canonical, sha256_bytes, sha256_file, write_whole
 from pipeline.cell import Cell
+from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, weights_source
-from pipeline.matrix import Run
 from pipeline.parts import CONVERTER, CONVERTER_FILE
 from pipeline.results import FileHash, Frozen, WeightsResult
 from pipeline.world.engine import Engine

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pipeline.chip import Base
 from pipeline.errors import UsageError
-from pipeline.matrix import Base
 from pipeline.world.command import run
 
 # One fixed time for all files, so that the same packages give the same archive.

@@ -17,8 +17,8 @@ import urllib3.exceptions
 from docker.models.containers import Container as DockerContainer
 from docker.types import DeviceRequest, Ulimit
 
+from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.matrix import Run
 from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me

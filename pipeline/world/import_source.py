@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.benchmark import ResultFormat
 from pipeline.canonical import sha256_file
-from pipeline.matrix import ServeValue
+from pipeline.matrix_values import ServeValue
 from pipeline.result_source import ResultSource
 from pipeline.world.result_files import held_to, json_document
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import WorldError
-from pipeline.matrix import Weights
+from pipeline.model import Weights
 from pipeline.world.oci import parse_reference
 from pipeline.world.registry import Registry
 

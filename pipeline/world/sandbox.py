@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.matrix import Run
 from pipeline.world.engine import Engine, Limits
 
 RUNNER = Path(__file__).with_name("sandbox_runner.py")

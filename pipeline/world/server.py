@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import requests
 
+from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.matrix import Run
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import direct_session
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipeline.matrix import Run
+from pipeline.chip import Run
 from pipeline.probes.built import candidate_of
 from pipeline.probes.candidate import library_in
 from pipeline.probes.checking import check_operators

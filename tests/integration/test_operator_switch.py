@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.bisecting import Search, prepare
-from pipeline.matrix import Run
+from pipeline.chip import Run
 from pipeline.probes.candidate import library_in
 from pipeline.probes.probers import switched
 from pipeline.stages.bisect import bisect

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipeline.benchmark import Benchmark
+from pipeline.chip import Run
 from pipeline.errors import UsageError, WorldError
-from pipeline.matrix import Run
 from pipeline.world.benchmark_data import Item, load_items
 from pipeline.world.evaluator import Endpoint, evaluate
 from pipeline.world.human_eval import code_of, program, request_text

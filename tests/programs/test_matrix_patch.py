@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from pipeline.cell import select
+from pipeline.chip import Exclusion
 from pipeline.errors import PipelineError
-from pipeline.matrix import Exclusion
 from pipeline.matrix_file import read_matrix
 from pipeline.matrix_patch import exclusion_patch, with_exclusions
 from tests.projects import ROOT

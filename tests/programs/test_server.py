@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
-from pipeline.matrix import Run
 from pipeline.world import server
 from pipeline.world.openai import OpenAI
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server

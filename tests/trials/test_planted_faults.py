@@ -102,7 +102,7 @@ class Trial:
             return
         record = PlantedFaults(
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            node=node_class(self.cell.cell.chip.smi),
+            node=node_class(self.cell.cell.chip),
             image=self.cell.built.config_digest,
             weights_sha256=self.cell.weights.sha256,
             code_sha256=code_sha256(),

@@ -23,7 +23,7 @@ from pipeline.canonical import sha256_bytes
 from pipeline.cards.facts import NEEDED, measured
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
 from pipeline.errors import StageRefusedError
-from pipeline.matrix import License
+from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName
 from pipeline.stages.card import PLOT, card, card_result, texts

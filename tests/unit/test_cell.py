@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cell import Names, cells, flatten, hub_name, names, select
+from pipeline.cell import cells, flatten, select
+from pipeline.chip import Exclusion
 from pipeline.errors import NothingSelectedError, PipelineError, UsageError
-from pipeline.matrix import Exclusion, Matrix, Target
+from pipeline.matrix import Matrix
 from pipeline.matrix_file import read_matrix
-from tests.projects import TOY, committed, edited, one_cell, toy_project
+from tests.projects import TOY, edited, one_cell, toy_project
 
 GELU = Exclusion(why="slow", evidence="2026.11.2.1")
 SOFTMAX = Exclusion(why="wrong", evidence="2026.11.1.1")
@@ -176,37 +177,6 @@ def test_names_of_the_cell_are_made_in_one_place(tmp_path: Path) -> None:
         "/share/poet",
     )
     assert cell.stack_title("slow", "zh") == "Beads 慢"
-
-
-def test_a_target_with_one_prefix_stages_under_it(tmp_path: Path) -> None:
-    cell = one_cell(toy_project(tmp_path), "abacus", "poet")
-    assert names(cell, Target(registry="127.0.0.1:5000/flagrelease")) == Names(
-        host="127.0.0.1:5000",
-        staging_host="127.0.0.1:5000",
-        public="flagrelease/flagrelease_abacus_poet",
-        staging_base="flagrelease/staging/abacus/base",
-        staging_runtime="flagrelease/staging/abacus/runtime",
-        staging_model="flagrelease/staging/abacus/poet",
-    )
-
-
-def test_a_target_may_stage_in_another_registry(tmp_path: Path) -> None:
-    cell = one_cell(toy_project(tmp_path), "abacus", "poet")
-    target = Target(registry="harbor.baai.ac.cn/flagrelease-public", staging="stage.test/a/b")
-    assert names(cell, target) == Names(
-        host="harbor.baai.ac.cn",
-        staging_host="stage.test",
-        public="flagrelease-public/flagrelease_abacus_poet",
-        staging_base="a/b/abacus/base",
-        staging_runtime="a/b/abacus/runtime",
-        staging_model="a/b/abacus/poet",
-    )
-
-
-def test_hub_names_are_those_of_flagrelease(tmp_path: Path) -> None:
-    assert hub_name(one_cell(toy_project(tmp_path), "abacus", "poet")) == "Poet-1B-abacus-FlagOS"
-    assert hub_name(one_cell(committed(), "nvidia", "step3")) == "step3-FlagOS"
-    assert hub_name(one_cell(committed(), "nvidia", "smollm2")) == "SmolLM2-135M-Instruct-FlagOS"
 
 
 def test_a_block_becomes_named_parts_and_absent_values_none() -> None:

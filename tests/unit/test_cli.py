@@ -117,8 +117,9 @@ def test_a_broken_matrix_ends_with_2_and_all_its_faults(line: CommandLine) -> No
         "matrix.yaml:5:29: gate.margin: expected a number from 0 to 1, got 3\n"
         "matrix.yaml:50:5: models.poet.modality: this key is required\n"
         "matrix.yaml:50:5: models.poet.weights: this key is required\n"
-        "matrix.yaml:51:8: models.poet.x: unknown key (known: architecture, base_model, benchmarks, gate,"
-        " languages, license, load, modality, port, serve, smoke, title, weights)\n"
+        "matrix.yaml:51:8: models.poet.x: unknown key (known: architecture, base_model, benchmarks, chat,"
+        " gate, hub_name, known_problems, languages, license, load, modality, port, serve, size, smoke, title,"
+        " weights)\n"
         "hint: docs/matrix.schema.json describes every key\n"
     )
 

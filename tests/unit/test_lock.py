@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.canonical import sha256_bytes
+from pipeline.chip import Chip
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.layers import refuse_edited_lock, refuse_unlocked
 from pipeline.lock import (
@@ -16,12 +17,13 @@ from pipeline.lock import (
     WeightsPin,
     base_repository,
     lock_bytes,
+    lock_files,
     read_lock,
     requirement_inputs,
     weights_source,
     wheels_of,
 )
-from pipeline.matrix import Chip, Weights
+from pipeline.model import Weights
 from tests.projects import committed, one_cell, toy_project
 from tests.record_parts import digest, sha256
 
@@ -156,8 +158,18 @@ def test_a_base_pinned_before_it_was_changed_is_refused(tmp_path: Path) -> None:
 
 def test_the_committed_lock_agrees_with_the_committed_matrix() -> None:
     project = committed()
+    pins, chips = project.lock.requirements, project.matrix.chips
+    assert set(pins) == {name for chip in chips for name in lock_files(chip, chips[chip])}
+    for name, pin in pins.items():
+        chip, _, compiler = name.partition("/")
+        assert pin.inputs_sha256 == requirement_inputs(chips[chip], compiler), (
+            f"run nox -s lock: {name}"
+        )
     for cell in project.cells:
-        refuse_unlocked(cell, project.lock)
+        if all(pins[name].sha256 for name in lock_files(cell.chip_id, cell.chip)):
+            refuse_unlocked(cell, project.lock)
+    assert {"cpu", "nvidia"} <= {name for name, pin in pins.items() if pin.sha256}
+    assert set(project.lock.bases) == set(chips)
     assert set(project.lock.weights) == set(project.matrix.models)
     assert set(project.lock.wheels) == set(wheels_of(project.matrix))
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from pipeline.about import about
-from pipeline.cell import names
 from pipeline.keys import UNKNOWN, changes, key_of
+from pipeline.names import names
 from pipeline.parts import Inputs, parts_of, runtime_parts
 from pipeline.plan import Action, decide, plan, reused, stages_until
 from pipeline.project import Project

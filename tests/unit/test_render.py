@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.cell import cells
 from pipeline.errors import UsageError
-from pipeline.matrix import ServeValue
+from pipeline.matrix_values import ServeValue
 from pipeline.stages.render import (
     SCHEMA_FILE,
     drift,
@@ -213,7 +213,7 @@ def test_an_undefined_variable_names_its_template(tmp_path: Path) -> None:
         Templates(tmp_path).render("model.Dockerfile.j2", model=PROJECT.matrix.models["step3"])
     assert str(caught.value) == (
         f"{tmp_path.name}/model.Dockerfile.j2: template variable:"
-        " 'pipeline.matrix.Model object' has no attribute 'colour'\n"
+        " 'pipeline.model.Model object' has no attribute 'colour'\n"
         "hint: give it in matrix.yaml or take it out of the template"
     )
 

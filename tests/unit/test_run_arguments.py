@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.matrix import Run
+from pipeline.chip import Run
 from pipeline.run_arguments import command_line, engine_arguments
 
 PLAIN: dict[str, Any] = {
@@ -28,6 +28,20 @@ FIELDS: list[tuple[Run, list[str], dict[str, Any]]] = [
     (Run(network="none"), ["--network", "none"], {"network_mode": "none"}),
     (Run(ipc="host"), ["--ipc", "host"], {"ipc_mode": "host"}),
     (Run(uts="host"), ["--uts", "host"], {"uts_mode": "host"}),
+    (Run(pid="host"), ["--pid", "host"], {"pid_mode": "host"}),
+    (Run(runtime="iluvatar"), ["--runtime", "iluvatar"], {"runtime": "iluvatar"}),
+    (Run(user="root"), ["--user", "root"], {"user": "root"}),
+    (
+        Run(tmpfs=["/tmp:exec", "/a"]),
+        ["--tmpfs", "/tmp:exec", "--tmpfs", "/a"],
+        {"tmpfs": {"/tmp": "exec", "/a": ""}},
+    ),
+    (Run(group_add=["video"]), ["--group-add", "video"], {"group_add": ["video"]}),
+    (
+        Run(cap_add=["SYS_PTRACE", "SYS_ADMIN"]),
+        ["--cap-add", "SYS_PTRACE", "--cap-add", "SYS_ADMIN"],
+        {"cap_add": ["SYS_PTRACE", "SYS_ADMIN"]},
+    ),
     (Run(shm_size="32g"), ["--shm-size", "32g"], {"shm_size": "32g"}),
     (
         Run(gpus="all"),

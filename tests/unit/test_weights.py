@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import Cell
+from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, WeightsPin
-from pipeline.matrix import Run
 from pipeline.parts import CONVERTER
 from pipeline.results import FileHash, WeightsResult
 from pipeline.stages.weights import check_whole, fetch, is_whole

@@ -1,0 +1,192 @@
+"""A chip and a model are added by data alone: two blocks in matrix.yaml, and all is rendered, named and planned."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.doubts import doubts
+from pipeline.names import names
+from pipeline.plan import plan
+from pipeline.project import Project
+from pipeline.run_arguments import command_line
+from pipeline.stages.render import render_all
+from tests.projects import ROOT, edited, one_cell, project_in
+
+NODES = "# Machines without network"  # what follows the chips
+# A vendor that is not there: SDK image, two compilers, numbered devices, half the memory of an H100.
+CHIP = """
+  acme:
+    title: {en: Acme, zh: 顶点}
+    accelerator: A9
+    sdk: AcmeKit 3.1
+    driver: 3.1.4
+    memory_gb: 40
+    cards_per_node: 4
+    dtypes: [float16, bfloat16]
+    long_name: {vendor: acme, torch: acm, gpu: acme001, sdk: acmekit3.1}
+    known_problems:
+      - {en: Fans are loud., zh: 风扇噪声大。, source: a neighbour}
+      - {en: Maps are upside down., zh: 地图是倒的。, source: a sailor, models: ["atlas*"]}
+    arch: amd64
+    family: venv
+    base: registry.test/acme/sdk:3.1
+    python: "3.12"
+    glibc: "2.39"
+    system_packages: [g++]
+    packages: {torch: 2.9.0+acme, numpy: 1.26.4, flag-gems: 5.3.3, vllm: 0.24.0, flag-scale: 0.8.0}
+    overrides: {numpy: "==1.26.4"}
+    compilers:
+      triton: {title: Triton 3.2 of Acme, packages: {triton: 3.2.0+acme}, reported: pass}
+      flagtree: {title: FlagTree 0.7, packages: {flagtree: 0.7.0+acme3.2}, reported: untested}
+    extra_packages: [click]
+    without_dependencies: [flag-scale]
+    indexes: [https://index.test/acme/simple]
+    paths: [/opt/acme/bin]
+    image_env: {ACME_HOME: /opt/acme}
+    run: {ipc: host, runtime: acme, group_add: [acme], devices: ["/dev/acme{i}", /dev/acme_ctl]}
+    visible: {container: ACME_CARDS, process: ACME_VISIBLE}
+    smi: {command: acme-smi, count: acme-smi | wc -l}
+    skipped_operators: {count: 2, names: [sort], source: a sheet}
+    start_budget_s: 600
+    serve: {enforce_eager: true}
+    stacks:
+      native: {title: {en: "{accelerator}-AcmeKit", zh: "{accelerator}-AcmeKit"}, compiler: triton}
+      flagos:
+        title: {en: FlagOS, zh: FlagOS}
+        compiler: flagtree
+        env: {USE_FLAGGEMS: "1"}
+        operators: {library: flagrelease_serving.flaggems}
+    reference: native
+    released: flagos
+    differs: [PYTHONPATH]
+"""
+MODEL = """
+  atlas-70b:
+    title: Atlas 70B
+    hub_name: Atlas-70B
+    modality: text
+    weights: {modelscope: example/atlas, huggingface: example/atlas}
+    size: {parameters: 70B, weights_gb: 140, dtype: bfloat16, context: 8192, architecture_class: AtlasForCausalLM}
+    license: {spdx: LicenseRef-Atlas, name: Atlas License, link: "https://example.test/license"}
+    base_model: example/atlas
+    languages: [en]
+    port: 9010
+    serve: {reasoning_parser: atlas}
+    smoke: {prompt: "What is the capital of France?", expect: Paris, tokens_per_s_floor: 3}
+    benchmarks: [gpqa_diamond]
+    load: {concurrency: [1], input_tokens: 8, output_tokens: 8, requests_per_slot: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("grown")
+    text = (ROOT / "matrix.yaml").read_text("utf-8")
+    blocks = ((NODES, f"{CHIP}\n{NODES}"), ("\ncells:\n", f"{MODEL}\ncells:\n"))
+    (folder / "matrix.yaml").write_text(edited(text, *blocks), "utf-8")
+    shutil.copytree(ROOT / "templates", folder / "templates")
+    (folder / "images/serving").mkdir(parents=True)
+    return project_in(folder)
+
+
+def test_the_new_chip_has_every_model_and_the_new_model_every_chip(project: Project) -> None:
+    cells = {cell.id for cell in project.cells}
+    models, chips = project.matrix.models, project.matrix.chips
+    assert {f"acme/{model}" for model in models} <= cells
+    assert {f"{chip}/atlas-70b" for chip in chips} <= cells
+
+
+def test_its_image_is_rendered_from_its_block(project: Project) -> None:
+    files = render_all([one_cell(project, "acme", "atlas-70b")], project.templates)
+    dockerfile = files["images/acme/Dockerfile"].decode()
+    for part in (
+        "# The runtime of every model on Acme: AcmeKit 3.1 of the base image",
+        "/host/uv venv --quiet --python 3.12 /opt/venv",
+        "--requirement /build/compilers/flagtree.lock \\\n      --target /opt/compilers/flagtree",
+        "--requirement /build/compilers/triton.lock \\\n      --target /opt/compilers/triton",
+        "ENV PATH=/opt/venv/bin:/opt/acme/bin:$PATH",
+        "PYTHONPATH=/opt/flagrelease:/opt/compilers/flagtree",
+        "ACME_HOME=/opt/acme",
+    ):
+        assert part in dockerfile
+    hadolint = Path(sys.executable).with_name("hadolint")
+    words: list[str | Path] = [hadolint, "--no-color", "--config", ROOT / ".hadolint.yaml", "-"]
+    done = subprocess.run(
+        words, input=dockerfile, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def test_it_is_served_over_the_cards_that_hold_the_model(project: Project) -> None:
+    cell = one_cell(project, "acme", "atlas-70b")
+    files = render_all([cell], project.templates)
+    (task,) = yaml.safe_load(files["images/acme/atlas-70b/conf/serve/flagos.yaml"])
+    assert task["engine_args"] == {
+        "model": "/share/atlas-70b",
+        "served_model_name": "atlas-70b-acme-flagos",
+        "host": "0.0.0.0",
+        "port": 9010,
+        "enforce_eager": True,
+        "pipeline_parallel_size": 2,
+        "reasoning_parser": "atlas",
+        "tensor_parallel_size": 4,
+    }
+    line = command_line(cell.run, image="image", name="flagos", command=["sleep"], volumes={})
+    assert re.findall(r"--(?:device|env|runtime|group-add) \S+", line) == [
+        "--runtime acme",
+        "--group-add acme",
+        *(f"--device /dev/acme{i}" for i in range(4)),
+        "--device /dev/acme_ctl",
+        "--env ACME_CARDS=0,1,2,3",
+    ]
+
+
+def test_its_stacks_differ_in_the_compiler(project: Project) -> None:
+    cell = one_cell(project, "acme", "atlas-70b")
+    assert cell.environment("native")["PYTHONPATH"].split(":")[1] == "/opt/compilers/triton"
+    assert "PYTHONPATH" not in cell.environment("flagos")
+
+
+def test_it_is_named_and_its_problems_are_told(project: Project) -> None:
+    cell = one_cell(project, "acme", "atlas-70b")
+    found = names(cell, project.matrix.targets["flagos"])
+    assert (found.public, found.hub) == (
+        "flagrelease-public/flagrelease_acme_atlas-70b",
+        "Atlas-70B-acme-FlagOS",
+    )
+    assert "-tree_0.7.0.acme3.2-gems_5.3.3-" in str(found.alias)
+    assert [problem.en for problem in cell.known_problems] == [
+        "Fans are loud.",
+        "Maps are upside down.",
+    ]
+    other = one_cell(project, "acme", "qwen3-4b")
+    assert [problem.en for problem in other.known_problems] == ["Fans are loud."]
+    assert doubts(cell) == (
+        "takes 8 cards on 2 nodes, and a release serves on one",
+        "FlagTree 0.7, which compiles flagos, is reported as untested",
+    )
+
+
+def test_it_is_planned_like_any_other(project: Project) -> None:
+    cell = one_cell(project, "acme", "qwen3-4b")
+    inputs = project.inputs(cell, project.target("local"), builder=None, node="here")
+    actions = plan([cell], {cell.id: inputs}, {}, release="2026.11.24.1", until="card")
+    assert {action.kind for action in actions} == {"run"}
+
+
+def test_no_module_and_no_template_knows_a_vendor(project: Project) -> None:
+    """NVIDIA and the CPU stand in examples of command lines; every other name belongs to the matrix."""
+    vendors = "|".join(chip for chip in project.matrix.chips if chip not in ("cpu", "nvidia"))
+    tools = "npu|mlu|gcu|musa|xpu|ptpu|txda"
+    sources = [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("templates/**/*.j2")]
+    known = re.compile(rf"\b({vendors}|{tools})\b", re.IGNORECASE)
+    assert {
+        str(path.relative_to(ROOT)) for path in sources if known.search(path.read_text("utf-8"))
+    } == set()
