@@ -118,7 +118,13 @@ def performance(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def card(session: nox.Session) -> None:
-    """Write the model cards from the record alone."""
+    """Write the card of a cell anew from its newest record; runs no stage."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def cards(session: nox.Session) -> None:
+    """Write all cards anew, show what changed (`-- --check` fails on it, `-- --publish` commits it)."""
     run_pipeline(session)
 
 

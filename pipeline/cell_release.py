@@ -18,6 +18,7 @@ from pipeline.results import BuildResult, Frozen, WeightsResult
 from pipeline.serve import launch
 from pipeline.stages.weights import check_whole
 from pipeline.world.engine import Engine
+from pipeline.world.hub import Hub
 from pipeline.world.registry import Registry
 from pipeline.world.server import Served, serving
 
@@ -30,6 +31,7 @@ class World:
 
     engine: Callable[[], Engine]
     registry: Callable[[str], Registry]
+    hubs: Callable[[], tuple[Hub, ...]]
     revision: str
     report: Reporter
 

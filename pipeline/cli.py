@@ -93,12 +93,14 @@ _TEXTS = {
     "simulate": "Judge the judge: how often its policy passes and fails simulated releases.",
     "flageval": "Have the FlagEval service evaluate a server of yours; it gives scores, never a verdict.",
     "performance": "Measure throughput and latency of every stack.",
-    "card": "Write the cards of cells from their records.",
+    "card": "Write the card of a cell anew from its newest record. Runs no stage.",
+    "cards": "Write all cards anew from their records, show what changed, publish it.",
     "promote": "Copy tested images by digest to the public repository, and tag them.",
     "publish": "Publish the cards of promoted cells to the target's hubs.",
 }
 
-_RUNNING = [stage for stage in STAGES if stage != "render"]
+_RUNNING = [stage for stage in STAGES if stage not in ("render", "card")]
+_CARDS = ("card", "cards")
 _CELLS = [name for name in _TEXTS if name not in ("collect", "flageval", "simulate")]
 _ARGUMENTS = (
     _argument(
@@ -140,10 +142,13 @@ _ARGUMENTS = (
         help="default: matrix.yaml",
     ),
     _argument(
-        ["render"], "--check", action="store_true", help="write nothing; fail on drift and show it"
+        ["render", *_CARDS],
+        "--check",
+        action="store_true",
+        help="write nothing; fail on drift and show it",
     ),
     _argument(
-        ["release", "plan", *_RUNNING],
+        ["release", "plan", *_RUNNING, *_CARDS],
         "--target",
         default="local",
         help="where the release goes: a target of the matrix",
@@ -156,6 +161,9 @@ _ARGUMENTS = (
     ),
     _argument(
         ["gate"], "--release", metavar="NAME", help="whose rows; default: the newest that has any"
+    ),
+    _argument(
+        _CARDS, "--release", metavar="NAME", help="whose record; default: the newest that can"
     ),
     _argument(
         ["gate"],
@@ -175,7 +183,10 @@ _ARGUMENTS = (
     _argument(["release"], "--dry-run", action="store_true", help="print the plan and stop"),
     _argument(["plan"], "--json", action="store_true", help="print the plan as JSON"),
     _argument(
-        ["release", "promote", "publish"],
+        _CARDS, "--publish", action="store_true", help="commit changed cards of promoted releases"
+    ),
+    _argument(
+        ["release", "promote", "publish", *_CARDS],
         "--yes",
         action="store_true",
         help="consent to a target other than local",

@@ -24,10 +24,11 @@ from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
 
 if TYPE_CHECKING:
-    pass
+    from pipeline.matrix import Target
+    from pipeline.rewriting import Card
 
 
-from pipeline.flow import flow, lazy_engine
+from pipeline.flow import ask_consent, flow, lazy_engine
 from pipeline.selection import Options, project_of, selection_of
 
 
@@ -118,6 +119,38 @@ def do_release(options: Options, report: Reporter) -> int:
 def do_stage(options: Options, report: Reporter) -> int:
     until: StageName = next(stage for stage in STAGES if stage == options.command)
     return flow(options, report, until=until)
+
+
+def do_cards(options: Options, report: Reporter) -> int:
+    """Write cards anew from their records, or check them; then the changed ones to the hubs."""
+    from pipeline.rewriting import cards_of, differences, refuse_stale
+
+    if options.publish:
+        ask_consent(options, "publish")
+    project = project_of(options)
+    cards = cards_of(project, select(project.matrix, options.cells), options.release)
+    if options.check:
+        refuse_stale(cards, project.root)
+        report.say(f"cards: {len(cards)}, all as their records give them")
+        return 0
+    for text in differences(cards, project.root):
+        report.say(text)
+    changed = [card for card in cards if card.changed]
+    for card in changed:
+        card.write()
+    report.say(f"cards: {len(cards)}, changed: {len(changed)}")
+    if options.publish:
+        _publish_cards(project, cards, project.target(options.target), report)
+    return 0
+
+
+def _publish_cards(
+    project: Project, cards: Sequence[Card], target: Target, report: Reporter
+) -> None:
+    from pipeline.republishing import publish_changed
+    from pipeline.world.hubs import hubs_of
+
+    publish_changed(project, cards, target, hubs_of(target.hubs, project.root), report.say)
 
 
 def do_bisect(options: Options, report: Reporter) -> int:
@@ -265,5 +298,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "flageval": do_flageval,
     "bundle": do_bundle,
     "collect": do_collect,
-    **{stage: do_stage for stage in STAGES if stage != "render"},
+    "card": do_cards,
+    "cards": do_cards,
+    **{stage: do_stage for stage in STAGES if stage not in ("render", "card")},
 }

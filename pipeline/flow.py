@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from pipeline.cell import Cell
@@ -32,20 +32,26 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
             selection.actions(_planned_name(options, selection), until), report, as_json=False
         )
         return 0
-    _ask_consent(options, until)
+    ask_consent(options, until)
     from pipeline.cell_release import CellRelease, World
     from pipeline.release import release_cell
+    from pipeline.world.hubs import hubs_of
     from pipeline.world.registry import Registry
 
     registry = cache(Registry)
     target = selection.project.target(options.target)
+    hubs = cache(partial(hubs_of, target.hubs, selection.project.root))
+    if until == "publish":
+        hubs()  # a missing token is told before anything runs, not after it
     release = _name(
         options,
         selection,
         until,
         lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
     )
-    world = World(engine=engine, registry=registry, revision=git.revision(), report=report)
+    world = World(
+        engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
+    )
     outcomes: list[Outcome] = []
     for cell in selection.cells:
         known = selection.past[cell.id]
@@ -125,7 +131,7 @@ def _builder_of(engine: Callable[[], Engine]) -> str | None:
         return None
 
 
-def _ask_consent(options: Options, until: StageName) -> None:
+def ask_consent(options: Options, until: StageName) -> None:
     outward = STAGES.index(until) >= STAGES.index("promote")
     if options.target == "local" or not outward or options.yes:
         return

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from pipeline.benchmark import Benchmark
 from pipeline.chip import Chip, Node, Operators
+from pipeline.hub_accounts import Hub
 from pipeline.matrix_values import Id, ServeValue, Strict
 from pipeline.model import Model
 from pipeline.policy import Gate, GateOverride
@@ -20,10 +21,6 @@ Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")] 
 class Project(Strict):
     source: str
     vendor: str
-
-
-class Hub(Strict):
-    folder: str
 
 
 class Target(Strict):

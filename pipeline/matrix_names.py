@@ -17,6 +17,11 @@ Broken = tuple[Path_, str, str]  # place, message, hint
 
 def broken_references(matrix: Matrix) -> Iterator[Broken]:
     """Names that nothing defines, and blocks whose keys contradict each other."""
+    for target_id, target in matrix.targets.items():
+        for index, hub in enumerate(target.hubs):
+            if len(hub.kinds) != 1:
+                kinds = ", ".join(type(hub).model_fields)
+                yield ("targets", target_id, "hubs", index), f"expected exactly one of {kinds}", ""
     for chip_id, chip in matrix.chips.items():
         yield from _chip_faults(("chips", chip_id), chip)
     for name, benchmark in matrix.benchmarks.items():

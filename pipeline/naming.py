@@ -14,7 +14,7 @@ CALVER = re.compile(r"^v?\d{4}\.\d{2}\.\d{2}(\.\d+)?([.-][0-9A-Za-z]+)*\Z")
 
 def release_tag(tags: Iterable[str]) -> str | None:
     """The CalVer tag of a commit, if it has one."""
-    return max((tag for tag in tags if CALVER.match(tag)), key=_order, default=None)
+    return max((tag for tag in tags if CALVER.match(tag)), key=release_order, default=None)
 
 
 def check_name(name: str) -> str:
@@ -29,7 +29,7 @@ def check_name(name: str) -> str:
 def newest_release(past: Mapping[str, Sequence[Record]]) -> str | None:
     """The release in which any of the selected cells was last worked on."""
     newest = [records[0].release for records in past.values() if records]
-    return max(newest, key=_order) if newest else None
+    return max(newest, key=release_order) if newest else None
 
 
 def is_open(release: str, past: Mapping[str, Sequence[Record]]) -> bool:
@@ -45,5 +45,5 @@ def next_release(today: date, taken: Iterable[str]) -> str:
     return f"{prefix}{max(used, default=0) + 1}"
 
 
-def _order(release: str) -> tuple[int, ...]:
+def release_order(release: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", release))

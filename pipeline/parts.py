@@ -5,7 +5,7 @@ CA bundles, proxies, index addresses and the name of the release's folder are in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.canonical import canonical, fingerprint, sha256_bytes
@@ -80,13 +80,19 @@ SUITES: Mapping[str, tuple[str, ...]] = {
     "performance": ("stages/performance.py", *STARTING),
     "card": (
         "stages/card.py",
-        "cards/commands.py",
+        "cards/blocks.py",
         "cards/facts.py",
+        "cards/front_matter_rules.py",
+        "cards/guide.py",
+        "cards/known_numbers.py",
         "cards/metadata.py",
         "cards/numbers.py",
+        "cards/page.py",
         "cards/plot.py",
+        "cards/rules.py",
         "cards/scores.py",
         "cards/tables.py",
+        "cards/validator.py",
         "run_arguments.py",
         "templates.py",
     ),
@@ -125,11 +131,11 @@ def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release
         case "performance":
             return _performance(cell, inputs, done)
         case "card":
-            return _card(inputs, done, release)
+            return card_parts(inputs.about, done, release, inputs.templates, inputs.suites)
         case "promote":
             return {"image": _image(done), "target": inputs.registry, "tag": release}
         case "publish":
-            return {"cards": _cards(done), "hubs": ", ".join(inputs.hubs)}
+            return publish_parts(done, inputs.hubs)
 
 
 def _render(cell: Cell, inputs: Inputs) -> Parts:
@@ -245,18 +251,28 @@ def _performance(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     }
 
 
-def _card(inputs: Inputs, done: Stages, release: str) -> Parts:
+def card_parts(
+    about: About,
+    done: Stages,
+    release: str,
+    templates: Mapping[str, str],
+    suites: Mapping[str, str],
+) -> Parts:
     """Everything a card shows was measured by these stages, so their keys stand for it."""
     measured = (done.build, done.weights, done.smoke, done.accuracy, done.performance)
     results = [stage.result.model_dump(mode="json") for stage in measured if stage and stage.result]
     whole = len(results) == len(measured)
     return {
         "measurements": sha256_bytes(canonical(results)) if whole else UNKNOWN,
-        "what was asked for": fingerprint(inputs.about.model_dump(mode="json")),
+        "what was asked for": fingerprint(about.model_dump(mode="json")),
         "release": release,
-        **{name: sha for name, sha in inputs.templates.items() if "card" in name},
-        **_suite("card", inputs),
+        **{name: sha for name, sha in templates.items() if "card" in name},
+        **{f"pipeline/{path}": suites[f"pipeline/{path}"] for path in SUITES["card"]},
     }
+
+
+def publish_parts(done: Stages, hubs: Sequence[str]) -> Parts:
+    return {"cards": _cards(done), "hubs": ", ".join(hubs)}
 
 
 def _cards(done: Stages) -> str:

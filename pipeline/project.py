@@ -33,6 +33,7 @@ class Project:
         self.node = node  # the node without network that we are on, or look at
         self.published = published  # whether it runs the published image, carried whole
         self.store = RecordStore(root / "out")
+        self.records = RecordStore(root / "records")  # committed: of real releases, and imported
         self.templates = Templates(root / "templates")
 
     @cached_property
@@ -109,13 +110,13 @@ class Project:
             lock=self.lock,
             files=files,
             edited=self._edited(files),
-            templates=self._template_hashes,
-            suites=self._suite_hashes,
+            templates=self.template_hashes,
+            suites=self.suite_hashes,
             builder=builder,
             node=node,
             registry=target.registry,
             about=about(cell, names(cell, target)),
-            hubs=tuple(f"folder:{hub.folder}" for hub in target.hubs),
+            hubs=tuple(hub.text for hub in target.hubs),
         )
 
     def past(self, selected: Sequence[Cell]) -> dict[str, tuple[Record, ...]]:
@@ -142,7 +143,7 @@ class Project:
         }
 
     @cached_property
-    def _template_hashes(self) -> dict[str, str]:
+    def template_hashes(self) -> dict[str, str]:
         folder = self.root / "templates"
         return {
             path.relative_to(self.root).as_posix(): sha256_file(path)
@@ -150,7 +151,7 @@ class Project:
         }
 
     @cached_property
-    def _suite_hashes(self) -> dict[str, str]:
+    def suite_hashes(self) -> dict[str, str]:
         paths = {path for suite in SUITES.values() for path in suite}
         return {
             f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes())

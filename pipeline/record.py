@@ -182,6 +182,11 @@ class RecordStore:
         path = self.folder(release, chip, model) / "record.json"
         return read_record(path) if path.exists() else None
 
+    def releases(self, chip: str, model: str) -> tuple[str, ...]:
+        """Names of the releases with a record of the cell."""
+        found = self.root.glob(f"*/{chip}/{model}/record.json")
+        return tuple(path.parts[-4] for path in found)
+
     def of_cell(self, chip: str, model: str) -> tuple[Record, ...]:
         """All records of a cell, newest first by the time of their last written stage."""
         paths: Iterable[Path] = self.root.glob(f"*/{chip}/{model}/record.json")

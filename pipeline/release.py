@@ -128,7 +128,11 @@ def _is_gone(run: CellRelease, action: Action) -> bool:
             public = run.world.registry(run.names.host)
             return public.head(run.names.public, tag) != digest
         case PublishResult(publications=publications):
-            return not all(map(holds, publications))
+            hubs = {hub.name: hub for hub in run.world.hubs()}
+            return not all(
+                done.hub in hubs and holds(hubs[done.hub], run.record.about.hub_name, done)
+                for done in publications
+            )
     return False
 
 

@@ -10,10 +10,17 @@ from pipeline.chip import Run
 
 
 def command_line(
-    run: Run, *, image: str, name: str, command: Sequence[str], volumes: Mapping[str, str]
+    run: Run,
+    *,
+    image: str,
+    name: str,
+    command: Sequence[str],
+    volumes: Mapping[str, str],
+    is_removed_when_stopped: bool = False,
 ) -> str:
     """`docker run …` for a card: one argument a line."""
-    flags = ["--init", "--detach", f"--name {shlex.quote(name)}", f"--network {run.network}"]
+    flags = ["--rm"] if is_removed_when_stopped else []
+    flags += ["--init", "--detach", f"--name {shlex.quote(name)}", f"--network {run.network}"]
     for flag, given in (
         ("runtime", run.runtime),
         ("ipc", run.ipc),

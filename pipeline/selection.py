@@ -25,6 +25,7 @@ class Options:
     release: str | None = None
     until: StageName = "publish"
     check: bool = False
+    publish: bool = False
     dry_run: bool = False
     json: bool = False
     yes: bool = False

@@ -20,11 +20,11 @@ from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
 from pipeline.stages.promote import promote
-from pipeline.stages.publish import HUB_FILES, publish
+from pipeline.stages.publish import HUB_FILES, publish, weight_files
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
-from pipeline.stages.weights import check_whole, fetch
-from pipeline.world.hub import FolderHub
+from pipeline.stages.weights import check_whole, fetch, weights_folder
+from pipeline.world.hub import HubFile
 from pipeline.world.server import Served
 
 
@@ -163,16 +163,22 @@ def _publish(run: CellRelease, log: StageLog) -> Ended:
         raise StageRefusedError(
             f"{', '.join(missing)} is no longer there",
             where=str(run.folder),
-            hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id} --again",
+            hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id}",
         )
     cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
-    hubs = [FolderHub(run.project.root / hub.folder) for hub in run.target.hubs]
+    hubs = run.world.hubs()
     if not hubs:
         return "not_applicable", PublishResult(publications=()), ""
-    result = publish(run.record, cards, hubs, run.record.about.hub_name)
+    weights = _weights_to_publish(run) if any(hub.takes_weights for hub in hubs) else {}
+    result = publish(run.record, cards, hubs, run.record.about.hub_name, weights)
     for done in result.publications:
         log.say(f"{done.location} {'written' if done.changed else 'is the same already'}")
     return "passed", result, ""
+
+
+def _weights_to_publish(run: CellRelease) -> dict[str, HubFile]:
+    check_whole(run.project.share, run.cell, run.weights)
+    return weight_files(run.weights, weights_folder(run.project.share, run.cell))
 
 
 FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {

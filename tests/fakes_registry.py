@@ -186,7 +186,7 @@ def build_result(digest: str) -> BuildResult:
 
 
 def bare_record(cell: str, **fields: Any) -> Record:
-    """A record with no more than a test needs: promote and publish never look at `about`."""
+    """A record with no more than a test needs: promote never looks at `about`."""
     chip, _, model = cell.partition("/")
     return Record.model_construct(cell=cell, chip=chip, model=model, release="2026.11.1", **fields)
 

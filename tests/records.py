@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.chip import Exclusion, Run
-from pipeline.matrix_values import Text
-from pipeline.model import License, Weights
+from pipeline.chip import Exclusion, Run, SkippedOperators
+from pipeline.matrix_values import Problem, Text
+from pipeline.model import Chat, License, Size, Weights
 from pipeline.policy import Gate
 from pipeline.record import About, ImageIdentity, Record, StageName, Stages
 from pipeline.results import Facts, RenderResult, SmokeResult, WeightsResult
@@ -207,6 +207,27 @@ def nvidia_about() -> About:
             "repository": "harbor.baai.ac.cn/flagrelease-public/flagrelease_nvidia_step3",
             "hub_name": "step3-FlagOS",
             "benchmarks": {"mmmu": benchmark("MMMU", "mmmu", "Apache-2.0")},
+            "size": Size(
+                parameters="321B",
+                active_parameters="38B",
+                weights_gb=642,
+                dtype="bfloat16",
+                context=65536,
+                architecture_class="Step3VLForConditionalGeneration",
+            ),
+            "chat": Chat(
+                thinking=Text(en="It thinks before it answers.", zh="它先思考再回答。"),
+                sampling={"temperature": 0.6, "top_p": 0.95},
+                stop_token_ids=[1, 73440],
+            ),
+            "sdk": "CUDA 13.0",
+            "driver": "580.65.06",
+            "cards": 8,
+            "known_problems": (
+                Problem(en="It needs 8 cards.", zh="它需要 8 张卡。", source="a test"),
+            ),
+            "skipped_operators": SkippedOperators(count=3, names=["sort"], source="a test"),
+            "image_alias": "registry.example/flagrelease-nvidia-release-model_step3:202611240506",
         }
     )
 

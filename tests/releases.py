@@ -17,6 +17,7 @@ from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
 from pipeline.stages.card import card_result
 from pipeline.steps import FLOW
+from pipeline.world.hubs import hubs_of
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import one_cell
@@ -98,6 +99,7 @@ class Flow:
         return World(
             engine=lambda: self.engine,
             registry=lambda _: self.registry,
+            hubs=lambda: hubs_of(self.project.target("local").hubs, self.project.root),
             revision="abc",
             report=Reporter(Console(file=self.output, width=200)),
         )

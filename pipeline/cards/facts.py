@@ -61,6 +61,13 @@ class Measured:
         """Version of each part of the stack as the image has it; None: not in this image."""
         return {name: version_of(name, self.facts) for name in PACKAGES}
 
+    @property
+    def distributions(self) -> Mapping[str, str]:
+        """The same by the name under which each part is installed; only what is there."""
+        packages = self.facts.packages
+        found = (distribution_of(part, self.facts) for part in PACKAGES)
+        return {name: packages[name] for name in found if name}
+
 
 def measured(record: Record) -> Measured:
     """Raises StageRefusedError with every fact that is missing."""
@@ -101,8 +108,12 @@ def measured(record: Record) -> Measured:
 
 
 def version_of(part: str, facts: Facts) -> str | None:
-    found = (facts.packages[name] for name in PACKAGES[part] if name in facts.packages)
-    return next(found, None)
+    name = distribution_of(part, facts)
+    return facts.packages[name] if name else None
+
+
+def distribution_of(part: str, facts: Facts) -> str | None:
+    return next((name for name in PACKAGES[part] if name in facts.packages), None)
 
 
 def _result(stage: StageRecord[R] | None) -> R | None:

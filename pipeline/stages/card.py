@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pydantic_core import to_jsonable_python
+
 from pipeline.canonical import sha256_bytes
-from pipeline.cards.commands import commands
 from pipeline.cards.facts import Measured, measured
-from pipeline.cards.metadata import front_matter
+from pipeline.cards.guide import measured_guide
+from pipeline.cards.imported import imported_context
+from pipeline.cards.known_numbers import known_numbers
+from pipeline.cards.metadata import front_matter, measured_index
 from pipeline.cards.numbers import cell_text, gigabytes, listed, seconds
 from pipeline.cards.plot import differences_plot
 from pipeline.cards.scores import (
@@ -28,8 +32,10 @@ from pipeline.cards.tables import (
     stages_not_done,
     untested_options,
 )
+from pipeline.cards.validator import Expected, Score, refuse_faulty
+from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
-from pipeline.results import CardResult, FileHash
+from pipeline.results import CardResult, FileHash, Frozen
 from pipeline.templates import Templates
 
 CARDS = ("card.en.md", "card.zh.md")
@@ -37,14 +43,59 @@ PLOT = "differences.svg"
 
 
 def card(record: Record, templates: Templates) -> dict[str, bytes]:
-    """Both cards and their picture, by file name. Raises StageRefusedError with every fact that the record lacks."""
+    """Both cards and their picture, by file name.
+
+    Raises StageRefusedError with every fact that the record lacks, or with every rule that a card breaks.
+    """
     found = measured(record)
-    return {**texts(found, templates), PLOT: differences_plot(found)}
-
-
-def texts(found: Measured, templates: Templates) -> dict[str, bytes]:
     values = context(found)
-    return {name: templates.render(f"{name}.j2", **values) for name in CARDS}
+    files = {name: templates.render(f"{name}.j2", **values) for name in CARDS}
+    files[PLOT] = differences_plot(found, templates)
+    scores = tuple(
+        Score(
+            title=found.about.benchmarks[row.benchmark].title,
+            reference=100 * row.reference_score,
+            released=100 * row.candidate_score,
+        )
+        for row in found.accuracy.verdict.benchmarks
+    )
+    refuse_faulty(files, _expected(record, found.about.repository, scores, values))
+    return files
+
+
+def imported_card(record: ImportedRecord, templates: Templates) -> dict[str, bytes]:
+    """Both cards of what somebody else published, by file name. Raises StageRefusedError with every rule they break."""
+    values = imported_context(record)
+    files = {name: templates.render(f"imported/{name}.j2", **values) for name in CARDS}
+    scores = tuple(
+        Score(title=score.title, reference=float(score.reference), released=float(score.released))
+        for score in record.scores
+    )
+    refuse_faulty(files, _expected(record, record.repository, scores, values))
+    return files
+
+
+def _expected(
+    record: Record | ImportedRecord,
+    repository: str,
+    scores: tuple[Score, ...],
+    values: Mapping[str, object],
+) -> Expected:
+    return Expected(
+        cell=record.cell,
+        repository=repository,
+        known=known_numbers(to_jsonable_python([record, _facts(values)])),
+        scores=scores,
+    )
+
+
+def _facts(values: Mapping[str, object]) -> list[object]:
+    """What was made of the record for templates to print; not its own parts, functions and finished text."""
+    return [
+        value
+        for value in values.values()
+        if not isinstance(value, str | Frozen) and not callable(value)
+    ]
 
 
 def card_result(files: Mapping[str, bytes]) -> CardResult:
@@ -74,8 +125,9 @@ def context(found: Measured) -> dict[str, object]:
         "versions": found.versions,
         "reference": about.stacks[about.reference],
         "released": about.stacks[about.released],
-        "front_matter": front_matter(found),
-        "commands": commands(found),
+        "front_matter": front_matter(measured_index(found)),
+        "guide": measured_guide(found),
+        "chat": about.chat,
         "scores": scores,
         "small_sets": tuple(row for row in scores if row.is_small),
         "verdict": verdict_summary(found),
@@ -91,7 +143,6 @@ def context(found: Measured) -> dict[str, object]:
         "untested_options": untested_options(found),
         "answer": smoke_answer(found),
         "small_set_points": SMALL_SET_POINTS,
-        "answer_tokens": facts.max_model_len // 4,  # leaves three quarters for question and history
         "weights_bytes": sum(file.size_bytes for file in found.weights.files),
         "gigabytes": gigabytes,
         "seconds": seconds,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError
 from pipeline.record import Record
-from pipeline.results import FileHash, PublishResult
-from pipeline.world.hub import FolderHub
+from pipeline.results import FileHash, PublishResult, WeightsResult
+from pipeline.world.hub import Hub, HubFile, Terms
+from pipeline.world.hub import publish as to_hub
 
 # A hub shows README.md; the other language lies beside it.
 HUB_FILES: Mapping[str, str] = {
@@ -20,9 +22,16 @@ HUB_FILES: Mapping[str, str] = {
 
 
 def publish(
-    record: Record, cards: Mapping[str, bytes], hubs: Sequence[FolderHub], name: str
+    record: Record,
+    cards: Mapping[str, bytes],
+    hubs: Sequence[Hub],
+    name: str,
+    weights: Mapping[str, HubFile] = MappingProxyType({}),
 ) -> PublishResult:
-    """Publish `cards` (by file name: card.en.md, card.zh.md) under `name` on every hub."""
+    """Publish `cards` (by file name: card.en.md, card.zh.md …) under `name` on every hub.
+
+    `weights` go with them to the hubs that take any; without them, those that are there stay.
+    """
     reasons = tuple(_reasons_against(record, cards, hubs))
     if reasons:
         raise StageRefusedError(
@@ -31,12 +40,41 @@ def publish(
             details="\n".join(reasons),
             hint=f"run `nox -s release -- {record.chip} {record.model}`, which does both anew",
         )
-    files = {HUB_FILES[card]: data for card, data in cards.items()}
-    return PublishResult(publications=tuple(hub.publish(name, files) for hub in hubs))
+    files = {HUB_FILES[card]: HubFile.of(data) for card, data in cards.items()}
+    return PublishResult(
+        publications=tuple(
+            to_hub(
+                hub,
+                name,
+                {**(weights if hub.takes_weights else {}), **files},
+                _terms(record, hub),
+                message=f"{record.cell}, release {record.release}",
+            )
+            for hub in hubs
+        )
+    )
+
+
+def weight_files(result: WeightsResult, folder: Path) -> dict[str, HubFile]:
+    """The weights as they were hashed, for publishing; a card that lies among them is not ours."""
+    return {
+        file.path: HubFile(
+            content=folder / file.path, sha256=file.sha256, size_bytes=file.size_bytes
+        )
+        for file in result.files
+        if file.path not in HUB_FILES.values()
+    }
+
+
+def _terms(record: Record, hub: Hub) -> Terms:
+    """Public only what passed by itself: what a waiver let through stays private, whatever the hub is set to."""
+    accuracy = record.stages.accuracy
+    passed = accuracy is not None and accuracy.status == "passed"
+    return Terms(is_private=hub.is_private or not passed, license=record.about.license.spdx)
 
 
 def _reasons_against(
-    record: Record, cards: Mapping[str, bytes], hubs: Sequence[FolderHub]
+    record: Record, cards: Mapping[str, bytes], hubs: Sequence[Hub]
 ) -> Iterator[str]:
     if not hubs:
         yield "target: it names no hub"

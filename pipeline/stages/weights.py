@@ -74,7 +74,7 @@ def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
 
     A file is read again only when it is newer than the manifest beside it: 600 GB take an hour.
     """
-    folder = Path(cell.model.weights.path or share / cell.model_id)
+    folder = weights_folder(share, cell)
     for file in expected.files:
         if came := _difference(folder, file):
             raise StageRefusedError(
@@ -82,6 +82,10 @@ def check_whole(share: Path, cell: Cell, expected: WeightsResult) -> None:
                 where=str(folder / file.path),
                 hint=f"delete {folder} and run nox -s weights -- {cell.chip_id} {cell.model_id}",
             )
+
+
+def weights_folder(share: Path, cell: Cell) -> Path:
+    return Path(cell.model.weights.path or share / cell.model_id)
 
 
 def _difference(folder: Path, file: FileHash) -> str:

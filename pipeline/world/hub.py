@@ -1,111 +1,218 @@
-"""Where cards go: a hub keeps one folder per model. `FolderHub` is a folder on disk."""
+"""Hubs, where cards go: what one must be able to do, and how a repository there comes to hold exactly our files.
+
+`hub_folder`, `hub_huggingface` and `hub_modelscope` are the three hubs that there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from pipeline.canonical import sha256_bytes, write_whole
-from pipeline.errors import UsageError, WorldError
+import tenacity
+
+from pipeline.canonical import sha256_bytes
+from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.results import FileHash, Publication
 
 OURS = ("card*", "README*")
+ATTEMPTS = 4
+LONGEST_PAUSE_S = 60.0
+PAUSE = tenacity.wait_exponential_jitter(initial=1, max=10, jitter=0.5)
 
 
-class FolderHub:
-    """Publishes into `<root>/<name>/`: README.md is in English, README_zh.md in Chinese."""
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file as a hub must hold it: bytes for what is small, a path for weights."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    content: bytes | Path
+    sha256: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, content: bytes) -> HubFile:
+        return cls(content=content, sha256=sha256_bytes(content), size_bytes=len(content))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """What a hub has under a name."""
+
+    files: Mapping[str, str | None]  # path → SHA-256; None: the hub does not say
+    is_private: bool | None = None  # None: this hub knows no such thing
+    head: str = ""  # its newest commit; "": the hub does not say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One commit. `head` is what the repository was compared at."""
+
+    files: Mapping[str, HubFile]
+    removed: Sequence[str]
+    message: str
+    head: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a repository is made."""
+
+    is_private: bool
+    license: str  # SPDX identifier
+
+
+class BusyHubError(WorldError):
+    """A hub that is busy, was overtaken by another commit, or cannot be reached: worth asking again."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 0, **texts: str) -> None:
+        super().__init__(message, **texts)
+        self.retry_after_s = retry_after_s
+
+
+class Hub(Protocol):
+    """Everything raises WorldError, BusyHubError where asking again may help; no text of theirs holds a token."""
 
     @property
-    def name(self) -> str:
-        return f"folder:{self.root}"
-
-    def publish(self, name: str, files: Mapping[str, bytes]) -> Publication:
-        """Make the folder hold exactly these cards, read back; other files in it stay."""
-        folder = self._folder(name)
-        for file_name in files:
-            _check_is_plain(file_name, folder)
-        try:
-            written = _write_changed(folder, files)
-            removed = _remove_stale(folder, files)
-            _compare(folder, files)
-        except OSError as error:
-            raise WorldError(
-                "publishing a card: the folder cannot be written or read back",
-                where=str(folder),
-                details=str(error),
-                hint="check its rights and free space, or name another folder in `hubs`",
-            ) from error
-        return Publication(
-            hub=self.name,
-            location=str(folder),
-            changed=written or removed,
-            files=tuple(_hash(path, files[path]) for path in sorted(files)),
-        )
-
-    def _folder(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if not parts or parts[0] == "/" or ".." in parts:
-            raise UsageError(
-                f"publishing a card: {name!r} is no name for a folder of the hub",
-                where=str(self.root),
-                hint="use a relative name such as flagrelease_nvidia_step3",
-            )
-        return self.root.joinpath(*parts)
+    def name(self) -> str: ...
+    @property
+    def is_private(self) -> bool: ...
+    @property
+    def takes_weights(self) -> bool: ...
+    def location(self, name: str) -> str: ...
+    def look(self, name: str) -> Repository | None: ...
+    def create(self, name: str, terms: Terms) -> None: ...
+    def commit(self, name: str, change: Change) -> None: ...
+    def read(self, name: str, path: str) -> bytes | None: ...
 
 
-def holds(published: Publication) -> bool:
-    """Whether a folder still holds the cards that were read back from it."""
-    folder = Path(published.location)
-    return all(
-        (data := _read(folder / file.path)) is not None and sha256_bytes(data) == file.sha256
+def publish(
+    hub: Hub,
+    name: str,
+    files: Mapping[str, HubFile],
+    terms: Terms,
+    *,
+    message: str,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Publication:
+    """Make the repository hold these files, read back; other files in it stay. What it holds already is not sent.
+
+    A passing fault starts anew from what the hub then holds, so nothing is uploaded or committed twice.
+    """
+    _check_names(hub, name, files)
+    is_changed = False
+    for attempt in tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(BusyHubError),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=_pause_s,
+        sleep=sleep,
+        reraise=True,
+    ):
+        with attempt:
+            change = _change(hub, name, files, _found_or_made(hub, name, terms), message)
+            if change.files or change.removed:
+                is_changed = True
+                hub.commit(name, change)
+                _compare(hub, name, change.files)
+    return Publication(
+        hub=hub.name,
+        location=hub.location(name),
+        changed=is_changed,
+        files=tuple(
+            FileHash(path=path, sha256=file.sha256, size_bytes=file.size_bytes)
+            for path, file in sorted(files.items())
+        ),
+    )
+
+
+def holds(hub: Hub, name: str, published: Publication) -> bool:
+    """Whether the hub still has what was read back from it."""
+    found = hub.look(name)
+    return found is not None and all(
+        file.path in found.files and _sha256(hub, name, file.path, found) == file.sha256
         for file in published.files
     )
 
 
-def _check_is_plain(file_name: str, folder: Path) -> None:
-    if file_name in ("", ".", "..") or "/" in file_name or "\\" in file_name:
-        raise UsageError(
-            f"publishing a card: {file_name!r} is no plain file name",
-            where=str(folder),
-            hint="cards lie directly in the folder of their model",
+def _found_or_made(hub: Hub, name: str, terms: Terms) -> Repository:
+    found = hub.look(name)
+    if found is None:
+        hub.create(name, terms)
+        found = hub.look(name) or Repository(files={})
+    if found.is_private is not None and found.is_private != terms.is_private:
+        seen, wanted = (
+            "private" if is_private else "public"
+            for is_private in (found.is_private, terms.is_private)
         )
-
-
-def _write_changed(folder: Path, files: Mapping[str, bytes]) -> bool:
-    stale = {name for name, data in files.items() if _read(folder / name) != data}
-    for name in sorted(stale):
-        write_whole(folder / name, files[name])
-    return bool(stale)
-
-
-def _remove_stale(folder: Path, files: Mapping[str, bytes]) -> bool:
-    """Remove cards of earlier releases that are no longer written, and nothing else."""
-    found = {path for pattern in OURS for path in folder.glob(pattern)}
-    stale = [path for path in found if path.is_file() and path.name not in files]
-    for path in stale:
-        path.unlink()
-    return bool(stale)
-
-
-def _read(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
-
-
-def _compare(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, data in files.items():
-        seen = _read(folder / name)
-        if seen == data:
-            continue
-        came = "nothing" if seen is None else f"sha256 {sha256_bytes(seen)}"
-        raise WorldError(
-            f"reading a published card back: expected sha256 {sha256_bytes(data)}, got {came}",
-            where=str(folder / name),
-            hint="something else writes this folder or its disk loses data; publish again",
+        raise StageRefusedError(
+            f"publishing a card: the repository is {seen} and must be {wanted}",
+            where=hub.location(name),
+            hint=f"make it {wanted} on its settings page, or set `visibility: {seen}` in matrix.yaml",
         )
+    return found
 
 
-def _hash(path: str, data: bytes) -> FileHash:
-    return FileHash(path=path, sha256=sha256_bytes(data), size_bytes=len(data))
+def _change(
+    hub: Hub, name: str, files: Mapping[str, HubFile], found: Repository, message: str
+) -> Change:
+    return Change(
+        files={
+            path: file
+            for path, file in sorted(files.items())
+            if path not in found.files or _sha256(hub, name, path, found) != file.sha256
+        },
+        removed=[path for path in sorted(found.files) if _is_ours(path) and path not in files],
+        message=message,
+        head=found.head,
+    )
+
+
+def _sha256(hub: Hub, name: str, path: str, found: Repository) -> str:
+    """What the hub says; what it gives, where it does not say (both hubs say it of every large file)."""
+    if said := found.files[path]:
+        return said
+    content = hub.read(name, path)
+    return "" if content is None else sha256_bytes(content)
+
+
+def _is_ours(path: str) -> bool:
+    """Cards of earlier releases that are no longer written are removed, and nothing else."""
+    return "/" not in path and any(fnmatchcase(path, pattern) for pattern in OURS)
+
+
+def _compare(hub: Hub, name: str, files: Mapping[str, HubFile]) -> None:
+    """Small files are read back whole; of weights the hub says what it stored."""
+    found = hub.look(name) or Repository(files={})
+    for path, file in files.items():
+        if isinstance(file.content, bytes):
+            seen = hub.read(name, path)
+            came = "" if seen is None else sha256_bytes(seen)
+        else:
+            came = found.files.get(path) or ""
+        if came != file.sha256:
+            raise WorldError(
+                "reading a published card back: expected"
+                f" sha256 {file.sha256}, got {f'sha256 {came}' if came else 'nothing'}",
+                where=f"{hub.location(name)}/{path}",
+                hint="something else writes there, or what is stored gets lost; publish again",
+            )
+
+
+def _check_names(hub: Hub, name: str, files: Mapping[str, HubFile]) -> None:
+    for path in (name, *files):
+        parts = PurePosixPath(path).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\\" in path:
+            raise UsageError(
+                f"publishing a card: {path!r} is no name below a hub",
+                where=hub.name,
+                hint="use a relative name such as step3-FlagOS",
+            )
+
+
+def _pause_s(state: tenacity.RetryCallState) -> float:
+    """What the hub asks for, at least our own pause."""
+    error = state.outcome.exception() if state.outcome else None
+    asked_s = error.retry_after_s if isinstance(error, BusyHubError) else 0.0
+    return min(LONGEST_PAUSE_S, max(PAUSE(state), asked_s))

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.world.hub
+import pipeline.world.hub_folder
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.record import ImageIdentity, Record, Stages, Status
 from pipeline.results import CardResult, FileHash, PromoteResult, Publication
 from pipeline.stages.publish import publish
-from pipeline.world.hub import FolderHub
+from pipeline.world.hub import HubFile, Terms
+from pipeline.world.hub import publish as to_hub
+from pipeline.world.hub_folder import FolderHub
 from tests.fakes_registry import bare_record, stage
+from tests.records import cpu_about
 
 CARDS = {
     "card.en.md": b"# Step3\n",
@@ -26,6 +29,14 @@ README = {
     "differences.svg": b"<svg/>",
 }
 NAME = "flagrelease_nvidia_step3"
+
+
+TERMS = Terms(is_private=False, license="MIT")
+
+
+def put(hub: FolderHub, name: str, files: dict[str, bytes]) -> Publication:
+    given = {path: HubFile.of(data) for path, data in files.items()}
+    return to_hub(hub, name, given, TERMS, message="m")
 
 
 def hashes(files: dict[str, bytes]) -> tuple[FileHash, ...]:
@@ -47,6 +58,7 @@ def record_of(
     )
     return bare_record(
         "nvidia/step3",
+        about=cpu_about(),
         image=ImageIdentity(
             config_digest="sha256:c", manifest_digest="sha256:a", base="b", published=True
         ),
@@ -92,7 +104,7 @@ def test_stale_cards_are_removed_and_other_files_stay(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("card.en.md", "README_fr.md", "config.json"):
         (folder / name).write_bytes(b"old")
-    assert FolderHub(tmp_path).publish(NAME, README).changed
+    assert put(FolderHub(tmp_path), NAME, README).changed
     assert contents(folder) == {**README, "config.json": b"old"}
 
 
@@ -103,27 +115,27 @@ def test_a_hub_that_gives_back_other_bytes_is_reported(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data[:-1])
 
-    monkeypatch.setattr(pipeline.world.hub, "write_whole", lose_the_end)
+    monkeypatch.setattr(pipeline.world.hub_folder, "write_whole", lose_the_end)
     with pytest.raises(WorldError, match="reading a published card back") as caught:
-        FolderHub(tmp_path).publish(NAME, README)
+        put(FolderHub(tmp_path), NAME, README)
     assert caught.value.where == str(tmp_path / NAME / "README.md")
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(WorldError, match="cannot be written"):
-        FolderHub(tmp_path / "file").publish(NAME, README)
+        put(FolderHub(tmp_path / "file"), NAME, README)
 
 
 @pytest.mark.parametrize("name", ["../out", "/etc", "", "a/../../b"])
 def test_a_name_outside_the_hub_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="is no name for a folder"):
-        FolderHub(tmp_path / "hub").publish(name, README)
+    with pytest.raises(UsageError, match="is no name below a hub"):
+        put(FolderHub(tmp_path / "hub"), name, README)
 
 
-def test_a_file_name_with_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no plain file name"):
-        FolderHub(tmp_path).publish(NAME, {"../README.md": b""})
+def test_a_file_name_outside_the_repository_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no name below a hub"):
+        put(FolderHub(tmp_path), NAME, {"../README.md": b""})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""Rewritten cards to the hubs: only of promoted releases, and only where they differ from what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.canonical import sha256_bytes
+from pipeline.keys import Parts, key_of
+from pipeline.matrix import Target
+from pipeline.naming import release_order
+from pipeline.parts import card_parts, publish_parts
+from pipeline.project import Project
+from pipeline.record import Record, StageName, StageRecord
+from pipeline.rewriting import Card
+from pipeline.stages.card import card_result
+from pipeline.stages.publish import HUB_FILES, publish
+from pipeline.world.hub import Hub
+
+
+def publish_changed(
+    project: Project,
+    cards: Sequence[Card],
+    target: Target,
+    hubs: Sequence[Hub],
+    say: Callable[[str], None],
+) -> None:
+    """`hubs` are those of the target. A record in out/ keeps what was published; one in records/ stays as it is."""
+    for card, record in _newest(cards):
+        promoted = record.stages.promote
+        if promoted is None or promoted.status != "passed":
+            say(f"{record.cell} {record.release}: not promoted, so not published")
+        elif _is_published(record, card, hubs):
+            say(f"{record.cell} {record.release}: published as it is")
+        else:
+            written = _with_card(project, record, card)
+            result = publish(written, card.files, hubs, record.about.hub_name)
+            for done in result.publications:
+                state = "published" if done.changed else "is the same already"
+                say(f"{record.cell} {record.release}: {done.location} {state}")
+            if card.folder.is_relative_to(project.store.root):
+                parts = publish_parts(written.stages, [hub.text for hub in target.hubs])
+                project.store.write(
+                    written.with_stage("publish", _stage(record, "publish", parts, result))
+                )
+
+
+def _with_card(project: Project, record: Record, card: Card) -> Record:
+    parts = card_parts(
+        record.about, record.stages, record.release, project.template_hashes, project.suite_hashes
+    )
+    return record.with_stage("card", _stage(record, "card", parts, card_result(card.files)))
+
+
+def _stage(record: Record, name: StageName, parts: Parts, result: Any) -> StageRecord[Any]:
+    """Done now; on the node that did it before, for no node has a part in it."""
+    old = record.stages.get(name) or record.stages.smoke
+    return StageRecord(
+        key=key_of(parts),
+        parts=dict(parts),
+        status="passed",
+        node=old.node if old else "",
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=0.0,
+        result=result,
+    )
+
+
+def _newest(cards: Sequence[Card]) -> Iterator[tuple[Card, Record]]:
+    """Of each cell the newest release; that of out/ where records/ has it too."""
+    best: dict[str, tuple[Card, Record]] = {}
+    for card in cards:
+        if not isinstance(card.record, Record):
+            continue
+        found = best.get(card.record.cell)
+        newer = found and release_order(card.record.release) > release_order(found[1].release)
+        if found is None or newer:
+            best[card.record.cell] = (card, card.record)
+    yield from best.values()
+
+
+def _is_published(record: Record, card: Card, hubs: Sequence[Hub]) -> bool:
+    stage = record.stages.publish
+    if stage is None or stage.result is None or stage.status != "passed":
+        return False
+    now = {HUB_FILES[name]: sha256_bytes(data) for name, data in card.files.items()}
+    held = {
+        publication.hub: {file.path: file.sha256 for file in publication.files}
+        for publication in stage.result.publications
+    }
+    return all(now.items() <= held.get(hub.name, {}).items() for hub in hubs)

@@ -1,0 +1,133 @@
+"""Cards written anew from their records: for who corrects a template. Runs no stage.
+
+A card lies beside its record, in out/ and in records/. In each of the two the newest release of a cell that can have a
+card counts; an imported record counts where none was measured. The records stay as they are.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.canonical import write_whole
+from pipeline.cards.facts import NEEDED
+from pipeline.cell import Cell
+from pipeline.errors import PipelineError, StageRefusedError
+from pipeline.imported_record import FILE, RELEASE, ImportedRecord, read_imported
+from pipeline.naming import release_order
+from pipeline.project import Project
+from pipeline.record import Record, RecordStore
+from pipeline.stages.card import card, imported_card
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The files of one card as they are now, and the folder where they lie as they were."""
+
+    record: Record | ImportedRecord
+    folder: Path
+    files: Mapping[str, bytes]
+
+    @cached_property
+    def changed(self) -> tuple[str, ...]:
+        return tuple(name for name, data in self.files.items() if self._found(name) != data)
+
+    def write(self) -> None:
+        for name in self.changed:
+            write_whole(self.folder / name, self.files[name])
+
+    def difference(self, name: str) -> tuple[str, ...]:
+        """Lines that go and that come, without their places."""
+        found = self._found(name)
+        if found is None:
+            return ("(it is new)",)
+        if not name.endswith(".md"):
+            return ("(another picture)",)
+        before, now = (data.decode().splitlines() for data in (found, self.files[name]))
+        lines = list(difflib.unified_diff(before, now, n=0, lineterm=""))[2:]
+        return tuple(line for line in lines if not line.startswith("@@"))
+
+    def _found(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+
+def cards_of(project: Project, cells: Sequence[Cell], release: str | None) -> tuple[Card, ...]:
+    """The cards of these cells, rendered and checked. Raises StageRefusedError with every one that cannot be made."""
+    cards, refused = list[Card](), list[str]()
+    for cell in cells:
+        for record, folder in _records(project, cell, release):
+            try:
+                cards.append(Card(record=record, folder=folder, files=_files(record, project)))
+            except StageRefusedError as error:
+                refused.append(str(error))
+    if refused:
+        raise StageRefusedError(
+            f"{len(refused)} of {len(cards) + len(refused)} cards cannot be written, so none is",
+            details="\n".join(refused),
+        )
+    if not cards:
+        raise StageRefusedError(
+            f"no record of {', '.join(cell.id for cell in cells)} can have a card",
+            details="\n".join(line for cell in cells for line in _why_none(project, cell)),
+            hint="nox -s release measures a cell; its record gives the card",
+        )
+    return tuple(cards)
+
+
+def differences(cards: Sequence[Card], root: Path) -> Iterator[str]:
+    """Every difference once, with the files that have it: a corrected template changes many cards alike."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for each in cards:
+        for name in each.changed:
+            path = (each.folder / name).relative_to(root).as_posix()
+            alike.setdefault(each.difference(name), []).append(path)
+    for lines, (first, *others) in alike.items():
+        yield "\n".join([first, *(f"  and {path}" for path in others), *lines, ""])
+
+
+def refuse_stale(cards: Sequence[Card], root: Path) -> None:
+    found = list(differences(cards, root))
+    if found:
+        raise PipelineError(
+            "cards differ from what their records and templates give",
+            details="\n".join(found).rstrip(),
+            hint="nox -s cards writes them anew",
+        )
+
+
+def _files(record: Record | ImportedRecord, project: Project) -> dict[str, bytes]:
+    if isinstance(record, ImportedRecord):
+        return imported_card(record, project.templates)
+    return card(record, project.templates)
+
+
+def _records(
+    project: Project, cell: Cell, release: str | None
+) -> Iterator[tuple[Record | ImportedRecord, Path]]:
+    measured = False
+    for store in (project.store, project.records):
+        for name in _newest_first(store, cell) if release is None else (release,):
+            record = store.read(name, cell.chip_id, cell.model_id)
+            if record is not None and not any(record.not_passed(NEEDED)):
+                yield record, store.folder(name, cell.chip_id, cell.model_id)
+                measured = True
+                break
+    folder = project.records.folder(RELEASE, cell.chip_id, cell.model_id)
+    if not measured and release in (None, RELEASE) and (folder / FILE).exists():
+        yield read_imported(folder / FILE), folder
+
+
+def _why_none(project: Project, cell: Cell) -> Iterator[str]:
+    for store in (project.store, project.records):
+        for name in _newest_first(store, cell):
+            record = store.read(name, cell.chip_id, cell.model_id)
+            if record is not None:
+                yield f"{cell.id} {name}: {', '.join(record.not_passed(NEEDED))}"
+
+
+def _newest_first(store: RecordStore, cell: Cell) -> list[str]:
+    return sorted(store.releases(cell.chip_id, cell.model_id), key=release_order, reverse=True)

@@ -1,0 +1,128 @@
+"""The published step3 card, fact by fact, in the card of its imported record.
+
+`UPDATE_GOLDEN=1 pytest tests/unit/test_card_parity.py` writes docs/card-parity.md anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+
+from pipeline.cards.imported import PublishedSummary, published_rows, published_summary
+from pipeline.cards.page import Page
+from pipeline.errors import UsageError
+from pipeline.imported_record import read_imported
+from pipeline.stages.card import CARDS, imported_card
+from pipeline.templates import Templates
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "records/imported/nvidia/step3"
+PARITY = ROOT / "docs/card-parity.md"
+TEMPLATES = Templates(ROOT / "templates")
+IMPORTED = read_imported(FOLDER / "imported.yaml")
+HEAD = """\
+# Parity with the published step3 card
+
+Every fact of the published card of `FlagRelease/step3-FlagOS`, and where it stands on the card that is made from the
+[imported record](../records/imported/nvidia/step3/imported.yaml). A test looks for each of them in both languages and
+writes this page. The last column says what a card of a measured record has there instead.
+
+| Published | Ours, under | literally | On a measured card |
+| --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    part: str
+    text: str
+    under: str
+    find_en: str
+    find_zh: str
+    measured: str
+
+
+def facts() -> Iterator[Fact]:
+    for part in yaml.safe_load((FOLDER / "parity.yaml").read_text("utf-8")):
+        for fact in part["facts"]:
+            find: Any = fact["find"]
+            yield Fact(
+                part=part["part"],
+                text=str(fact["fact"]),
+                under=fact["under"],
+                find_en=find if isinstance(find, str) else find["en"],
+                find_zh=find if isinstance(find, str) else find["zh"],
+                measured=fact.get("measured", "the same"),
+            )
+
+
+FACTS = tuple(facts())
+CARD = imported_card(IMPORTED, TEMPLATES)
+
+
+def under(name: str, heading: str) -> str:
+    """What stands under a heading of the English card, in the card of that name."""
+    english, page = (Page(each, CARD[each].decode()) for each in (CARDS[0], name))
+    place = [section.title for section in english.sections].index(heading)
+    start, end = (page.sections[place], [*page.sections[place + 1 :], None][0])
+    text = page.text[page.text.index(f"{'#' * start.level} {start.title}\n") :]
+    return text if end is None else text[: text.index(f"\n{'#' * end.level} {end.title}\n") + 1]
+
+
+def hub_data(text: str) -> ModelCardData:
+    data = ModelCard(text).data
+    assert isinstance(data, ModelCardData)
+    return data
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.text)
+def test_a_published_fact_is_on_our_card_in_both_languages(fact: Fact) -> None:
+    assert fact.find_en in under("card.en.md", fact.under)
+    assert fact.find_zh in under("card.zh.md", fact.under)
+
+
+def test_the_parity_page_is_fresh() -> None:
+    rows = [
+        f"| {fact.text} | {fact.under} | `{fact.find_en.replace('|', chr(92) + '|')}` | {fact.measured} |"
+        for fact in FACTS
+    ]
+    page = HEAD + "\n".join(rows) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        PARITY.write_text(page, "utf-8")
+    assert page == PARITY.read_text("utf-8")
+
+
+def test_the_card_says_that_nothing_was_reproduced() -> None:
+    english, chinese = (CARD[name].decode() for name in CARDS)
+    assert "Imported record: nothing on this page was measured or reproduced" in english
+    assert "**Not reproduced by us.**" in english
+    assert "本页的任何内容都不是由制作本页的人测得或复现的" in chinese
+    results = hub_data(english).eval_results or []
+    assert [result.metric_value for result in results][:2] == [65.24, 70.86]
+    assert {result.metric_name for result in results} == {
+        "published score in points, FlagOS, not reproduced"
+    }
+
+
+def test_only_the_differences_are_computed() -> None:
+    assert [row.difference for row in published_rows(IMPORTED)] == [
+        *("-0.45", "-0.44", "-0.61", "+0.04", "-0.57", "+0.06", "-0.35", "-0.52", "-0.33"),
+    ]
+    assert published_summary(IMPORTED) == PublishedSummary(
+        benchmarks=9, lower=7, largest_loss="0.61", largest_loss_title="MMLU_Pro_standard"
+    )
+
+
+def test_an_imported_record_that_cannot_be_read_names_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "imported.yaml"
+    file.write_text("cell: nvidia/step3\n", "utf-8")
+    with pytest.raises(UsageError) as caught:
+        read_imported(file)
+    assert str(caught.value).startswith(f"{file}: this imported record cannot be read\n")
