@@ -30,7 +30,7 @@ def about(cell: Cell, names: Names) -> About:
         weights=cell.model.weights,
         weights_path=cell.weights_path,
         converter=CONVERTER,
-        run=cell.run,
+        run=cell.user_run,
         repository=f"{names.host}/{names.public}",
         hub_name=names.hub,
         benchmarks=cell.benchmarks,

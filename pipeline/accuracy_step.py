@@ -98,6 +98,7 @@ def accuracy(run: CellRelease, log: StageLog) -> Ended:
         result = result.model_copy(update={"logits": pregate.verdict()})
     except PreGateRefusedError as refused:
         result = without_items(task, refused.verdict, refused.looks)
+    result = result.model_copy(update={"starts": tuple(run.starts)})
     logits = (f"pre-gate: {result.logits.sentence}",) if result.logits else ()
     said = (*logits, *result.verdict.warnings, result.verdict.sentence, next_step(run.cell, result))
     for line in filter(None, said):

@@ -14,7 +14,7 @@ from pipeline.culprits import BisectResult, Level, Subject, evidence_bytes, excl
 from pipeline.errors import StageRefusedError
 from pipeline.logit_policy import ProfileName
 from pipeline.matrix import Target
-from pipeline.matrix_patch import exclusion_patch
+from pipeline.matrix_patch import exclusion_patch, with_exclusions
 from pipeline.names import names
 from pipeline.probes.built import BuiltCell, candidate_of
 from pipeline.probes.candidate import Candidate, Library, library_in, switch_of
@@ -202,3 +202,9 @@ def write_findings(
     for file, content in files.items():
         write_whole(served.folder / file, content)
     return tuple(served.folder / file for file in files)
+
+
+def apply_exclusions(result: BisectResult, cell: Cell, matrix: Path) -> None:
+    """What the patch says, written into the matrix itself."""
+    text = matrix.read_text("utf-8")
+    write_whole(matrix, with_exclusions(text, cell.id, exclusions_of(result)).encode())

@@ -14,12 +14,13 @@ from pipeline.errors import NothingSelectedError, UsageError
 from pipeline.matrix import CellOverride, Matrix, Project
 from pipeline.matrix_names import nearest
 from pipeline.matrix_values import Problem, ServeValue
-from pipeline.model import Model
+from pipeline.model import LoadProfile, Model
 from pipeline.operator_evidence import AskedOperators
 from pipeline.placement import USUAL_CARDS_PER_NODE, cards_of, for_cards, placement
 from pipeline.policy import Gate
 
 COMPILERS = "/opt/compilers"  # in the image, a folder for each
+KERNELS = "/var/cache/flagos"  # in the container, for what is compiled or tuned while serving
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,13 @@ class Cell:
             **self.chip.env,
             **self.override.env,
             **self._compiler_variables(stack),
+            **self.kernel_caches(stack),
             **self.chip.stacks[stack].env,
             **self._operator_variables(stack),
         }
+
+    def kernel_caches(self, stack: str) -> dict[str, str]:
+        return {name: f"{KERNELS}/{name.lower()}" for name in self.chip.stacks[stack].kernel_caches}
 
     def _compiler_variables(self, stack: str) -> dict[str, str]:
         """The image's own path has the released stack's compiler; another stack needs the whole path anew.
@@ -106,6 +111,20 @@ class Cell:
     @property
     def _cards_per_node(self) -> int:
         return self.chip.cards_per_node or USUAL_CARDS_PER_NODE
+
+    @property
+    def user_run(self) -> Run:
+        """`run` of a reader: with a volume, so that the next container need not compile and tune anew."""
+        kept = (
+            [f"{self.served_name}-kernels:{KERNELS}"]
+            if self.kernel_caches(self.chip.released)
+            else []
+        )
+        return self.run.model_copy(update={"volumes": [*self.run.volumes, *kept]})
+
+    @property
+    def load(self) -> LoadProfile:
+        return self.override.load or self.model.load
 
     @property
     def run(self) -> Run:

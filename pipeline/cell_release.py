@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cell import Cell
@@ -14,13 +14,14 @@ from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
 from pipeline.reporter import Reporter, StageLog
-from pipeline.results import BuildResult, Frozen, WeightsResult
+from pipeline.results import BuildResult, Frozen, Start, WeightsResult
 from pipeline.serve import launch
 from pipeline.stages.weights import check_whole
 from pipeline.world.engine import Engine
+from pipeline.world.first_minutes import first_minutes
 from pipeline.world.hub import Hub
 from pipeline.world.registry import Registry
-from pipeline.world.server import Served, serving
+from pipeline.world.server import Launch, Served, serving
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
 
@@ -50,6 +51,7 @@ class CellRelease:
     record: Record
     key: str = ""
     is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
+    starts: list[Start] = field(default_factory=list)  # of stacks, by the stage that runs
 
     @property
     def names(self) -> Names:
@@ -78,11 +80,28 @@ class CellRelease:
 
     @contextmanager
     def serve(self, stack: str, log: StageLog) -> Iterator[Served]:
+        """Ready, and it has answered once; how long that took is in `starts`."""
         check_whole(self.project.share, self.cell, self.weights)
-        started = launch(self.cell, stack, self.image, self.project.share)
-        with serving(self.world.engine(), started, log.progress) as served:
-            log.say(f"{stack} is ready after {served.ready_seconds:.0f} s")
+        is_warm = any(self.kernels(stack).glob("*/*"))
+        with serving(self.world.engine(), self.launch(stack), log.progress) as served:
+            start = first_minutes(
+                stack,
+                served,
+                self.cell.served_name,
+                self.cell.model.smoke,
+                "kept" if is_warm else "none",
+            )
+            self.starts.append(start)
+            log.say(start.sentence)
             yield served
+
+    def launch(self, stack: str) -> Launch:
+        return launch(self.cell, stack, self.image, self.project.share, kernels=self.kernels(stack))
+
+    def kernels(self, stack: str) -> Path:
+        """What this image has compiled and tuned at earlier starts of a stack."""
+        image = self.built.model.config_digest.removeprefix("sha256:")[:12]
+        return self.project.root / "out" / "kernels" / self.cell.id / image / stack
 
 
 def _finished(stage: StageName, found: StageRecord[R] | None) -> R:

@@ -83,6 +83,8 @@ class Stack(Strict):
     serve: dict[str, ServeValue] = {}
     env: dict[str, str] = {}
     operators: OperatorSwitch | None = None
+    # Variables that name folders of what is compiled or tuned while serving; a new container may find them filled.
+    kernel_caches: list[str] = []
 
 
 class Compiler(Strict):
@@ -170,9 +172,6 @@ class Chip(Strict):
     visible: Visible = Visible()
     smi: Annotated[Smi, BeforeValidator(_smi)] | None = None
     skipped_operators: SkippedOperators | None = None
-    kernel_caches: list[
-        str
-    ] = []  # variables that name folders of kernels compiled or tuned while serving
     start_budget_s: int = Field(default=1800, ge=1)
     build_disk_gib: int = Field(default=40, ge=1)
     serve: dict[str, ServeValue] = {}

@@ -262,6 +262,9 @@ _ARGUMENTS = (
     ),
     _argument(["bisect"], "--gpus", type=int, default=1, metavar="N", help="to spread them over"),
     _argument(
+        ["bisect"], "--apply", action="store_true", help="write what was found into the matrix"
+    ),
+    _argument(
         ["simulate"],
         "--draws",
         type=int,

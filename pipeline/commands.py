@@ -168,7 +168,7 @@ def _publish_cards(
 
 def do_bisect(options: Options, report: Reporter) -> int:
     """Search one cell's newest built image; found is success, anything else says what is missing."""
-    from pipeline.bisecting import Search, search_cell
+    from pipeline.bisecting import Search, apply_exclusions, search_cell
 
     selection = selection_of(options, builder=None)
     cell = _one_cell(selection.cells, "search in", "bisect nvidia smollm2")
@@ -194,6 +194,8 @@ def do_bisect(options: Options, report: Reporter) -> int:
         )
     report.say("\n".join([result.sentence, *(str(path) for path in files)]))
     if result.status == "found":
+        if options.apply:
+            apply_exclusions(result, cell, project.matrix_path)
         return 0
     kind = StageRefusedError if result.status == "no_operator" else InconclusiveError
     raise kind(result.sentence, where=f"bisect of {cell.id}", hint=_NEXT[result.status])

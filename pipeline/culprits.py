@@ -132,7 +132,13 @@ def _why(name: str, failing: tuple[str, ...], result: BisectResult) -> str:
     others = together(other for other in failing if other != name)
     fails = f"fails with {others} on, and only with it" if others else "fails when on alone"
     answer = answer_of(failing, result)
-    return f"{fails}: {answer.verdict}, {answer.detail}" if answer else fails
+    if answer is None:
+        return fails
+    return (
+        f"{fails}: {answer.detail}"
+        if answer.verdict == "fail"
+        else f"{fails}: {answer.verdict}, {answer.detail}"
+    )
 
 
 def answer_of(enabled: Iterable[str], result: BisectResult) -> ProbeAnswer | None:

@@ -11,7 +11,7 @@ from pipeline.benchmark import Benchmark
 from pipeline.chip import Chip, Node, Operators
 from pipeline.hub_accounts import Hub
 from pipeline.matrix_values import Id, ServeValue, Strict
-from pipeline.model import Model
+from pipeline.model import LoadProfile, Model
 from pipeline.policy import Gate, GateOverride
 
 CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
@@ -44,6 +44,7 @@ class CellOverride(Strict):
     operators: Operators = Operators()
     gate: GateOverride = GateOverride()
     benchmarks: list[str] | None = None
+    load: LoadProfile | None = None
 
 
 class Cells(Strict):

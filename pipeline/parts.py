@@ -254,7 +254,7 @@ def _performance(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
         **_served(cell, inputs, done),
         **_suite("performance", inputs),
         **_roles(cell),
-        **flatten(cell.model.load.model_dump(), f"models.{cell.model_id}.load"),
+        **flatten(cell.load.model_dump(), f"models.{cell.model_id}.load"),
     }
 
 

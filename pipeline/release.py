@@ -76,7 +76,7 @@ def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
         else "; ".join(action.reasons)
     )
     parts = parts_of(stage, run.cell, run.inputs, run.record.stages, run.release)
-    run.key, run.is_forced = key_of(parts), forced
+    run.key, run.is_forced, run.starts = key_of(parts), forced, []
     started, clock = datetime.now(UTC), time.monotonic()
     error: PipelineError | None = None
     try:

@@ -101,10 +101,33 @@ class Facts(Frozen):
     operators: tuple[str, ...] | None = None  # of a library, seen running; None: there is none
 
 
+class Start(Frozen):
+    """The first minutes of one stack; seconds count from `docker run`."""
+
+    stack: str
+    kernels: Literal["kept", "none"]  # compiled and tuned at an earlier start of this stack, or not
+    phases: Mapping[
+        str, float
+    ]  # seconds until ready by what they were spent on; {} where the log does not tell
+    ready_seconds: float
+    answered_seconds: float
+    answer: str  # quoted, or the error
+    is_good: bool
+
+    @property
+    def sentence(self) -> str:
+        spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in self.phases.items())
+        return (
+            f"{self.stack} is ready after {self.ready_seconds:.0f} s{f' ({spent})' if spent else ''}"
+            f", answered after {self.answered_seconds:.0f} s, kernels of an earlier start: {self.kernels}"
+        )
+
+
 class SmokeResult(Frozen):
     checks: tuple[Check, ...]
     facts: Facts | None  # None when the server never answered rightly
     server_log: str = ""  # last lines of the server's log when a check failed
+    starts: tuple[Start, ...] = ()
     wrong_operators: tuple[
         str, ...
     ] = ()  # then, what an operator check said of the stack's library
@@ -271,6 +294,7 @@ class AccuracyResult(Frozen):
     logits: LogitVerdict | None = None  # of the pre-gate
     operators: Mapping[str, StackOperators] | None = None  # by stack; None: nobody looked
     imported: Mapping[str, ImportedRuns] = {}  # benchmarks that somebody else asked
+    starts: tuple[Start, ...] = ()
 
 
 class LoadResult(Frozen):
@@ -300,6 +324,8 @@ class PerformanceResult(Frozen):
     label: Literal["on par", "slower"]
     input_tokens: int
     output_tokens: int
+    warm_up_seconds: Mapping[str, float] = {}  # by stack: load before the measured one, not counted
+    starts: tuple[Start, ...] = ()
 
 
 class CardResult(Frozen):

@@ -35,6 +35,7 @@ class Options:
     parallel: int = 1
     gpus: int = 1
     restart: bool = False
+    apply: bool = False
     level: Level = "fail"
     policy: Path | None = None
     draws: int = 3000

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.canonical import canonical, sha256_bytes
-from pipeline.cell import Cell
+from pipeline.cell import KERNELS, Cell
 from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.logit_policy import PROFILES
@@ -33,9 +33,10 @@ OPERATOR_SWITCH = (
 )
 
 
-def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
+def launch(cell: Cell, stack: str, image: str, share: Path, kernels: Path | None = None) -> Launch:
     """The container of the card, with a name that parallel runs do not share and weights that cannot be written.
 
+    Kernels are kept in the folder given, where the card's reader has a volume; without one they end with the container.
     Raises StageRefusedError for a cell that one node cannot hold.
     """
     if cell.nodes > 1:
@@ -45,11 +46,12 @@ def launch(cell: Cell, stack: str, image: str, share: Path) -> Launch:
             hint="FlagScale serves over nodes with a hostfile; nothing here measures that",
         )
     weights = Path(cell.model.weights.path or share / cell.model_id).resolve()
+    kept = {str(kernels.resolve()): KERNELS} if kernels and cell.kernel_caches(stack) else {}
     return Launch(
         image=image,
         run=cell.run,
         name=f"flagrelease-{cell.chip_id}-{cell.model_id}-{stack}-{os.getpid()}",
-        volumes={str(weights): f"{cell.weights_path}:ro"},
+        volumes={str(weights): f"{cell.weights_path}:ro", **kept},
         command=cell.serve_command(stack),
         log_path=cell.log_path(stack),
         port=cell.model.port,
@@ -124,7 +126,8 @@ def pregate_task(
 
 def conditions(cell: Cell, stack: str, stages: Stages) -> dict[str, str]:
     """What the compared stacks must have in common: all but the operator switch and what `differs` names."""
-    may_differ = {*cell.chip.differs, *OPERATOR_SWITCH}
+    caches = {name for other in cell.stacks for name in cell.kernel_caches(other)}
+    may_differ = {*cell.chip.differs, *OPERATOR_SWITCH, *caches}
     settings = {**cell.serve_arguments(stack), **cell.environment(stack)}
     shared = {name: str(value) for name, value in settings.items() if name not in may_differ}
     return {

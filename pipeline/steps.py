@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pipeline.record import StageName
 from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
 from pipeline.results import PublishResult
-from pipeline.serve import expected_of_smoke, launch
+from pipeline.serve import expected_of_smoke
 from pipeline.stages.build import Builder, build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
@@ -85,9 +86,15 @@ def _weights(run: CellRelease, log: StageLog) -> Ended:
 def _smoke(run: CellRelease, log: StageLog) -> Ended:
     cell = run.cell
     check_whole(run.project.share, cell, run.weights)
-    started = launch(cell, cell.chip.released, run.image, run.project.share)
+    shutil.rmtree(
+        run.kernels(cell.chip.released), ignore_errors=True
+    )  # a first start, as a reader's
     result = smoke(
-        cell, started, run.world.engine(), expected_of_smoke(cell, run.inputs), log.progress
+        cell,
+        run.launch(cell.chip.released),
+        run.world.engine(),
+        expected_of_smoke(cell, run.inputs),
+        log.progress,
     )
     failed = [check for check in result.checks if not check.passed]
     for check in result.checks:
@@ -133,6 +140,7 @@ def _performance(run: CellRelease, log: StageLog) -> Ended:
         return run.serve(stack, log)
 
     result = performance(run.cell, run.cell.stacks, served, log.progress)
+    result = result.model_copy(update={"starts": tuple(run.starts)})
     log.say(f"{result.label}: lowest ratio {result.lowest_ratio:.2f}, floor {result.label_floor:g}")
     return "passed", result, ""
 

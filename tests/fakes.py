@@ -79,6 +79,7 @@ class ServingImage(FakeImage):
     log: str = "nanobind: leaked 1 instances!\nINFO: engine started\n"
     benched: tuple[int, str] = (0, "")
     bench_result: Mapping[str, float] | None = None
+    loads: int = 0  # load runs so far
     evidence: Sequence[Mapping[str, object]] = (
         EVIDENCE,
     )  # of its operator library, a process each
@@ -93,6 +94,7 @@ class ServingImage(FakeImage):
             case ("smi", *_):
                 return self.devices
             case ("vllm", "bench", *_):
+                self.loads += 1
                 return self.benched
             case ("cat", *_):
                 found = self.bench_result

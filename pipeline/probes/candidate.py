@@ -21,19 +21,16 @@ from pipeline.world.server import Served, serving
 
 Enabled = frozenset[str]
 PROBE = {"FLAGRELEASE_OPERATORS_PROBE": "1"}  # the workers' hook then serves with none on, too
-KERNELS = (
-    "/var/cache/flagrelease"  # what one probe in a slot has compiled and tuned, the next need not
-)
 # Several engines on one GPU: with fixed cache memory their starts do not disturb each other's measuring of it.
 SHARED_GPU = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 2 << 30}
 
 
 # Without a server: one that an operator kills could not tell.
 _LIST = """
-import importlib, json, sys
+import importlib, json, re, sys
 from importlib.metadata import distributions
 operators = sorted(importlib.import_module(sys.argv[1]).available())
-packages = {found.metadata["Name"]: found.version for found in distributions()}
+packages = {re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version for found in distributions()}
 print(json.dumps({"operators": operators, "packages": packages}))
 """
 
@@ -93,10 +90,11 @@ class Candidate:
             self.cell, self.stack, self.operators - enabled, slot=slot, shares_gpu=self._shares_gpu
         )
         conf = write_conf(cell, self.templates, self.folder / f"slot{slot}")
-        kernels = self.folder.resolve() / f"kernels{slot}"
-        caches = {name: f"{KERNELS}/{name}" for name in cell.chip.kernel_caches}
-        started = launch(cell, self.stack, self.image, self.share)
-        variables = {**PROBE, **caches, **self._gpu(slot), **(environment or {})}
+        kernels = (
+            self.folder / f"kernels{slot}"
+        )  # what one probe has compiled, the next in its slot need not
+        started = launch(cell, self.stack, self.image, self.share, kernels)
+        variables = {**PROBE, **self._gpu(slot), **(environment or {})}
         run = started.run
         started = replace(
             started,
@@ -105,7 +103,6 @@ class Candidate:
                 **started.volumes,
                 **self.volumes,
                 str(conf): f"{cell.conf_folder}:ro",
-                **({str(kernels): KERNELS} if caches else {}),
             },
             run=run.model_copy(update={"environment": {**run.environment, **variables}}),
         )

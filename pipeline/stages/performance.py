@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -26,18 +27,29 @@ def performance(
     say: Callable[[str], None],
 ) -> PerformanceResult:
     """Raises StageRefusedError when a load run fails or loses requests."""
-    loads = []
+    loads, warm_up = [], {}
     for stack in stacks:
         with serve(stack) as served:
-            for concurrency in cell.model.load.concurrency:
+            if any(cell.kernel_caches(stack) for stack in stacks):
+                warm_up[stack] = _warm_up(cell, stack, served, say)
+            for concurrency in cell.load.concurrency:
                 say(f"{stack}: {concurrency} at once")
                 loads.append(_load(cell, stack, concurrency, served))
-    return compared(tuple(loads), cell)
+    return compared(tuple(loads), cell).model_copy(update={"warm_up_seconds": warm_up})
+
+
+def _warm_up(cell: Cell, stack: str, served: Served, say: Callable[[str], None]) -> float:
+    """The same load once, uncounted: what is compiled and tuned at its first use is no speed of the stack."""
+    started = time.monotonic()
+    for concurrency in cell.load.concurrency:
+        say(f"{stack}: warming up, {concurrency} at once")
+        _load(cell, stack, concurrency, served)
+    return round(time.monotonic() - started, 1)
 
 
 def compared(loads: tuple[LoadResult, ...], cell: Cell) -> PerformanceResult:
     """Ratios of the released stack to the reference at each level; the lowest one makes the label."""
-    profile = cell.model.load
+    profile = cell.load
     speed = {(load.stack, load.concurrency): load.output_tokens_per_s for load in loads}
     ratios = tuple(
         PerformanceRatio(
@@ -64,7 +76,7 @@ def _cut(ratio: float) -> float:
 
 
 def bench_command(cell: Cell, concurrency: int) -> list[str]:
-    profile: LoadProfile = cell.model.load
+    profile: LoadProfile = cell.load
     return [
         "vllm", "bench", "serve",
         "--backend", "openai-chat",
@@ -100,7 +112,7 @@ def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResul
             hint="the server's last lines: " + served.log_tail(3),
         )
     raw = _raw(text, cell, stack, concurrency)
-    requests = concurrency * cell.model.load.requests_per_slot
+    requests = concurrency * cell.load.requests_per_slot
     failed = requests - int(raw["completed"])
     if failed:
         raise StageRefusedError(

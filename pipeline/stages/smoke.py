@@ -14,8 +14,9 @@ from typing import Any
 from pipeline.cell import Cell
 from pipeline.errors import WorldError
 from pipeline.operator_evidence import ran, total_calls
-from pipeline.results import Check, Facts, SmokeResult
+from pipeline.results import Check, Facts, SmokeResult, Start
 from pipeline.world.engine import Container, Engine
+from pipeline.world.first_minutes import first_minutes
 from pipeline.world.node import card_names
 from pipeline.world.openai import Answer, OpenAI
 from pipeline.world.operators import look_at_operators
@@ -46,12 +47,13 @@ def smoke(
     checks = Checks(say)
     with serving(engine, launch, say) as served:
         ai = OpenAI(served.base_url, cell.served_name)
+        starts: list[Start] = []
+        checks.run("completion", lambda: _first_answer(cell, served, starts))
         inside = _inside(served.container)
         checks.run("devices", lambda: _devices(served.container, expected.device_probe))
         checks.run("versions", lambda: _versions(inside["packages"], expected.packages))
         checks.run("no profile", lambda: _no_profile(engine, launch))
         checks.run("model list", lambda: _model_list(ai))
-        first = checks.timed("completion", lambda: _completion(ai, expected))
         if checks.all_passed():
             checks.run("same answer twice", lambda: _twice(ai, expected.prompt))
             checks.run("streaming", lambda: _streaming(ai, expected.prompt))
@@ -70,7 +72,7 @@ def smoke(
                 engine,
                 served,
                 inside,
-                first_s=first,
+                first_s=round(starts[0].answered_seconds - starts[0].ready_seconds, 1),
                 rate=rate,
                 max_model_len=_longest(ai),
                 operators=operators,
@@ -81,7 +83,10 @@ def smoke(
         server_log = served.log_errors()
     checks.run("nothing left", lambda: _nothing_left(engine, launch))
     return SmokeResult(
-        checks=tuple(checks.done), facts=facts, server_log="" if checks.all_passed() else server_log
+        checks=tuple(checks.done),
+        facts=facts,
+        server_log="" if checks.all_passed() else server_log,
+        starts=tuple(starts),
     )
 
 
@@ -146,9 +151,11 @@ def _model_list(ai: OpenAI) -> Outcome:
     return ids == [ai.model], answer.error or ", ".join(ids)
 
 
-def _completion(ai: OpenAI, expected: Expected) -> Outcome:
-    answer = ai.chat(expected.prompt, max_tokens=32)
-    return expected.answer in answer.text, _seen(answer)
+def _first_answer(cell: Cell, served: Served, starts: list[Start]) -> Outcome:
+    """Asked before anything else, for a reader of the card asks it first, too."""
+    stack, smoke = cell.chip.released, cell.model.smoke
+    starts.append(first_minutes(stack, served, cell.served_name, smoke, "none"))
+    return starts[0].is_good, starts[0].answer
 
 
 def _twice(ai: OpenAI, prompt: str) -> Outcome:

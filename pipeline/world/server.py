@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import requests
 
@@ -42,6 +43,8 @@ class Served:
     """A server that answers its health check; nothing more is promised."""
 
     container: Container
+    begun: float  # monotonic, before `docker run`
+    begun_at: datetime  # the same moment, UTC
     base_url: str
     log_path: str
     launcher_seconds: float
@@ -68,6 +71,7 @@ class Served:
 def serving(engine: Engine, launch: Launch, say: Callable[[str], None]) -> Iterator[Served]:
     """Start, wait until healthy, yield, remove. Raises StageRefusedError when the server dies or its budget ends."""
     refuse_taken_port(launch.port)
+    begun, begun_at = time.monotonic(), datetime.now(UTC)
     with engine.container(
         launch.image,
         ["sleep", "infinity"],
@@ -84,6 +88,8 @@ def serving(engine: Engine, launch: Launch, say: Callable[[str], None]) -> Itera
         _wait(container, launch, base_url, started, output, say)
         yield Served(
             container=container,
+            begun=begun,
+            begun_at=begun_at,
             base_url=base_url,
             log_path=launch.log_path,
             launcher_seconds=launcher_seconds,

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bisecting import Search, search_cell, searched, subject_of, write_findings
+from pipeline.bisecting import (
+    Search,
+    apply_exclusions,
+    search_cell,
+    searched,
+    subject_of,
+    write_findings,
+)
 from pipeline.cards.operator_issue import IssueFacts, operator_issue
 from pipeline.cell import Cell, select
 from pipeline.culprits import BisectResult, ProbeAnswer, Subject
@@ -100,8 +107,21 @@ def test_findings_are_evidence_a_patch_that_git_applies_and_an_issue_for_every_f
     (patched,) = select(read_matrix(project.matrix_path), ["abacus", "poet"])
     assert set(patched.excluded_operators("fast")) == {"gelu", "pow", "silu", "softmax"}
     assert patched.excluded_operators("fast")["pow"].why == (
-        "fails with sin on, and only with it: fail, mean KL 1.4e+00 in prefill at batch 8"
+        "fails with sin on, and only with it: mean KL 1.4e+00 in prefill at batch 8"
     )
+
+
+def test_what_was_found_can_be_written_into_the_matrix_as_the_patch_would(
+    project: Project, cell: Cell
+) -> None:
+    result = result_of(project.root, "silu", "pow+sin")
+    files = write_findings(result, served(project, cell), LIBRARY.packages, project.matrix_path)
+    before = project.matrix_path.read_bytes()
+    subprocess.run(["git", "apply", files[1]], cwd=project.root, check=True)
+    patched = project.matrix_path.read_bytes()
+    project.matrix_path.write_bytes(before)
+    apply_exclusions(result, cell, project.matrix_path)
+    assert project.matrix_path.read_bytes() == patched != before
 
 
 def test_a_search_without_an_answer_leaves_evidence_alone(project: Project, cell: Cell) -> None:

@@ -30,7 +30,7 @@ EXPECTED = Expected(
     answer="Paris",
     tokens_per_s_floor=3,
 )
-FIRST = ("devices", "versions", "no profile", "model list", "completion")
+FIRST = ("completion", "devices", "versions", "no profile", "model list")
 REST = (
     *("same answer twice", "streaming", "logprobs", "wrong model name", "long prompt"),
     *("8 at once", "speed", "operators ran", "clean stop"),
@@ -80,11 +80,11 @@ def test_a_right_server_passes_every_check(tmp_path: Path) -> None:
     port = result.facts.port if result.facts else 0
     assert rate.endswith(" tokens/s, at least 3 wanted")
     assert seen == {
+        "completion": repr(PARIS),
         "devices": "2 cores",
         "versions": "2 packages equal the lock",
         "no profile": "2.13.0",
         "model list": "poet-abacus-flagos",
-        "completion": repr(PARIS),
         "same answer twice": "equal",
         "streaming": f"6 chunks: {PARIS!r}",
         "logprobs": "2 values, lowest -2.50",

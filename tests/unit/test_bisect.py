@@ -270,8 +270,8 @@ def test_evidence_is_named_by_its_content_and_says_why_each_operator_is_excluded
     result = Bench([{"op07"}, {"op12", "op30"}]).bisect(task)
     assert BisectResult.model_validate_json(evidence_bytes(result)) == result
     assert {name: found.why for name, found in exclusions_of(result).items()} == {
-        "op07": "fails when on alone: fail, mean KL 1.4",
-        "op12": "fails with op30 on, and only with it: fail, mean KL 1.4",
+        "op07": "fails when on alone: mean KL 1.4",
+        "op12": "fails with op30 on, and only with it: mean KL 1.4",
     }
     assert {found.evidence for found in exclusions_of(result).values()} == {result.id}
     answer = answer_of(["op07"], result)

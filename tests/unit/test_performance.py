@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def measured(cell: Cell, images: dict[str, ServingImage]) -> PerformanceResult:
     def serve(stack: str) -> Iterator[Served]:
         yield Served(
             container=FakeContainer(stack, images[stack], ()),
+            begun=0,
+            begun_at=datetime(2026, 11, 24, tzinfo=UTC),
             base_url="http://127.0.0.1:9010",
             log_path="/var/log/serve.output",
             launcher_seconds=0,
@@ -50,6 +53,25 @@ def measured(cell: Cell, images: dict[str, ServingImage]) -> PerformanceResult:
         )
 
     return performance(cell, cell.stacks, serve, lambda _: None)
+
+
+def test_where_kernels_are_tuned_every_stack_has_its_load_once_uncounted(tmp_path: Path) -> None:
+    for name in ("plain", "tunes"):
+        (tmp_path / name).mkdir()
+    plain = cell_of(tmp_path / "plain")
+    tunes = toy_project(
+        tmp_path / "tunes",
+        ("{concurrency: [1, 4], input", "{concurrency: [1], input"),
+        ('env: {FAST: "1"}', 'env: {FAST: "1"}\n        kernel_caches: [TRITON_CACHE_DIR]'),
+    )
+    runs = {}
+    for name, cell in (("plain", plain), ("tunes", one_cell(tunes, "abacus", "poet"))):
+        images = {stack: image_of(bench_result=RAW) for stack in cell.stacks}
+        result = measured(cell, images)
+        runs[name] = [image.loads for image in images.values()]
+        assert len(result.loads) == 2
+        assert set(result.warm_up_seconds) == (set() if name == "plain" else {"slow", "fast"})
+    assert runs == {"plain": [1, 1], "tunes": [2, 2]}
 
 
 def refusal(cell: Cell, image: ServingImage) -> str:

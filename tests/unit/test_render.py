@@ -167,8 +167,10 @@ def test_step3_on_nvidia_is_served_as_upstream_serves_it() -> None:
     experiment = parsed(files, "images/nvidia/step3/conf/serve.yaml")["experiment"]
     assert experiment["envs"] == {
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
+        "FLAGGEMS_CACHE_DIR": "/var/cache/flagos/flaggems_cache_dir",
         "FLAGRELEASE_OPERATORS": "flagrelease_serving.flaggems",
         "FLAGRELEASE_OPERATORS_EVIDENCE": "/var/lib/flagscale/step3_flagos/operators",
+        "TRITON_CACHE_DIR": "/var/cache/flagos/triton_cache_dir",
         "USE_FLAGGEMS": "1",
         "VLLM_USE_FLASHINFER_SAMPLER": "0",
     }
