@@ -159,6 +159,11 @@ def test_a_section_knows_its_tables_lists_and_blocks() -> None:
     assert (second.tables, second.code, second.blocks) == (((3, 2),), frozenset("c"), ("ls\n",))
 
 
+def test_numbers_in_words_of_both_languages_are_the_same() -> None:
+    english, chinese = (Page("x", f"# A\n\n{text}\n") for text in ("20 million", "2000 万"))
+    assert english.sections[0].numbers == chinese.sections[0].numbers == {"20000000"}
+
+
 # Words of the hubs
 
 
