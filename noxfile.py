@@ -117,6 +117,12 @@ def performance(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def rehearse(session: nox.Session) -> None:
+    """Run the commands of the cards as printed, the way a reader would."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def card(session: nox.Session) -> None:
     """Write the card of a cell anew from its newest record; runs no stage."""
     run_pipeline(session)

@@ -93,6 +93,7 @@ _TEXTS = {
     "simulate": "Judge the judge: how often its policy passes and fails simulated releases.",
     "flageval": "Have the FlagEval service evaluate a server of yours; it gives scores, never a verdict.",
     "performance": "Measure throughput and latency of every stack.",
+    "rehearse": "Run the commands of cells' cards as printed, the way a reader would.",
     "card": "Write the card of a cell anew from its newest record. Runs no stage.",
     "cards": "Write all cards anew from their records, show what changed, publish it.",
     "promote": "Copy tested images by digest to the public repository, and tag them.",

@@ -5,14 +5,14 @@ CA bundles, proxies, index addresses and the name of the release's folder are in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.canonical import canonical, fingerprint, sha256_bytes
 from pipeline.cell import Cell, flatten
 from pipeline.keys import UNKNOWN, Parts
 from pipeline.lock import Lock, weights_source, wheel_name
-from pipeline.record import About, StageName, Stages
+from pipeline.record import About, ImageIdentity, Record, StageName, Stages
 from pipeline.world.debian import bootstrap_arguments
 
 CONVERTER = "/opt/flagrelease/convert_gguf.py"
@@ -78,6 +78,13 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "rows.py",
     ),
     "performance": ("stages/performance.py", *STARTING),
+    "rehearse": (
+        "cards/blocks.py",
+        "stages/rehearse.py",
+        "world/block_syntax.py",
+        "world/reader.py",
+        "world/reader.sh",
+    ),
     "card": (
         "stages/card.py",
         "cards/blocks.py",
@@ -113,29 +120,24 @@ class Inputs:
     registry: str
     hubs: tuple[str, ...]
     about: About
+    blocks: Callable[[Record], str | None]  # hash of its card's commands; None: facts are missing
 
 
 def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release: str) -> Parts:
     """The parts of a stage, given the stages before it. A value that is yet to be made is UNKNOWN."""
-    match stage:
-        case "render":
-            return _render(cell, inputs)
-        case "build":
-            return build_parts(cell, inputs)
-        case "weights":
-            return _weights(cell, inputs)
-        case "smoke":
-            return _smoke(cell, inputs, done)
-        case "accuracy":
-            return _accuracy(cell, inputs, done)
-        case "performance":
-            return _performance(cell, inputs, done)
-        case "card":
-            return card_parts(inputs.about, done, release, inputs.templates, inputs.suites)
-        case "promote":
-            return {"image": _image(done), "target": inputs.registry, "tag": release}
-        case "publish":
-            return publish_parts(done, inputs.hubs)
+    parts: Mapping[StageName, Callable[[], Parts]] = {
+        "render": lambda: _render(cell, inputs),
+        "build": lambda: build_parts(cell, inputs),
+        "weights": lambda: _weights(cell, inputs),
+        "smoke": lambda: _smoke(cell, inputs, done),
+        "accuracy": lambda: _accuracy(cell, inputs, done),
+        "performance": lambda: _performance(cell, inputs, done),
+        "rehearse": lambda: _rehearse(cell, inputs, done, release),
+        "card": lambda: card_parts(inputs.about, done, release, inputs.templates, inputs.suites),
+        "promote": lambda: {"image": _image(done), "target": inputs.registry, "tag": release},
+        "publish": lambda: publish_parts(done, inputs.hubs),
+    }
+    return parts[stage]()
 
 
 def _render(cell: Cell, inputs: Inputs) -> Parts:
@@ -251,6 +253,27 @@ def _performance(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     }
 
 
+def _rehearse(cell: Cell, inputs: Inputs, done: Stages, release: str) -> Parts:
+    """The blocks name the image and hold every command; a card whose prose alone changes is not rehearsed again."""
+    built, weights = done.build.result if done.build else None, done.weights
+    record = Record(
+        cell=cell.id,
+        chip=cell.chip_id,
+        model=cell.model_id,
+        release=release,
+        about=inputs.about,
+        image=ImageIdentity.of(built) if built else None,
+        stages=done,
+    )
+    return {
+        "blocks": inputs.blocks(record) or UNKNOWN,
+        "image": _image(done),
+        "weights": weights.result.sha256 if weights and weights.result else UNKNOWN,
+        "node": inputs.node,
+        **_suite("rehearse", inputs),
+    }
+
+
 def card_parts(
     about: About,
     done: Stages,
@@ -259,7 +282,10 @@ def card_parts(
     suites: Mapping[str, str],
 ) -> Parts:
     """Everything a card shows was measured by these stages, so their keys stand for it."""
-    measured = (done.build, done.weights, done.smoke, done.accuracy, done.performance)
+    measured = (
+        *(done.build, done.weights, done.smoke),
+        *(done.accuracy, done.performance, done.rehearse),
+    )
     results = [stage.result.model_dump(mode="json") for stage in measured if stage and stage.result]
     whole = len(results) == len(measured)
     return {

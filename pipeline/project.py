@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pipeline.about import about
 from pipeline.canonical import sha256_bytes, sha256_file
+from pipeline.cards.blocks import blocks_sha256
 from pipeline.cell import Cell, cells
-from pipeline.errors import UsageError
+from pipeline.errors import StageRefusedError, UsageError
 from pipeline.lock import Lock, lock_files, read_lock
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_file import read_matrix
@@ -18,6 +19,7 @@ from pipeline.names import names
 from pipeline.nodes import lock_on_node, on_node
 from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore
+from pipeline.stages.card import guide_blocks
 from pipeline.stages.render import render_chip, render_model
 from pipeline.templates import Templates
 
@@ -58,6 +60,10 @@ class Project:
     def bisect_folder(self, cell: Cell) -> Path:
         """Probes, evidence and findings of a search for operators at fault."""
         return self.root / "out" / "bisect" / cell.chip_id / cell.model_id
+
+    def rehearsal_folder(self, cell: Cell) -> Path:
+        """What the machine of a card's reader has as /share; empty before and after a rehearsal."""
+        return self.root / "out" / "rehearsal" / cell.chip_id / cell.model_id
 
     def operators_file(self, cell: Cell) -> Path:
         """What the newest operator check of a cell said."""
@@ -117,6 +123,7 @@ class Project:
             registry=target.registry,
             about=about(cell, names(cell, target)),
             hubs=tuple(hub.text for hub in target.hubs),
+            blocks=self._blocks_sha256,
         )
 
     def past(self, selected: Sequence[Cell]) -> dict[str, tuple[Record, ...]]:
@@ -131,6 +138,12 @@ class Project:
             and path not in self._serving  # read from there
             and _content(f"{self.root}/{path}") != content
         )
+
+    def _blocks_sha256(self, record: Record) -> str | None:
+        try:
+            return blocks_sha256(guide_blocks(record, self.templates))
+        except StageRefusedError:
+            return None
 
     @cached_property
     def _serving(self) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from pipeline.errors import UsageError
 from pipeline.matrix_values import Problem, ServeValue, Text
 from pipeline.model import Chat, License, Size, Weights
 from pipeline.policy import Gate
+from pipeline.rehearsal import RehearseResult
 from pipeline.results import (
     AccuracyResult,
     BuildResult,
@@ -39,6 +40,7 @@ StageName = Literal[
     "smoke",
     "accuracy",
     "performance",
+    "rehearse",
     "card",
     "promote",
     "publish",
@@ -70,6 +72,7 @@ class Stages(Frozen):
     smoke: StageRecord[SmokeResult] | None = None
     accuracy: StageRecord[AccuracyResult] | None = None
     performance: StageRecord[PerformanceResult] | None = None
+    rehearse: StageRecord[RehearseResult] | None = None
     card: StageRecord[CardResult] | None = None
     promote: StageRecord[PromoteResult] | None = None
     publish: StageRecord[PublishResult] | None = None
@@ -134,6 +137,15 @@ class ImageIdentity(Frozen):
     manifest_digest: str | None
     base: str
     published: bool
+
+    @classmethod
+    def of(cls, built: BuildResult) -> ImageIdentity:
+        return cls(
+            config_digest=built.model.config_digest,
+            manifest_digest=built.model.manifest_digest,
+            base=built.images[0].manifest_digest or "node",
+            published=built.model.manifest_digest is not None,
+        )
 
 
 class Record(Frozen):

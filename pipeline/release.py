@@ -156,14 +156,5 @@ def _copy_items(run: CellRelease, source: str) -> None:
 def _write(run: CellRelease, stage: StageName, found: StageRecord[Any]) -> None:
     run.record = run.record.with_stage(stage, found)
     if stage == "build" and found.result:
-        run.record = run.record.model_copy(update={"image": _identity(found.result)})
+        run.record = run.record.model_copy(update={"image": ImageIdentity.of(found.result)})
     run.project.store.write(run.record)
-
-
-def _identity(result: BuildResult) -> ImageIdentity:
-    return ImageIdentity(
-        config_digest=result.model.config_digest,
-        manifest_digest=result.model.manifest_digest,
-        base=result.images[0].manifest_digest or "node",
-        published=result.model.manifest_digest is not None,
-    )

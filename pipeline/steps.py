@@ -13,6 +13,7 @@ from pipeline.canonical import write_whole
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import PipelineError, StageRefusedError
 from pipeline.record import StageName
+from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
 from pipeline.results import PublishResult
 from pipeline.serve import expected_of_smoke
@@ -196,6 +197,7 @@ FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {
     "smoke": _smoke,
     "accuracy": accuracy,
     "performance": _performance,
+    "rehearse": rehearse_commands,
     "card": _card,
     "promote": _promote,
     "publish": _publish,

@@ -69,6 +69,18 @@ class EngineContract:
         ):
             pass
 
+    def test_a_container_is_removed_by_name_only_when_it_is_of_the_image(
+        self, engine: Engine, image: str
+    ) -> None:
+        with engine.container(
+            image, ["sleep", "infinity"], run=QUIET, name="contract-left", volumes={}
+        ):
+            assert engine.has_container("contract-le.*")
+            engine.remove_container("contract-left", image="another:1")
+            assert engine.has_container("contract-left")
+            engine.remove_container("contract-left", image=image)
+            assert not engine.has_container("contract-left")
+
     def test_a_command_of_its_own_runs_to_its_end(self, engine: Engine, image: str) -> None:
         command = ["python", "-c", "print('seen'); raise SystemExit(3)"]
         ended = engine.run_once(image, command, run=QUIET, name="contract-once", volumes={})

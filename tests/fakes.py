@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -257,12 +258,16 @@ class FakeEngine(Engine):
             yield container
         finally:
             container.is_running = False
-            del self.containers[name]
+            self.containers.pop(name, None)
             if not self.containers:
                 self.served.removed()
 
     def has_container(self, name: str) -> bool:
-        return name in self.containers
+        return any(re.fullmatch(name, known) for known in self.containers)
+
+    def remove_container(self, name: str, *, image: str) -> None:
+        if any(one.name == name and one.image == image for one in self.started):
+            self.containers.pop(name, None)
 
     def remove_left_over(self) -> tuple[str, ...]:
         return ()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell_release import CellRelease, Ended, World
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
+from pipeline.rehearsal import RehearseResult
 from pipeline.release import Outcome, release_cell
 from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
@@ -27,7 +30,7 @@ from tests.records import cpu_record
 RELEASE = "2026.11.24.1"
 NODE = "Test Processor x2"
 TOLD: tuple[StageName, ...] = (
-    *("build", "weights", "smoke", "accuracy", "performance", "card"),
+    *("build", "weights", "smoke", "accuracy", "performance", "rehearse", "card"),
 )  # render, promote and publish are always the real ones
 
 
@@ -39,9 +42,23 @@ def finished() -> Record:
     card = CardResult(
         files=(file("card.en.md", 10), file("card.zh.md", 10), file("differences.svg", 10))
     )
-    record = cpu_record().with_stage("card", passed(card))
+    rehearsed = RehearseResult(blocks_sha256="0" * 64, blocks=())
+    record = cpu_record().with_stage("rehearse", passed(rehearsed))
+    record = record.with_stage("card", passed(card))
     record = record.with_stage("promote", passed(promoted))
     return record.with_stage("publish", passed(PublishResult(publications=())))
+
+
+def told_blocks(record: Record) -> str | None:
+    """Stands in for the commands of a card, which follow what was built, asked for and measured."""
+    stages = record.stages
+    needed = (stages.build, stages.weights, stages.smoke, stages.accuracy, stages.performance)
+    if not all(needed):
+        return None
+    known = [found.result for found in (stages.build, stages.smoke) if found]
+    return sha256_bytes(
+        canonical([one.model_dump(mode="json") for one in (*known, record.about) if one])
+    )
 
 
 def cards_of(release: str) -> dict[str, bytes]:
@@ -75,6 +92,7 @@ class Flow:
         cell = one_cell(self.project, *patterns)
         target = self.project.matrix.targets["local"]
         inputs = self.project.inputs(cell, target, builder=self.engine.builder, node=NODE)
+        inputs = replace(inputs, blocks=told_blocks)
         past = self.project.store.of_cell(cell.chip_id, cell.model_id)
         fresh = Record(
             cell=cell.id,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic_core import to_jsonable_python
 
 from pipeline.canonical import sha256_bytes
+from pipeline.cards.blocks import Block, blocks_sha256, code_blocks
 from pipeline.cards.facts import Measured, measured
 from pipeline.cards.guide import measured_guide
 from pipeline.cards.imported import imported_context
@@ -33,6 +34,7 @@ from pipeline.cards.tables import (
     untested_options,
 )
 from pipeline.cards.validator import Expected, Score, refuse_faulty
+from pipeline.errors import StageRefusedError
 from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
 from pipeline.results import CardResult, FileHash, Frozen
@@ -45,11 +47,13 @@ PLOT = "differences.svg"
 def card(record: Record, templates: Templates) -> dict[str, bytes]:
     """Both cards and their picture, by file name.
 
-    Raises StageRefusedError with every fact that the record lacks, or with every rule that a card breaks.
+    Raises StageRefusedError with every fact that the record lacks, with every rule that a card breaks, or when its
+    commands are not the rehearsed ones.
     """
     found = measured(record)
     values = context(found)
-    files = {name: templates.render(f"{name}.j2", **values) for name in CARDS}
+    files = _texts(values, templates)
+    _refuse_other_blocks(record, _blocks(files, record))
     files[PLOT] = differences_plot(found, templates)
     scores = tuple(
         Score(
@@ -61,6 +65,38 @@ def card(record: Record, templates: Templates) -> dict[str, bytes]:
     )
     refuse_faulty(files, _expected(record, found.about.repository, scores, values))
     return files
+
+
+def guide_blocks(record: Record, templates: Templates) -> tuple[Block, ...]:
+    """The commands of the card, which are the same in both languages. Raises StageRefusedError as `card` does."""
+    return _blocks(_texts(context(measured(record)), templates), record)
+
+
+def _texts(values: Mapping[str, object], templates: Templates) -> dict[str, bytes]:
+    return {name: templates.render(f"{name}.j2", **values) for name in CARDS}
+
+
+def _blocks(texts: Mapping[str, bytes], record: Record) -> tuple[Block, ...]:
+    first, *others = (code_blocks(texts[name].decode()) for name in CARDS)
+    if any(blocks_sha256(blocks) != blocks_sha256(first) for blocks in others):
+        raise StageRefusedError(
+            f"the commands of {' and '.join(CARDS)} differ",
+            where=record.cell,
+            hint="print every command by a macro of templates/parts/card/commands.j2",
+        )
+    return first
+
+
+def _refuse_other_blocks(record: Record, blocks: tuple[Block, ...]) -> None:
+    stage = record.stages.rehearse
+    rehearsed = stage.result.blocks_sha256 if stage and stage.result else None
+    if rehearsed not in (None, printed := blocks_sha256(blocks)):
+        raise StageRefusedError(
+            "the commands of this card are not the rehearsed ones",
+            where=record.cell,
+            details=f"rehearsed: {rehearsed}\nprinted:   {printed}",
+            hint=f"rehearse these: nox -s rehearse -- {record.chip} {record.model}",
+        )
 
 
 def imported_card(record: ImportedRecord, templates: Templates) -> dict[str, bytes]:

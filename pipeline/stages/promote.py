@@ -12,7 +12,7 @@ from pipeline.world.oci import Manifest
 from pipeline.world.registry import Registry
 
 GATES: tuple[StageName, ...] = ("render", "build", "smoke", "accuracy")
-MEASURED: tuple[StageName, ...] = ("smoke", "accuracy")
+MEASURED: tuple[StageName, ...] = ("smoke", "accuracy", "rehearse")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,9 @@ def promotable_digest(record: Record) -> str:
 
 def _reasons_against(record: Record, digest: str | None) -> Iterator[str]:
     yield from record.not_passed(GATES)
+    rehearse = record.stages.rehearse
+    if rehearse is None or rehearse.status not in ("passed", "not_applicable"):
+        yield f"rehearse: {rehearse.status if rehearse else 'not_run'}"
     if record.image is not None and not record.image.published:
         yield "image: built from a base that cannot be pulled (published: false)"
     if record.image is None or digest is None:

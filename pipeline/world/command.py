@@ -30,6 +30,7 @@ class Completed:
 
     output: str
     seconds: float
+    exit_code: int = 0
 
 
 def hide_secrets(text: str) -> str:
@@ -45,8 +46,11 @@ def run(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
     timeout_s: float = 3600,
+    answers: Sequence[int] = (0,),
 ) -> Completed:
     """Run a program to its end. Raises CommandError when it fails, WorldError when it is not installed.
+
+    `answers` are exit codes that are no failure.
 
     The program gets a process group of its own, so that an interrupt ends its children too.
     """
@@ -79,7 +83,7 @@ def run(
         if process.stdout:
             process.stdout.close()
     seconds = time.monotonic() - started
-    if process.returncode != 0 or is_late.is_set():
+    if process.returncode not in answers or is_late.is_set():
         last = "\n".join(output.splitlines()[-LAST_LINES:])
         raise CommandError(
             f"a command was ended at its limit of {timeout_s:g} s"
@@ -95,7 +99,7 @@ def run(
             ),
             hint=hint,
         )
-    return Completed(output=output, seconds=seconds)
+    return Completed(output=output, seconds=seconds, exit_code=process.returncode)
 
 
 def _ends_with_us() -> list[str]:

@@ -14,6 +14,7 @@ from pipeline.canonical import sha256_file
 from pipeline.errors import WorldError
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+PIP_SETTINGS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
@@ -40,7 +41,7 @@ def host_files(requirements: bytes, indexes: list[str]) -> dict[str, bytes | Pat
     """
     wheels = _local_wheels(requirements)
     return {
-        "host/ca.crt": _ca_bundle(),
+        "host/ca.crt": ca_bundle(),
         "host/uv": _uv(),
         "host/uv.toml": _uv_settings(indexes, offline_wheels=bool(wheels)).encode(),
         "host/wheels/.keep": b"",
@@ -53,7 +54,13 @@ def proxy_arguments() -> dict[str, str]:
     return {name: os.environ[name] for name in PROXIES if name in os.environ}
 
 
-def _ca_bundle() -> Path:
+def index_settings() -> dict[str, str]:
+    """How this machine reaches a package index, for a container that is to reach it too."""
+    names = (*PROXIES, *PIP_SETTINGS)
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def ca_bundle() -> Path:
     for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"):
         path = Path(os.environ.get(name, ""))
         if path.is_file():

@@ -265,9 +265,19 @@ class Engine:
             return container.wait()
 
     def has_container(self, name: str) -> bool:
+        """Running or not; the name may be a pattern."""
         with _asking(f"looking for the container {name}"):
             found = self._client.containers.list(all=True, filters={"name": f"^/?{name}$"})
         return bool(found)
+
+    def remove_container(self, name: str, *, image: str) -> None:
+        """Remove the container of this name if it was started from exactly this reference: nobody else's."""
+        with _asking(f"looking for the container {name}"):
+            found = self._client.containers.list(all=True, filters={"name": f"^/?{name}$"})
+        for container in found:
+            if container.attrs["Config"]["Image"] == image:
+                with _asking(f"removing the container {name}"):
+                    container.remove(force=True, v=True)
 
     def remove_left_over(self) -> tuple[str, ...]:
         """Remove containers of pipelines that no longer run; their names."""

@@ -119,6 +119,12 @@ def read_credentials(config: Path, host: str) -> str | None:
         ) from None
 
 
+def login_file(host: str) -> bytes:
+    """A Docker client configuration that knows this host alone, with what `docker login` left for it."""
+    pair = read_credentials(docker_config_path(), host)
+    return json.dumps({"auths": {host: {"auth": pair}} if pair else {}}).encode()
+
+
 def _password(pair: str) -> str:
     """Raises ValueError unless `pair` is base64 of user:password."""
     _, _, password = base64.b64decode(pair, validate=True).decode().partition(":")

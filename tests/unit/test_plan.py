@@ -26,7 +26,7 @@ from tests.projects import (
     with_keys_reversed,
 )
 from tests.record_parts import passed, sha256
-from tests.releases import RELEASE, finished
+from tests.releases import RELEASE, finished, told_blocks
 
 BUILDER, NODE = "docker-classic 20.10.24", "Test Processor x2"
 LONGER: Changes = {("models", "smollm2", "serve", "max_model_len"): 4096}
@@ -35,7 +35,9 @@ ALL_BUT_RENDER = STAGES[1:]
 
 def inputs_of(project: Project, *, builder: str | None = BUILDER) -> Inputs:
     cell = one_cell(project, "cpu", "smollm2")
-    return project.inputs(cell, project.matrix.targets["local"], builder=builder, node=NODE)
+    target = project.matrix.targets["local"]
+    found = project.inputs(cell, target, builder=builder, node=NODE)
+    return replace(found, blocks=told_blocks)
 
 
 def recorded(project: Project, release: str = RELEASE) -> Record:
@@ -110,6 +112,7 @@ def test_one_changed_serve_value_names_itself_and_leaves_the_runtime_alone(
         "smoke": ("image changes",),
         "accuracy": ("image changes",),
         "performance": ("image changes",),
+        "rehearse": ("blocks changes", "image changes"),
         "card": ("measurements changes", "what was asked for changed"),
         "promote": ("image changes",),
         "publish": ("cards changes",),
@@ -130,6 +133,7 @@ def test_an_earlier_record_with_the_same_key_is_reused_after_a_change_is_taken_b
         "render": "2026.11.1.1",
         "build": "2026.11.1.1",
         **dict.fromkeys(("weights", "smoke", "accuracy", "performance"), "2026.11.2.1"),
+        "rehearse": "2026.11.1.1",
     }
     build = reused(actions["build"], (newer, older))
     assert build == older.stages.build
@@ -155,6 +159,7 @@ def test_a_stage_that_did_not_pass_runs_again(tmp_path: Path, status: str) -> No
     )
     assert runs(planned(project, ended)) == {
         "accuracy": (f"{status} in {RELEASE}",),
+        "rehearse": ("blocks changes",),
         "card": ("measurements changes",),
         "publish": ("cards changes",),
     }
@@ -226,6 +231,7 @@ def test_another_node_measures_anew_the_same_image(tmp_path: Path) -> None:
         "smoke": moved,
         "accuracy": moved,
         "performance": moved,
+        "rehearse": ("blocks changes", *moved),
         "card": ("measurements changes",),
         "publish": ("cards changes",),
     }
@@ -238,7 +244,7 @@ def test_a_changed_margin_judges_anew_and_serves_nothing_else(tmp_path: Path) ->
     assert actions["accuracy"] == (
         f"matrix.yaml: gate.margin {committed().matrix.gate.margin} → 0.05",
     )
-    assert set(actions) == {"accuracy", "card", "publish"}
+    assert set(actions) == {"accuracy", "rehearse", "card", "publish"}
 
 
 def test_new_weights_leave_the_image_alone(tmp_path: Path) -> None:
@@ -251,7 +257,8 @@ def test_new_weights_leave_the_image_alone(tmp_path: Path) -> None:
     actions = runs(planned(project_in(tmp_path), record))
     assert actions["weights"] == ("weights revision changed",)
     assert actions["smoke"] == ("weights changes",)
-    assert set(actions) == {"weights", "smoke", "accuracy", "performance", "card", "publish"}
+    measured = {"weights", "smoke", "accuracy", "performance"}
+    assert set(actions) == {*measured, "rehearse", "card", "publish"}
 
 
 def test_keys_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:

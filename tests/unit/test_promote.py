@@ -181,8 +181,33 @@ def test_promote_refuses_a_record_in_which_nothing_ran_and_names_every_reason() 
         "build: not_run\n"
         "smoke: not_run\n"
         "accuracy: not_run\n"
+        "rehearse: not_run\n"
         "image: no registry has given it a manifest digest\n"
         "hint: run `nox -s release -- cpu smollm2` until these stages pass"
+    )
+
+
+def test_promote_refuses_what_failed_its_rehearsal_and_takes_what_could_have_none() -> None:
+    registry = FakeRegistry()
+    digest = push_image(registry, STAGING, *LAYERS)
+    record = gated_record(digest)
+    failed = record.model_copy(
+        update={
+            "stages": record.stages.model_copy(
+                update={"rehearse": stage("failed", None, image="sha256:c")}
+            )
+        }
+    )
+    with pytest.raises(StageRefusedError, match="a gate did not pass") as caught:
+        promoted(failed, registry, registry)
+    assert caught.value.details == "rehearse: failed"
+    impossible = stage("not_applicable", None, image="sha256:c")
+    promoted(
+        record.model_copy(
+            update={"stages": record.stages.model_copy(update={"rehearse": impossible})}
+        ),
+        registry,
+        registry,
     )
 
 

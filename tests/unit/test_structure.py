@@ -20,7 +20,7 @@ LAYERS = (
     ("overview", "node_commands"),
     ("release", "judging", "simulating", "bisecting", "submitting"),
     ("steps",),  # how each stage ends
-    ("accuracy_step",),
+    ("accuracy_step", "rehearse_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked

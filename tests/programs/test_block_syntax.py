@@ -1,0 +1,78 @@
+"""What shellcheck, Docker's client and Python say of a card's commands before any is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.cards.blocks import Block, code_blocks
+from pipeline.world.block_syntax import docker_commands, syntax_faults
+from pipeline.world.reader import DRIVER
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def faults(text: str, language: str = "bash") -> tuple[str, ...]:
+    return syntax_faults([Block(language=language, text=text, section="s", line=10)])
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.rglob("card*.md")), ids=lambda path: path.stem)
+def test_every_command_of_every_golden_card_is_sound(path: Path) -> None:
+    blocks = code_blocks(path.read_text("utf-8"))
+    assert len(blocks) > 10
+    assert syntax_faults(blocks) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("echo ok\ncd $HOME/$X\n", "line 12: Double quote to prevent globbing"),
+        ("if true; then\n", "line 11: "),
+        (
+            "docker run --detach --shm-size 4gx image sleep\n",
+            'line 10: docker run: invalid argument "4gx"',
+        ),
+        ("docker run --gpu all image\n", "line 10: docker run: unknown flag: --gpu"),
+        ("true && docker rm --froce x | cat\n", "line 10: docker rm: unknown flag: --froce"),
+        ("docker pull 'a b'\n", "line 10: docker pull: invalid reference format"),
+        ("cat > ask.py <<'EOF'\nx = 1\nprint(x\nEOF\n", "line 13: '(' was never closed (Python)"),
+        ("docker exec c python - <<'EOF'\nx = = 1\nEOF\n", "line 12: invalid syntax (Python)"),
+    ],
+)
+def test_a_fault_is_told_with_its_line_of_the_card(text: str, fault: str) -> None:
+    found = faults(text)
+    assert any(one.startswith(fault) for one in found), found
+
+
+def test_a_python_block_is_parsed() -> None:
+    assert faults("print(1)\n", "python") == ()
+    assert faults("print(1\n", "python") == ("line 11: '(' was never closed (Python)",)
+
+
+def test_all_faults_of_all_blocks_come_at_once() -> None:
+    blocks = [
+        Block(language="bash", text="docker run --gpu all image\n", section="s", line=1),
+        Block(language="python", text="x = = 1\n", section="s", line=9),
+    ]
+    assert len(syntax_faults(blocks)) == 2
+
+
+def test_what_is_no_command_is_not_looked_at() -> None:
+    assert faults("{not: [python\n", "json") == ()
+
+
+def test_arguments_end_at_a_redirection_a_pipe_and_a_here_document() -> None:
+    text = (
+        "docker run --rm \\\n  --volume a:b image < file\n"
+        "docker exec c python - <<'EOF' | tail\ndocker nonsense\nEOF\n"
+        "echo docker pull x\n"
+    )
+    assert list(docker_commands(text)) == [
+        ["docker", "run", "--rm", "--volume", "a:b", "image"],
+        ["docker", "exec", "c", "python", "-"],
+    ]
+
+
+def test_the_program_that_runs_the_blocks_is_sound_itself() -> None:
+    assert faults(DRIVER.read_text("utf-8")) == ()
