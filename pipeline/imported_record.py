@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.chip import Run
 from pipeline.errors import UsageError
-from pipeline.matrix_values import Problem, Text
+from pipeline.matrix_values import Text
 from pipeline.model import Chat, License, Weights
 from pipeline.results import Frozen
 
@@ -21,7 +21,8 @@ FILE = "imported.yaml"
 class Source(Frozen):
     repository: str  # of the card, on the hubs
     link: str  # where the copy lies that was read
-    copied: str  # which file of it, and at which commit
+    file: str  # of it
+    commit: str
     date: str  # of the copy, ISO 8601
 
 
@@ -82,7 +83,7 @@ class ImportedRecord(Frozen):
     context_source: str
     patience_s: int  # how long to wait for the server
     chat: Chat = Chat()
-    doubts: tuple[Problem, ...]
+    doubts: tuple[Text, ...]
 
 
 def read_imported(path: Path) -> ImportedRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -29,6 +30,7 @@ class Block:
         return range(self.line, self.line + self.text.count("\n") + 2)
 
 
+@lru_cache(maxsize=8)  # stage and validator ask of the same cards
 def code_blocks(card: str) -> tuple[Block, ...]:
     """All fenced blocks, those inside of lists too, as CommonMark reads them."""
     return tuple(_blocks(_PARSER.parse(without_front_matter(card))))

@@ -156,9 +156,10 @@ def extra_body(chat: Chat) -> dict[str, object]:
 def body(
     served_name: str, messages: Sequence[Mapping[str, str]], more: Mapping[str, object]
 ) -> str:
-    """Of a chat request, quoted for the shell."""
+    """Of a chat request, a line for each key, quoted for the shell."""
     chat = {"model": served_name, "messages": messages, "temperature": 0, **more}
-    return shlex.quote(json.dumps(chat, ensure_ascii=False))
+    lines = (f"  {json.dumps(key)}: {json.dumps(chat[key], ensure_ascii=False)}" for key in chat)
+    return shlex.quote("{\n" + ",\n".join(lines) + "\n}")
 
 
 def images_per_request(limit: object) -> int | None:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pipeline.cards.numbers import gigabytes, points
-from pipeline.cards.page import NUMBER
 
 # Words of templates and commands whose digits measure nothing.
 FIXED_WORDS = (
     "127.0.0.1", "/v1", "SHA-256", "sha256", "sleep 1", "temperature=0", '"temperature": 0', "choices[0]", "[0]",
     "openai>=1", "python3", "base64", "--wrap=0", "99th percentile", "99 分位",
 )  # fmt: skip
+# A hash counts as a whole: its digits must not make every small number a known one.
+NUMBER_OR_HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{40,}|\d+(?:\.\d+)*")
 UNPRINTED = ("raw",)  # result files of other programs, kept whole
 
 
 def known_numbers(values: Any) -> frozenset[str]:
-    """Numbers of JSON values as they are, and as shares, sizes, times and counts are rounded."""
+    """Hashes and numbers of JSON values as they are, and as shares, sizes, times and counts are rounded."""
     texts: set[str] = set()
     numbers: set[int | float] = set()
     _collect(values, texts, numbers)
     forms = (form for number in numbers for form in _forms(number))
-    return frozenset(NUMBER.findall("\n".join([*texts, *forms])))
+    return frozenset(NUMBER_OR_HASH.findall("\n".join([*texts, *forms])))
 
 
 def numbers_in(text: str) -> list[str]:
     for word in FIXED_WORDS:
         text = text.replace(word, "")
-    return NUMBER.findall(text)
+    return NUMBER_OR_HASH.findall(text)
 
 
 def _collect(value: Any, texts: set[str], numbers: set[int | float]) -> None:

@@ -11,6 +11,9 @@ from typing import NamedTuple
 from pipeline.cards.blocks import Block, code_blocks, without_front_matter
 
 NUMBER = re.compile(r"\d+(?:\.\d+)*")
+# What Chinese counts in ten thousands, English counts in thousands.
+UNITS = {"million": 10**6, "billion": 10**9, "万": 10**4, "亿": 10**8}
+SCALED = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(UNITS)})")
 LINK = re.compile(r"!?\[(?P<text>[^\]]*)\]\((?P<target>[^)]*)\)|<(?P<bare>https?:[^>]*)>")
 CODE = re.compile(r"`([^`]*)`")
 ITEM = re.compile(r"^ *(?:-|\d+\.) ", re.MULTILINE)
@@ -85,6 +88,11 @@ def links_of(text: str) -> Iterator[tuple[str, str]]:
         yield found["text"] or "", found["target"] if found["bare"] is None else found["bare"]
 
 
+def _spelled_out(text: str) -> str:
+    """`20 million` and `2000 万` as 20000000."""
+    return SCALED.sub(lambda found: f"{float(found[1]) * UNITS[found[2]]:.0f}", text)
+
+
 def _tables(prose: tuple[Line, ...]) -> Iterator[Table]:
     rows: list[tuple[str, ...]] = []
     for line, following in zip(prose, [*prose[1:], None], strict=True):
@@ -108,7 +116,7 @@ def _sections(page: Page) -> Iterator[Section]:
         yield Section(
             title=title,
             level=len(level),
-            numbers=frozenset(NUMBER.findall(joined)),
+            numbers=frozenset(NUMBER.findall(_spelled_out(joined))),
             code=frozenset(CODE.findall(joined)),
             links=frozenset(target for _, target in links_of(joined)),
             items=len(ITEM.findall(joined)),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.cards.facts import LATER, MEASURED, NEEDED, Measured
 from pipeline.cards.numbers import cell_text, seconds
-from pipeline.record import Record, StackAbout
+from pipeline.record import Record, StackAbout, StageName
+from pipeline.rehearsal import Substitution
 from pipeline.results import LoadResult
 
 # Options of the server that change what a client sees, and that no stage asks for.
@@ -106,7 +108,8 @@ class StageRow:
 
 
 def stage_rows(record: Record) -> tuple[StageRow, ...]:
-    found = ((name, record.stages.get(name)) for name in NEEDED)
+    names: tuple[StageName, ...] = (*NEEDED, "rehearse")
+    found = ((name, record.stages.get(name)) for name in names)
     return tuple(
         StageRow(
             name=name,
@@ -130,6 +133,35 @@ def stages_not_done(record: Record) -> tuple[str, ...]:
     """Stages that a card can do without and that did not pass."""
     found = ((name, getattr(record.stages, name, None)) for name in LATER)
     return tuple(name for name, stage in found if stage is None or stage.status != "passed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """Of the commands on the card."""
+
+    state: Literal["rehearsed", "checked", "none"]
+    blocks: int
+    replaced: int  # by a substitution
+    machine: str
+    why_not: str  # of those that were only checked
+    substitutions: tuple[Substitution, ...]
+
+
+def rehearsal(record: Record) -> Rehearsal:
+    stage = record.stages.rehearse
+    result = stage.result if stage else None
+    if stage is None or result is None or stage.status not in ("passed", "not_applicable"):
+        return Rehearsal(
+            state="none", blocks=0, replaced=0, machine="", why_not="", substitutions=()
+        )
+    return Rehearsal(
+        state="rehearsed" if stage.status == "passed" else "checked",
+        blocks=len(result.blocks),
+        replaced=sum(block.status == "replaced" for block in result.blocks),
+        machine=result.machine,
+        why_not=result.why_not,
+        substitutions=result.substitutions,
+    )
 
 
 def untested_options(measured: Measured) -> tuple[str, ...]:

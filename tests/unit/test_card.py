@@ -23,7 +23,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from jinja2 import nodes
 
 from pipeline.canonical import sha256_bytes
-from pipeline.cards.blocks import code_blocks
+from pipeline.cards.blocks import blocks_sha256, code_blocks
 from pipeline.cards.facts import NEEDED
 from pipeline.cards.known_numbers import FIXED_WORDS
 from pipeline.cards.numbers import cell_text, gigabytes, points, seconds, signed_points
@@ -31,10 +31,11 @@ from pipeline.errors import StageRefusedError
 from pipeline.matrix_values import Text
 from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
-from pipeline.record import Record, StageName
-from pipeline.stages.card import CARDS, card, card_result
+from pipeline.record import Record, StageName, Status
+from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
+from pipeline.stages.card import CARDS, card, card_result, guide_blocks
 from pipeline.templates import Templates
-from tests.record_parts import digest
+from tests.record_parts import digest, passed
 from tests.records import cpu_record, nvidia_record, without
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +133,7 @@ def test_the_script_and_the_requests_survive_quotes_in_the_prompt() -> None:
     (block,) = (text for text in texts if "--data" in text and "--no-buffer" not in text)
     shown = block.replace("curl", "printf '%s\\n'", 1)
     printed = subprocess.run(["bash", "-c", shown], text=True, capture_output=True, check=True)
-    body = json.loads(printed.stdout.splitlines()[-1])
+    body = json.loads(printed.stdout[printed.stdout.index("{") :])
     assert body["messages"] == [{"role": "user", "content": """Say "it's" in 中文"""}]
 
 
@@ -208,6 +209,56 @@ def test_a_card_says_what_was_not_tested() -> None:
         assert said in text
 
 
+def with_rehearsal(record: Record, status: Status, **changes: Any) -> Record:
+    blocks = guide_blocks(record, TEMPLATES)
+    result = RehearseResult(
+        blocks_sha256=blocks_sha256(blocks),
+        blocks=tuple(
+            RehearsedBlock(
+                section=block.section,
+                language=block.language,
+                text=block.text,
+                status="replaced" if "hf download" in block.text else "passed",
+            )
+            for block in blocks
+        ),
+        machine="Debian GNU/Linux 12, a test's",
+    ).model_copy(update=changes)
+    stage = passed(result).model_copy(update={"status": status})
+    return record.with_stage("rehearse", stage)
+
+
+def test_a_rehearsed_card_says_what_ran_and_what_was_not_as_printed() -> None:
+    image = Substitution(kind="image", printed="public@sha256:1", ran="staging@sha256:1")
+    weights = Substitution(kind="weights", printed="pip install x\nhf download", ran="a local copy")
+    record = with_rehearsal(nvidia_record(), "passed", substitutions=(image, weights))
+    english, chinese = cards(record).values()
+    blocks = len(code_blocks(english))
+    for said in (
+        f"| Commands on this page | rehearsed: all {blocks} were executed as printed, but for 1 that",
+        "in their order, by Debian GNU/Linux 12, a test's. Only this was not as printed:\n\n- the image",
+        "- the weights: `a local copy` for `pip install x hf download`\n\n### How to verify",
+        "- Input other than text, but for the one picture of this page. The model takes it",
+        "| rehearsal of this page | 2026-11-24T05:06:07+00:00 | 123 |",
+    ):
+        assert said in english
+    assert "were not executed from the page" not in english
+    assert f"| 本页的命令 | 已经演练：全部 {blocks} 个命令块都照原样执行过，其中 1 个由" in chinese
+
+
+def test_a_card_whose_commands_were_only_looked_at_is_not_rehearsed_and_says_why() -> None:
+    record = with_rehearsal(cpu_record(), "not_applicable", why_not="the node has no network")
+    english, chinese = cards(record).values()
+    assert "| not rehearsed: the syntax of all " in english
+    assert "were not executed from the page: the node has no network. The smoke test" in english
+    assert "没有照着页面执行过（the node has no network）。" in chinese
+
+
+def test_a_rehearsal_that_failed_counts_for_nothing() -> None:
+    text = cards(with_rehearsal(cpu_record(), "failed"))["card.en.md"]
+    assert "| not rehearsed: written from the record, not executed from the page |" in text
+
+
 def test_an_image_that_cannot_be_pulled_says_so() -> None:
     record = cpu_record()
     assert record.image is not None
@@ -246,7 +297,7 @@ def test_a_card_says_what_the_matrix_knows_of_chip_and_model() -> None:
         "### Known problems\n\n- It needs 8 cards. (a test)\n",
         "It thinks before it answers.\nThe model's makers advise: `temperature` 0.6, `top_p` 0.95.",
         'extra_body={"stop_token_ids": [1, 73440]},',
-        '"temperature": 0, "stop_token_ids": [1, 73440], "stream": true}',
+        '  "stop_token_ids": [1, 73440],\n  "stream": true\n}',
         "FlagGems itself leaves 3 operators out on this chip, among them `sort` (a test).",
         "| The image's long name | `registry.example/flagrelease-nvidia-release-model_step3:202611",
     ):

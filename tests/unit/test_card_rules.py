@@ -90,12 +90,13 @@ AGE = "| Start | ready after 57 s"
         (BASH, f"```bash\ndocker pull {REPOSITORY}\ndocker pull", "is named without its digest"),
         ("docker run \\\n", "docker run \\ \n", "blocks: blanks at the end of the line"),
         ("client = OpenAI(", "client == = OpenAI(", "blocks: Python: invalid syntax in its line 3"),
-        ('--data \'{"model"', '--data \'{model"', "blocks: body of a request: Expecting property name"),
+        ('  "model": "smollm2', '  model": "smollm2', "blocks: body of a request: Expecting property name"),
         ("| Docker | 20.10.24 |", "| Docker | 20.10.24 | more |", "tables: row of 3 cells under a head of 2"),
         ("| Docker | 20.10.24 |", "| Docker | None |", "tables: cell with None"),
         ("| GSM8K | 4.00 | 4.00 |", "| GSM8K | 4.00 | 5.00 |", "1: scores: no table has GSM8K with 4.00 and 4.00"),
         (AGE, "| Start | {{ seconds }} 57 s", "left-overs: '{{' is left from a template"),
         (AGE, "| Start | ready after 9876 s", "numbers: 9876 is no number of the record"),
+        ("sha256:8e259e492588", "sha256:8e259e492589", "is no number of the record"),
         ("timeout 300", "timeout 9876", "numbers: 9876 is no number of the record"),
     ],
 )  # fmt: skip
@@ -156,6 +157,11 @@ def test_a_section_knows_its_tables_lists_and_blocks() -> None:
     first, second = page.sections
     assert (first.title, first.level, first.items, first.tables) == ("A", 1, 2, ())
     assert (second.tables, second.code, second.blocks) == (((3, 2),), frozenset("c"), ("ls\n",))
+
+
+def test_numbers_in_words_of_both_languages_are_the_same() -> None:
+    english, chinese = (Page("x", f"# A\n\n{text}\n") for text in ("20 million", "2000 万"))
+    assert english.sections[0].numbers == chinese.sections[0].numbers == {"20000000"}
 
 
 # Words of the hubs

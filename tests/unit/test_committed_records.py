@@ -9,12 +9,14 @@ import pytest
 
 from pipeline.canonical import canonical
 from pipeline.errors import StageRefusedError
+from pipeline.imported_record import read_imported
 from pipeline.record import read_record
-from pipeline.stages.card import card
+from pipeline.stages.card import card, imported_card
 from pipeline.templates import Templates
 
 ROOT = Path(__file__).parents[2]
 RECORDS = sorted((ROOT / "records").glob("*/*/*/record.json"))
+IMPORTED = sorted((ROOT / "records/imported").glob("*/*/imported.yaml"))
 BY_NAME = pytest.mark.parametrize(
     "path", RECORDS, ids=lambda path: path.parent.relative_to(ROOT / "records").as_posix()
 )
@@ -35,8 +37,17 @@ def test_a_record_lies_where_it_belongs_in_canonical_form(path: Path) -> None:
 def test_a_passed_record_gives_its_card_and_a_refused_one_none(path: Path) -> None:
     record, templates = read_record(path), Templates(ROOT / "templates")
     if all(stage.status == "passed" for _, stage in record.stages if stage is not None):
-        text = card(record, templates)["card.en.md"].decode()
-        assert record.release in text
+        for name, data in card(record, templates).items():
+            assert (path.parent / name).read_bytes() == data, "run nox -s cards"
     else:
         with pytest.raises(StageRefusedError, match="smoke: failed"):
             card(record, templates)
+
+
+@pytest.mark.parametrize("path", IMPORTED, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_an_imported_record_lies_where_it_belongs_beside_its_card(path: Path) -> None:
+    record = read_imported(path)
+    assert path.parts[-3:-1] == (record.chip, record.model)
+    assert record.cell == f"{record.chip}/{record.model}"
+    for name, data in imported_card(record, Templates(ROOT / "templates")).items():
+        assert (path.parent / name).read_bytes() == data, "run nox -s cards"

@@ -18,8 +18,8 @@ LAYERS = (
     ("flow",),
     ("selection",),
     ("overview", "node_commands"),
-    ("release", "judging", "simulating", "bisecting", "submitting"),
-    ("steps",),  # how each stage ends
+    ("release", "judging", "simulating", "bisecting", "submitting", "republishing"),
+    ("steps", "rewriting"),  # how each stage ends; cards without a stage
     ("accuracy_step", "rehearse_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
