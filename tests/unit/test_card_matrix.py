@@ -37,16 +37,15 @@ def record_of(cell: Cell) -> Record:
         ),
         "performance": performance_of(*loads, ratios=((16, 1.0),)),
     }
+    weights = (cpu_record() if own.weights.pypi else record).stages.weights
     stages = {name: passed(result, **smoke.parts) for name, result in results.items()}
-    if own.weights.pypi:
-        stages["weights"] = cpu_record().stages.weights
     return record.model_copy(
         update={
             "cell": cell.id,
             "chip": cell.chip_id,
             "model": cell.model_id,
             "about": own.model_copy(update={"benchmarks": record.about.benchmarks}),
-            "stages": record.stages.model_copy(update=stages),
+            "stages": record.stages.model_copy(update={**stages, "weights": weights}),
         }
     )
 
