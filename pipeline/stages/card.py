@@ -112,38 +112,6 @@ def imported_card(record: ImportedRecord, templates: Templates) -> dict[str, byt
     return files
 
 
-def guide_blocks(record: Record, templates: Templates) -> tuple[Block, ...]:
-    """The commands of the card, which are the same in both languages. Raises StageRefusedError as `card` does."""
-    return _blocks(_texts(context(measured(record)), templates), record)
-
-
-def _texts(values: Mapping[str, object], templates: Templates) -> dict[str, bytes]:
-    return {name: templates.render(f"{name}.j2", **values) for name in CARDS}
-
-
-def _blocks(texts: Mapping[str, bytes], record: Record) -> tuple[Block, ...]:
-    first, *others = (code_blocks(texts[name].decode()) for name in CARDS)
-    if any(blocks_sha256(blocks) != blocks_sha256(first) for blocks in others):
-        raise StageRefusedError(
-            f"the commands of {' and '.join(CARDS)} differ",
-            where=record.cell,
-            hint="print every command by a macro of templates/parts/card/commands.j2",
-        )
-    return first
-
-
-def _refuse_other_blocks(record: Record, blocks: tuple[Block, ...]) -> None:
-    stage = record.stages.rehearse
-    rehearsed = stage.result.blocks_sha256 if stage and stage.result else None
-    if rehearsed not in (None, printed := blocks_sha256(blocks)):
-        raise StageRefusedError(
-            "the commands of this card are not the rehearsed ones",
-            where=record.cell,
-            details=f"rehearsed: {rehearsed}\nprinted:   {printed}",
-            hint=f"rehearse these: nox -s rehearse -- {record.chip} {record.model}",
-        )
-
-
 def _expected(
     record: Record | ImportedRecord,
     repository: str,
