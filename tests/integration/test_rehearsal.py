@@ -69,7 +69,9 @@ def test_a_block_that_fails_fails_the_release_and_is_shown(changed: Checkout) ->
     assert "cat: /a/folder/that/is/not/there: No such file or directory" in ran.output
     assert "hint: mend the command in templates/parts/card/commands.j2" in ran.output
     states = [block.status for block in rehearsal(changed).blocks]
-    assert states == ["failed", *["not_run"] * (len(states) - 1)]
+    first = states.index("failed")
+    assert set(states[:first]) <= {"passed"}
+    assert set(states[first + 1 :]) == {"not_run"}
     refused = changed.run("promote", *CELL)
     assert refused.code == 1, refused.output
     assert not has_container("flagrelease-reader-")
