@@ -40,7 +40,8 @@ def _shell_faults(blocks: Sequence[Block]) -> Iterator[str]:
         for name, block in files.items():
             Path(name).write_text(block.text, "utf-8")
         told = run(
-            ["shellcheck", "--format=json", "--shell=bash", *files],
+            # SC1091: what a block sources is made by the blocks before it.
+            ["shellcheck", "--format=json", "--shell=bash", "--exclude=SC1091", *files],
             doing="checking the card's commands",
             hint="./bootstrap installs what this project needs",
             answers=(0, 1),
@@ -66,17 +67,18 @@ def _docker_faults(block: Block) -> Iterator[str]:
 
 def docker_commands(text: str) -> Iterator[list[str]]:
     """Words of each command of a block that calls Docker's client, without redirections."""
-    for line in _HEREDOC.sub(r"\1", text).replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars=True)
-        words.whitespace_split = True
-        command: list[str] = []
-        for word in (*words, ";"):
-            if not set(word) <= set(words.punctuation_chars):
-                command.append(word)
-            else:
-                if command[:1] == ["docker"]:
-                    yield command
-                command = []
+    joined = _HEREDOC.sub(r"\1", text).replace("\\\n", " ")
+    # A line ends a command, unless it ends inside of quotes.
+    words = shlex.shlex(joined, posix=True, punctuation_chars="();<>|&\n")
+    words.whitespace, words.whitespace_split = " \t", True
+    command: list[str] = []
+    for word in (*words, ";"):
+        if not set(word) <= set(words.punctuation_chars):
+            command.append(word)
+        else:
+            if command[:1] == ["docker"]:
+                yield command
+            command = []
 
 
 def _python_faults(block: Block) -> Iterator[str]:
