@@ -17,6 +17,7 @@ LANGUAGES = ("bash", "python")
 # A client that is sent there has parsed its arguments when it says that it cannot connect.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 CANNOT_CONNECT = "Cannot connect to the Docker daemon"
+ENDS_COMMAND = "();<>|&\n"
 _HEREDOC = re.compile(r"^(.*)<<'?(\w+)'?.*\n((?:.*\n)*?)\2$", re.MULTILINE)
 _IS_PYTHON = re.compile(r"(\.py|\bpython3? -)\s*$")
 
@@ -40,7 +41,8 @@ def _shell_faults(blocks: Sequence[Block]) -> Iterator[str]:
         for name, block in files.items():
             Path(name).write_text(block.text, "utf-8")
         told = run(
-            ["shellcheck", "--format=json", "--shell=bash", *files],
+            # SC1091: what a block sources is made by the blocks before it.
+            ["shellcheck", "--format=json", "--shell=bash", "--exclude=SC1091", *files],
             doing="checking the card's commands",
             hint="./bootstrap installs what this project needs",
             answers=(0, 1),
@@ -66,17 +68,17 @@ def _docker_faults(block: Block) -> Iterator[str]:
 
 def docker_commands(text: str) -> Iterator[list[str]]:
     """Words of each command of a block that calls Docker's client, without redirections."""
-    for line in _HEREDOC.sub(r"\1", text).replace("\\\n", " ").splitlines():
-        words = shlex.shlex(line, posix=True, punctuation_chars=True)
-        words.whitespace_split = True
-        command: list[str] = []
-        for word in (*words, ";"):
-            if not set(word) <= set(words.punctuation_chars):
-                command.append(word)
-            else:
-                if command[:1] == ["docker"]:
-                    yield command
-                command = []
+    plain = _HEREDOC.sub(r"\1", text).replace("\\\n", " ")
+    words = shlex.shlex(plain, posix=True, punctuation_chars=ENDS_COMMAND)
+    words.whitespace, words.whitespace_split, words.commenters = " \t", True, ""
+    command: list[str] = []
+    for word in (*words, "\n"):
+        if not set(word) <= set(ENDS_COMMAND):
+            command.append(word)
+        else:
+            if command[:1] == ["docker"]:
+                yield command
+            command = []
 
 
 def _python_faults(block: Block) -> Iterator[str]:
