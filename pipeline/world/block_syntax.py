@@ -17,6 +17,7 @@ LANGUAGES = ("bash", "python")
 # A client that is sent there has parsed its arguments when it says that it cannot connect.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 CANNOT_CONNECT = "Cannot connect to the Docker daemon"
+ENDS_COMMAND = "();<>|&\n"
 _HEREDOC = re.compile(r"^(.*)<<'?(\w+)'?.*\n((?:.*\n)*?)\2$", re.MULTILINE)
 _IS_PYTHON = re.compile(r"(\.py|\bpython3? -)\s*$")
 
@@ -67,13 +68,12 @@ def _docker_faults(block: Block) -> Iterator[str]:
 
 def docker_commands(text: str) -> Iterator[list[str]]:
     """Words of each command of a block that calls Docker's client, without redirections."""
-    joined = _HEREDOC.sub(r"\1", text).replace("\\\n", " ")
-    # A line ends a command, unless it ends inside of quotes.
-    words = shlex.shlex(joined, posix=True, punctuation_chars="();<>|&\n")
-    words.whitespace, words.whitespace_split = " \t", True
+    plain = _HEREDOC.sub(r"\1", text).replace("\\\n", " ")
+    words = shlex.shlex(plain, posix=True, punctuation_chars=ENDS_COMMAND)
+    words.whitespace, words.whitespace_split, words.commenters = " \t", True, ""
     command: list[str] = []
-    for word in (*words, ";"):
-        if not set(word) <= set(words.punctuation_chars):
+    for word in (*words, "\n"):
+        if not set(word) <= set(ENDS_COMMAND):
             command.append(word)
         else:
             if command[:1] == ["docker"]:

@@ -7,18 +7,27 @@ from pathlib import Path
 import pytest
 
 from pipeline.cards.blocks import Block, code_blocks
+from pipeline.cell import Cell
+from pipeline.stages.card import guide_blocks
 from pipeline.world.block_syntax import docker_commands, syntax_faults
 from pipeline.world.reader import DRIVER
+from tests.matrix_cards import PROJECT, chosen, record_of
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+ROOT = Path(__file__).parents[2]
+COMMITTED = sorted([*ROOT.glob("tests/golden/card*.md"), *ROOT.glob("records/**/card*.md")])
 
 
 def faults(text: str, language: str = "bash") -> tuple[str, ...]:
     return syntax_faults([Block(language=language, text=text, section="s", line=10)])
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.rglob("card*.md")), ids=lambda path: path.stem)
-def test_every_command_of_every_golden_card_is_sound(path: Path) -> None:
+@pytest.mark.parametrize("cell", chosen(), ids=lambda cell: cell.id)
+def test_every_command_of_every_chip_and_model_is_sound(cell: Cell) -> None:
+    assert syntax_faults(guide_blocks(record_of(cell), PROJECT.templates)) == ()
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_command_of_every_committed_card_is_sound(path: Path) -> None:
     blocks = code_blocks(path.read_text("utf-8"))
     assert len(blocks) > 10
     assert syntax_faults(blocks) == ()
@@ -66,11 +75,12 @@ def test_arguments_end_at_a_redirection_a_pipe_and_a_here_document() -> None:
     text = (
         "docker run --rm \\\n  --volume a:b image < file\n"
         "docker exec c python - <<'EOF' | tail\ndocker nonsense\nEOF\n"
-        "echo docker pull x\n"
+        "echo docker pull x\ncurl --data '{\n  \"a\": 1\n}'\ndocker rm --force c\n"
     )
     assert list(docker_commands(text)) == [
         ["docker", "run", "--rm", "--volume", "a:b", "image"],
         ["docker", "exec", "c", "python", "-"],
+        ["docker", "rm", "--force", "c"],
     ]
 
 
