@@ -14,6 +14,7 @@ from pipeline.errors import (
     StageRefusedError,
     UsageError,
 )
+from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
@@ -23,7 +24,6 @@ from pipeline.record import STAGES, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
-from pipeline.world.github import set_output
 from pipeline.world.login import USER, login
 
 if TYPE_CHECKING:

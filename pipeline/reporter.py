@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from pipeline import github
 from pipeline.canonical import writing
 from pipeline.errors import PipelineError
-from pipeline.world import github
 
 PLAIN_PROGRESS_S = 15.0
 

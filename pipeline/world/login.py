@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterable
 
 from pipeline.errors import WorldError
+from pipeline.world.command import run
 
 USER, PASSWORD = "FLAGRELEASE_REGISTRY_USER", "FLAGRELEASE_REGISTRY_PASSWORD"
 
@@ -14,7 +14,7 @@ USER, PASSWORD = "FLAGRELEASE_REGISTRY_USER", "FLAGRELEASE_REGISTRY_PASSWORD"
 def login(hosts: Iterable[str]) -> tuple[str, ...]:
     """The registries logged in to; none when the environment has no user: the machine may be logged in already.
 
-    Raises WorldError when a password is missing or a registry refuses it. The password goes through standard input.
+    Raises WorldError when a password is missing, CommandError when a registry refuses it.
     """
     user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
     if not user:
@@ -25,13 +25,11 @@ def login(hosts: Iterable[str]) -> tuple[str, ...]:
         )
     done = tuple(dict.fromkeys(hosts))
     for host in done:
-        command = ["docker", "login", host, "--username", user, "--password-stdin"]
-        ended = subprocess.run(command, input=password, capture_output=True, text=True, check=False)
-        if ended.returncode != 0:
-            raise WorldError(
-                f"the registry did not let {user} in",
-                where=host,
-                details=ended.stderr.strip()[-500:],
-                hint=f"check {USER} and {PASSWORD}; a robot account of Harbor is called robot$NAME",
-            )
+        run(
+            ["docker", "login", host, "--username", user, "--password-stdin"],
+            doing=f"logging in to {host}",
+            hint=f"check {USER} and {PASSWORD}; a robot account of Harbor is called robot$NAME",
+            given=password,
+            timeout_s=60,
+        )
     return done

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.cell import cells, select
 from pipeline.errors import StageRefusedError, UsageError
+from pipeline.github import add_to_summary, annotated, markdown_table, set_output
 from pipeline.jobs import Job, jobs, jobs_json
 from pipeline.plan import Action
-from pipeline.world.github import add_to_summary, annotated, markdown_table, set_output
 from tests.projects import committed, toy_project
 
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("commands",),
     ("flow",),
     ("selection",),
-    ("overview", "node_commands"),
+    ("overview", "jobs", "node_commands"),
     ("release", "judging", "simulating", "bisecting", "submitting"),
     ("steps",),  # how each stage ends
     ("accuracy_step",),
