@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.plan import Action
+from pipeline.record import Record
 from pipeline.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -43,3 +44,18 @@ def print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) 
     ]
     report.say(f"\nrelease {release}")
     report.table(("cell", "stage", "result", "seconds", "why"), rows)
+
+
+def print_images(records: Sequence[Record], report: Reporter) -> None:
+    """What was built of each cell, and the verdict on it; nothing where no image was built."""
+    rows = []
+    for record in records:
+        accuracy = record.stages.accuracy and record.stages.accuracy.result
+        if record.image:
+            digest = record.image.manifest_digest or record.image.config_digest
+            rows.append(
+                (record.cell, digest, accuracy.verdict.sentence if accuracy else "no verdict")
+            )
+    if rows:
+        report.say("")
+        report.table(("cell", "image", "verdict"), rows)

@@ -28,6 +28,7 @@ class Options:
     publish: bool = False
     dry_run: bool = False
     json: bool = False
+    github: bool = False
     yes: bool = False
     again: bool = False
     stack: str | None = None
