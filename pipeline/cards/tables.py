@@ -59,6 +59,33 @@ def _load_row(reference: LoadResult, released: LoadResult, ratio: float) -> Load
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartRow:
+    """One start of a stack for a stage; seconds from `docker run`."""
+
+    stack: str
+    kept: bool  # the kernels of an earlier start
+    ready: str
+    answered: str
+    phases: str
+
+
+def start_rows(measured: Measured) -> tuple[StartRow, ...]:
+    """Good ones, in the order of the stages; a record of earlier days has none."""
+    starts = (*measured.smoke.starts, *measured.accuracy.starts, *measured.performance.starts)
+    return tuple(
+        StartRow(
+            stack=start.stack,
+            kept=start.kernels == "kept",
+            ready=seconds(start.ready_seconds),
+            answered=seconds(start.answered_seconds),
+            phases=cell_text(", ".join(f"{name} {seconds(s)}" for name, s in start.phases.items())),
+        )
+        for start in starts
+        if start.is_good
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """One argument or variable in which the stacks differ; None where a stack does not set it."""
 

@@ -32,6 +32,7 @@ from pipeline.cards.tables import (
     smoke_answer,
     stage_rows,
     stages_not_done,
+    start_rows,
     untested_options,
 )
 from pipeline.cards.validator import Expected, Score, refuse_faulty
@@ -175,6 +176,7 @@ def context(found: Measured) -> dict[str, object]:
         "data": data_rows(found),
         "differences": differences(found),
         "stages": stage_rows(found.record),
+        "starts": start_rows(found),
         "nodes": nodes(found.record),
         "stages_not_done": stages_not_done(found.record),
         "rehearsal": rehearsal(found.record),

@@ -33,6 +33,7 @@ from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName, Status
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
+from pipeline.results import Start
 from pipeline.stages.card import CARDS, card, card_result, guide_blocks
 from pipeline.templates import Templates
 from tests.record_parts import digest, passed
@@ -257,6 +258,38 @@ def test_a_card_whose_commands_were_only_looked_at_is_not_rehearsed_and_says_why
 def test_a_rehearsal_that_failed_counts_for_nothing() -> None:
     text = cards(with_rehearsal(cpu_record(), "failed"))["card.en.md"]
     assert "| not rehearsed: written from the record, not executed from the page |" in text
+
+
+def test_a_card_shows_the_starts_of_both_stacks_and_the_warm_up() -> None:
+    record = nvidia_record()
+    smoke, performance = record.stages.smoke, record.stages.performance
+    assert smoke is not None
+    assert smoke.result is not None
+    assert performance is not None
+    assert performance.result is not None
+    cold = Start(
+        stack="flagos",
+        kernels="none",
+        phases={"weights": 90.2, "tuning": 410},
+        ready_seconds=731.4,
+        answered_seconds=802,
+        answer="'Paris'",
+        is_good=True,
+    )
+    warm = cold.model_copy(update={"kernels": "kept", "phases": {}, "answered_seconds": 95.0})
+    dead = cold.model_copy(update={"is_good": False, "ready_seconds": 4321.0})
+    changed = smoke.result.model_copy(update={"starts": (cold, dead)})
+    record = with_stage(record, "smoke", result=changed)
+    loads = performance.result.model_copy(
+        update={"starts": (warm,), "warm_up_seconds": {"flagos": 61.5, "native": 8.25}}
+    )
+    english, chinese = cards(with_stage(record, "performance", result=loads)).values()
+    assert "compiled and tuned; this is not counted: `flagos` 62 s, `native` 8.2 s.\n" in english
+    assert "| `flagos` | none | 731 | 802 | weights 90, tuning 410 |\n" in english
+    assert "| `flagos` | kept | 731 | 95 | not told by the log |\n" in english
+    assert "| `flagos` | 保留 | 731 | 95 | 日志未说明 |" in chinese
+    assert "4321" not in english
+    assert "First minutes" not in cards(cpu_record())["card.en.md"]
 
 
 def test_an_image_that_cannot_be_pulled_says_so() -> None:
