@@ -47,7 +47,9 @@ def run(
     timeout_s: float = 3600,
     given: str | None = None,
 ) -> Completed:
-    """Run a program to its end; `given` is a short text for its standard input, where no argument may show it. Raises CommandError when it fails, WorldError when it is not installed.
+    """Run a program to its end. Raises CommandError when it fails, WorldError when it is not installed.
+
+    `given` is a short text for its standard input, where no argument may show it.
 
     The program gets a process group of its own, so that an interrupt ends its children too.
     """
