@@ -25,8 +25,6 @@ class Action(Frozen):
     source: str | None = None  # the release whose work is reused
     # What the key is made of; "?" is a result that an earlier stage has yet to make.
     parts: Parts = Field(default={}, exclude=True, repr=False)
-        default={}, exclude=True
-    )  # what the key is made of; "?" is a result that an earlier stage has yet to make
 
 
 def stages_until(last: StageName) -> tuple[StageName, ...]:
