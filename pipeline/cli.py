@@ -182,6 +182,9 @@ _ARGUMENTS = (
     _argument(["release"], "--dry-run", action="store_true", help="print the plan and stop"),
     _argument(["plan"], "--json", action="store_true", help="print the plan as JSON"),
     _argument(
+        ["plan"], "--explain", action="store_true", help="show what each stage's key is made of"
+    ),
+    _argument(
         ["plan"], "--github", action="store_true", help="give the cells to run to a workflow's jobs"
     ),
     _argument(

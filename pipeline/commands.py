@@ -18,7 +18,7 @@ from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
-from pipeline.overview import print_plan
+from pipeline.overview import print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import STAGES, StageName
 from pipeline.reporter import Reporter
@@ -128,7 +128,10 @@ def do_plan(options: Options, report: Reporter) -> int:
     actions = selection.actions(options.release or newest or "(next)", options.until)
     if options.github:
         set_output("cells", jobs_json(jobs(actions, selection.cells)))
-    print_plan(actions, report, as_json=options.json)
+    if options.explain:
+        print_keys(actions, selection.past, report)
+    else:
+        print_plan(actions, report, as_json=options.json)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.plan import Action
@@ -29,6 +29,27 @@ def print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) ->
         for action in actions
     ]
     report.table(("cell", "stage", "", "why"), rows)
+
+
+def print_keys(
+    actions: Sequence[Action], past: Mapping[str, Sequence[Record]], report: Reporter
+) -> None:
+    """Each part of each stage's key; where the stage ran before, what it was then."""
+    for action in actions:
+        ran = [stage for record in past[action.cell] if (stage := record.stages.get(action.stage))]
+        before = ran[0].parts if ran else {}
+        report.say(
+            f"\n{action.cell} {action.stage}: {action.kind}, {'; '.join(action.reasons)}\n"
+            f"key {action.key or 'not known before an earlier stage has run'}"
+        )
+        names = sorted({*action.parts, *before})
+        rows = [
+            (name, action.parts.get(name, "(none)"), before.get(name, "(none)")) for name in names
+        ]
+        report.table(
+            ("part", "now", "before" if ran else ""),
+            [(name, now, "" if not ran or now == then else then) for name, now, then in rows],
+        )
 
 
 def print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:

@@ -29,6 +29,7 @@ class Options:
     dry_run: bool = False
     json: bool = False
     github: bool = False
+    explain: bool = False
     yes: bool = False
     again: bool = False
     stack: str | None = None
