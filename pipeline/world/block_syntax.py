@@ -14,9 +14,10 @@ from pipeline.world.command import run
 from pipeline.world.scratch import scratch_folder
 
 LANGUAGES = ("bash", "python")
-# A client that is sent there has parsed its arguments when it says that it cannot connect.
+# A client that is sent there has parsed its arguments when it says that it cannot connect, or, to check a --device,
+# that it does not know the engine's system.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
-CANNOT_CONNECT = "Cannot connect to the Docker daemon"
+PARSED = ("Cannot connect to the Docker daemon", "unknown server OS")
 ENDS_COMMAND = "();<>|&\n"
 _HEREDOC = re.compile(r"^(.*)<<'?(\w+)'?.*\n((?:.*\n)*?)\2$", re.MULTILINE)
 _IS_PYTHON = re.compile(r"(\.py|\bpython3? -)\s*$")
@@ -61,7 +62,7 @@ def _docker_faults(block: Block) -> Iterator[str]:
             environment=NO_ENGINE,
             answers=(0, 1, 125),
         )
-        if told.exit_code != 0 and CANNOT_CONNECT not in told.output:
+        if told.exit_code != 0 and not any(text in told.output for text in PARSED):
             said = told.output.strip().partition("\n")[0]
             yield f"line {block.line}: {' '.join(words[:2])}: {said}"
 
