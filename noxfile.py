@@ -33,6 +33,12 @@ def plan(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def login(session: nox.Session) -> None:
+    """Log in to the registries of a target, with what the environment says."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def lock(session: nox.Session) -> None:
     """Resolve the pins that move into matrix.lock."""
     run_pipeline(session)
@@ -168,12 +174,15 @@ def trials(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff over all Python, drift of what is rendered, hadolint over every rendered Dockerfile."""
+    """Ruff over all Python, drift of what is rendered, hadolint over every Dockerfile, zizmor over the workflows."""
     run_module(session, "ruff", "check")
     run_module(session, "ruff", "format", "--check")
     run_module(session, "pipeline", "render", "--check")
     run_module(session, "pipeline", "page", "--check")
-    hadolint = str(Path(sys.executable).with_name("hadolint"))
+    hadolint, zizmor = (
+        str(Path(sys.executable).with_name(name)) for name in ("hadolint", "zizmor")
+    )
+    session.run(zizmor, "--offline", "--quiet", ".github/workflows", external=True)
     session.run(hadolint, *sorted(map(str, Path("images").rglob("Dockerfile"))), external=True)
 
 

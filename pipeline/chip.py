@@ -173,6 +173,9 @@ class Chip(Strict):
     smi: Annotated[Smi, BeforeValidator(_smi)] | None = None
     skipped_operators: SkippedOperators | None = None
     start_budget_s: int = Field(default=1800, ge=1)
+    runners: list[
+        Id
+    ] = []  # a label for each machine that GitHub Actions reaches; [] is one, named as the chip
     build_disk_gib: int = Field(default=40, ge=1)
     serve: dict[str, ServeValue] = {}
     env: dict[str, str] = {}

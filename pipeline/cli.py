@@ -30,15 +30,11 @@ def main(words: Sequence[str], console: Console | None = None) -> int:
     try:
         return COMMANDS[options.command](options, reporter)
     except PipelineError as error:
-        print_error(error)
+        reporter.error(error)
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; run the same command again to go on\n")
         return INTERRUPTED
-
-
-def print_error(error: PipelineError) -> None:
-    sys.stderr.write(f"error: {error}\n")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -82,6 +78,7 @@ _TEXTS = {
     "lock": "Resolve what moves (bases, weights, requirements) into matrix.lock and images/.",
     "bundle": "Pack what a node without network needs for one cell, in pieces.",
     "collect": "Verify and merge the records that came back from a node.",
+    "login": "Log in to the registries of a target, with what the environment says.",
     "render": "Render images/ from matrix.yaml and templates/.",
     "page": "Write the page of the whole matrix, docs/matrix.md and docs/matrix.html.",
     "bisect": "Find the operators that make a cell's stack fail the pre-gate.",
@@ -150,7 +147,7 @@ _ARGUMENTS = (
         help="write nothing; fail on drift and show it",
     ),
     _argument(
-        ["release", "plan", *_RUNNING, *_CARDS],
+        ["release", "plan", "login", *_RUNNING, *_CARDS],
         "--target",
         default="local",
         help="where the release goes: a target of the matrix",
@@ -184,6 +181,12 @@ _ARGUMENTS = (
     ),
     _argument(["release"], "--dry-run", action="store_true", help="print the plan and stop"),
     _argument(["plan"], "--json", action="store_true", help="print the plan as JSON"),
+    _argument(
+        ["plan"], "--explain", action="store_true", help="show what each stage's key is made of"
+    ),
+    _argument(
+        ["plan"], "--github", action="store_true", help="give the cells to run to a workflow's jobs"
+    ),
     _argument(
         _CARDS, "--publish", action="store_true", help="commit changed cards of promoted releases"
     ),

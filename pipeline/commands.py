@@ -14,14 +14,17 @@ from pipeline.errors import (
     StageRefusedError,
     UsageError,
 )
+from pipeline.github import set_output
+from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
-from pipeline.overview import print_plan
+from pipeline.overview import print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import STAGES, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
+from pipeline.world.login import USER, login
 
 if TYPE_CHECKING:
     from pipeline.matrix import Target
@@ -123,7 +126,12 @@ def do_plan(options: Options, report: Reporter) -> int:
     selection = selection_of(options, builder=None)
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
-    print_plan(actions, report, as_json=options.json)
+    if options.github:
+        set_output("cells", jobs_json(jobs(actions, selection.cells)))
+    if options.explain:
+        print_keys(actions, selection.past, report)
+    else:
+        print_plan(actions, report, as_json=options.json)
     return 0
 
 
@@ -300,12 +308,22 @@ def _one_cell(cells: Sequence[Cell], verb: str, example: str) -> Cell:
     return cells[0]
 
 
+def do_login(options: Options, report: Reporter) -> int:
+    """Log in to the registries of a target, with what the environment says."""
+    target = project_of(options).target(options.target)
+    prefixes = [target.registry, *([target.staging] if target.staging else [])]
+    done = login(prefix.partition("/")[0] for prefix in prefixes)
+    report.say(f"logged in to: {', '.join(done) or f'none, for {USER} is not set'}")
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
     "render": do_render,
     "page": do_page,
     "lock": do_lock,
+    "login": do_login,
     "bisect": do_bisect,
     "operators": do_operators,
     "gate": do_gate,

@@ -12,7 +12,7 @@ from pipeline.cell import Cell
 from pipeline.errors import UsageError, WorldError
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
-from pipeline.overview import print_outcomes, print_plan
+from pipeline.overview import print_images, print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.selection import Options, Selection, selection_of
@@ -53,6 +53,7 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
         engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
     )
     outcomes: list[Outcome] = []
+    records: list[Record] = []
     for cell in selection.cells:
         known = selection.past[cell.id]
         record = next((found for found in known if found.release == release), None) or Record(
@@ -73,10 +74,12 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
             record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
         )
         outcomes += release_cell(going, until, options.again)
+        records.append(going.record)
     print_outcomes(outcomes, release, report)
+    print_images(records, report)
     errors = [outcome.error for outcome in outcomes if outcome.error]
     for error in errors:
-        sys.stderr.write(f"error: {error}\n")
+        report.error(error)
     return errors[0].exit_code if errors else 0
 
 

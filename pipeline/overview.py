@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.plan import Action
+from pipeline.record import Record
 from pipeline.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -30,6 +31,27 @@ def print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) ->
     report.table(("cell", "stage", "", "why"), rows)
 
 
+def print_keys(
+    actions: Sequence[Action], past: Mapping[str, Sequence[Record]], report: Reporter
+) -> None:
+    """Each part of each stage's key; where the stage ran before, what it was then."""
+    for action in actions:
+        ran = [stage for record in past[action.cell] if (stage := record.stages.get(action.stage))]
+        before = ran[0].parts if ran else {}
+        report.say(
+            f"\n{action.cell} {action.stage}: {action.kind}, {'; '.join(action.reasons)}\n"
+            f"key {action.key or 'not known before an earlier stage has run'}"
+        )
+        names = sorted({*action.parts, *before})
+        rows = [
+            (name, action.parts.get(name, "(none)"), before.get(name, "(none)")) for name in names
+        ]
+        report.table(
+            ("part", "now", "before" if ran else ""),
+            [(name, now, "" if not ran or now == then else then) for name, now, then in rows],
+        )
+
+
 def print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) -> None:
     rows = [
         (
@@ -43,3 +65,18 @@ def print_outcomes(outcomes: Sequence[Outcome], release: str, report: Reporter) 
     ]
     report.say(f"\nrelease {release}")
     report.table(("cell", "stage", "result", "seconds", "why"), rows)
+
+
+def print_images(records: Sequence[Record], report: Reporter) -> None:
+    """What was built of each cell, and the verdict on it; nothing where no image was built."""
+    rows = []
+    for record in records:
+        accuracy = record.stages.accuracy and record.stages.accuracy.result
+        if record.image:
+            digest = record.image.manifest_digest or record.image.config_digest
+            rows.append(
+                (record.cell, digest, accuracy.verdict.sentence if accuracy else "no verdict")
+            )
+    if rows:
+        report.say("")
+        report.table(("cell", "image", "verdict"), rows)

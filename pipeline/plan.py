@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from pydantic import Field
+
 from pipeline.cell import Cell
 from pipeline.keys import UNKNOWN, Parts, changes, key_of
 from pipeline.parts import Inputs, parts_of
@@ -21,6 +23,8 @@ class Action(Frozen):
     reasons: tuple[str, ...]
     key: str | None  # None: depends on a stage that has yet to run
     source: str | None = None  # the release whose work is reused
+    # What the key is made of; "?" is a result that an earlier stage has yet to make.
+    parts: Parts = Field(default={}, exclude=True, repr=False)
 
 
 def stages_until(last: StageName) -> tuple[StageName, ...]:
@@ -57,12 +61,15 @@ def decide(stage: StageName, cell: str, parts: Parts, past: Sequence[Record]) ->
                 reasons=("nothing changed",),
                 key=key,
                 source=record.release,
+                parts=parts,
             )
     if not ran:
-        return Action(cell=cell, stage=stage, kind="run", reasons=("never run",), key=key)
+        return Action(
+            cell=cell, stage=stage, kind="run", reasons=("never run",), key=key, parts=parts
+        )
     record, newest = ran[0]
     reasons = changes(newest.parts, parts) or (f"{newest.status} in {record.release}",)
-    return Action(cell=cell, stage=stage, kind="run", reasons=reasons, key=key)
+    return Action(cell=cell, stage=stage, kind="run", reasons=reasons, key=key, parts=parts)
 
 
 def act(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,9 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from pipeline import github
 from pipeline.canonical import writing
+from pipeline.errors import PipelineError
 
 PLAIN_PROGRESS_S = 15.0
 
@@ -78,8 +81,14 @@ class Reporter:
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def error(self, error: PipelineError) -> None:
+        sys.stderr.write(f"error: {error}\n")
+        for line in github.annotated(error) if github.is_there() else ():
+            self.say(line)
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table on a terminal; aligned plain columns, never cut, elsewhere."""
+        """A table on a terminal; aligned plain columns, never cut, elsewhere. Also for the summary of a GitHub job."""
+        github.add_to_summary(github.markdown_table(columns, rows))
         if self.console.is_terminal:
             table = Table(*columns, box=None, pad_edge=False)
             for row in rows:

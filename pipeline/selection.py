@@ -28,6 +28,8 @@ class Options:
     publish: bool = False
     dry_run: bool = False
     json: bool = False
+    github: bool = False
+    explain: bool = False
     yes: bool = False
     again: bool = False
     stack: str | None = None

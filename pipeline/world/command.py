@@ -46,11 +46,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
     timeout_s: float = 3600,
+    given: str | None = None,
     answers: Sequence[int] = (0,),
 ) -> Completed:
     """Run a program to its end. Raises CommandError when it fails, WorldError when it is not installed.
 
-    `answers` are exit codes that are no failure.
+    `given` is a short text for its standard input, where no argument may show it; `answers` are exit codes that are no
+    failure.
 
     The program gets a process group of its own, so that an interrupt ends its children too.
     """
@@ -62,7 +64,7 @@ def run(
     started = time.monotonic()
     process = subprocess.Popen(
         [*_ends_with_us(), program, *words[1:]],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -74,6 +76,9 @@ def run(
     timer = threading.Timer(timeout_s, _end_late, (process, is_late))
     try:
         timer.start()
+        if process.stdin:
+            with suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(given or "")
         output = _stream(process, log, on_line)
     except BaseException:
         _end(process)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,9 @@ from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import direct_session
+from pipeline.world.server_log import LAST_LINES, advice_on, errors_in
 
-LAST_LINES = 20
 LOOKED_AT = 1000  # lines of the log
-ERROR = re.compile(r"\b[\w.]*(Error|Exception|InvalidCxxCompiler)\b: .*")
 POLL_S = 1.0
 
 
@@ -61,10 +59,7 @@ class Served:
 
     def log_errors(self) -> str:
         """The first distinct errors of the server's log, where a cause stands; its last lines when it names none."""
-        lines = self.log_tail(LOOKED_AT).splitlines()
-        named = (ERROR.search(line) for line in lines if "WARNING" not in line)
-        errors = list(dict.fromkeys(hit[0][:300] for hit in named if hit))
-        return "\n".join(errors[:LAST_LINES] or lines[-LAST_LINES:])
+        return errors_in(self.log_tail(LOOKED_AT))
 
 
 @contextmanager
@@ -160,10 +155,10 @@ def _wait(
             return
         absent = 0 if container.running() and server_processes(container) else absent + 1
         if absent >= 3:
-            log = _tail(container, launch.log_path, LAST_LINES) or launcher_output
+            log = _tail(container, launch.log_path, LOOKED_AT) or launcher_output
             raise _refused(f"the server died after {elapsed:.0f} s while starting", launch, log)
         if elapsed > launch.budget_s:
-            log = _tail(container, launch.log_path, LAST_LINES)
+            log = _tail(container, launch.log_path, LOOKED_AT)
             raise _refused(
                 f"the server was not ready in its budget of {launch.budget_s:.0f} s", launch, log
             )
@@ -191,12 +186,12 @@ def _last_line(container: Container, path: str) -> str:
 
 
 def _refused(message: str, launch: Launch, log: str) -> StageRefusedError:
+    around = f"docker run --rm -it {launch.image} bash"
     return StageRefusedError(
         message,
         where=f"{' '.join(launch.command)} in {launch.image}",
-        details="\n".join(_without_noise(log.splitlines())[-LAST_LINES:]),
-        hint="the reason is in the lines above; to look around: "
-        f"docker run --rm -it {launch.image} bash",
+        details=errors_in("\n".join(_without_noise(log.splitlines()))),
+        hint=advice_on(log) or f"the reason is in the lines above; to look around: {around}",
     )
 
 

@@ -202,3 +202,13 @@ run(["sh", "-c", "echo $$ > {pid}; exec sleep 60"], doing="sleeping", hint="")
     pipeline.kill()
     pipeline.wait()
     assert wait_until_gone(started)
+
+
+def test_a_short_text_is_given_without_being_an_argument() -> None:
+    script = "import sys; print(sys.stdin.read(), len(sys.argv))"
+    done = run([sys.executable, "-c", script], doing="reading", hint="", given="secret word")
+    assert done.output == "secret word 1\n"
+
+
+def test_a_program_that_does_not_read_what_it_is_given_just_ends() -> None:
+    assert run(["true"], doing="ignoring", hint="", given="x" * 10).output == ""

@@ -98,13 +98,50 @@ def test_a_launcher_that_fails_is_refused_with_what_it_printed() -> None:
 
 def test_a_server_that_dies_is_refused_early_with_its_last_lines() -> None:
     lines = [f"INFO: loading shard {n}" for n in range(30)]
-    log = "\n".join([*lines, "ValueError: No available memory for the cache blocks."])
-    image = ServingImage(port=free_port(), starts=False, stays=False, log=log)
-    last = "\n".join([*lines[-19:], "ValueError: No available memory for the cache blocks."])
+    image = ServingImage(port=free_port(), starts=False, stays=False, log="\n".join(lines))
+    last = "\n".join(lines[-20:])
     assert refusal(image, budget_s=600) == (
         f"flagscale serve poet in {IMAGE}: the server died after 0 s while starting\n"
         f"{last}\n{AROUND}"
     )
+
+
+BUSY = (
+    "ValueError: Free memory on device cuda:0 (5.1/79.18 GiB) on startup is less than desired GPU memory utilization "
+    "(0.9, 71.26 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
+)
+
+
+@pytest.mark.parametrize(
+    ("cause", "advice"),
+    [
+        (BUSY, "something else holds memory of the device"),
+        (
+            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+            "the model needs more memory",
+        ),
+        (
+            "ValueError: No available memory for the cache blocks.",
+            "no memory is left for the cache",
+        ),
+        ("OSError: [Errno 28] No space left on device", "a disk is full"),
+        (
+            "RuntimeError: CUDA driver version is insufficient for CUDA runtime version",
+            "the driver is too old",
+        ),
+    ],
+)
+def test_the_cause_of_a_death_is_shown_before_what_followed_and_says_what_to_do(
+    cause: str, advice: str
+) -> None:
+    after = [f"  File engine.py, line {n}" for n in range(40)]
+    end = "RuntimeError: Engine core initialization failed. See root cause above."
+    log = "\n".join(["INFO: loading", f"(EngineCore pid=9) ERROR {cause}", *after, end])
+    image = ServingImage(port=free_port(), starts=False, stays=False, log=log)
+    head, shown, followed, hint = refusal(image, budget_s=600).splitlines()
+    assert head.endswith("the server died after 0 s while starting")
+    assert (shown, followed) == (cause, end)
+    assert hint.startswith(f"hint: {advice}")
 
 
 def test_a_dead_server_without_a_log_is_refused_with_what_the_launcher_printed() -> None:

@@ -350,3 +350,12 @@ def test_only_a_confirmed_answer_of_bisect_is_a_success(
     assert came == code
     assert printed.splitlines()[-2:] == ["silu fails alone", str(evidence)]
     assert (err == "") == (code == 0)
+
+
+def test_explain_names_every_part_of_a_key_and_what_it_was_before(line: CommandLine) -> None:
+    code, out, _ = line.run("plan", "--explain", "abacus/poet", "--until", "build")
+    assert code == 0
+    assert "abacus/poet render: run, never run" in out
+    parts = [words.split()[0] for words in out.splitlines() if words.startswith("images/")]
+    assert "images/abacus/Dockerfile" in parts
+    assert "abacus/poet build: run, never run" in out

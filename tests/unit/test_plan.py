@@ -92,6 +92,7 @@ def test_when_nothing_changed_everything_is_reused_from_its_release(tmp_path: Pa
             reasons=("nothing changed",),
             key=key_of(found.parts),
             source=RELEASE,
+            parts=found.parts,
         )
         for stage in STAGES
         if (found := record.stages.get(stage))

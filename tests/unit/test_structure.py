@@ -17,7 +17,7 @@ LAYERS = (
     ("commands",),
     ("flow",),
     ("selection",),
-    ("overview", "node_commands"),
+    ("overview", "jobs", "node_commands"),
     ("release", "judging", "simulating", "bisecting", "submitting", "republishing"),
     ("steps", "rewriting"),  # how each stage ends; cards without a stage
     ("accuracy_step", "rehearse_step"),
