@@ -174,11 +174,12 @@ def trials(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff over all Python, drift of what is rendered, hadolint over every Dockerfile, zizmor over the workflows."""
+    """Ruff, drift of what is rendered, hadolint over every Dockerfile, zizmor over the workflows."""
     run_module(session, "ruff", "check")
     run_module(session, "ruff", "format", "--check")
     run_module(session, "pipeline", "render", "--check")
     run_module(session, "pipeline", "page", "--check")
+    run_module(session, "pipeline", "cards", "--check")
     hadolint, zizmor = (
         str(Path(sys.executable).with_name(name)) for name in ("hadolint", "zizmor")
     )

@@ -113,7 +113,7 @@ def stage_rows(record: Record) -> tuple[StageRow, ...]:
     return tuple(
         StageRow(
             name=name,
-            started=stage.started,
+            started=stage.started[:19].replace("T", " "),
             seconds=seconds(stage.seconds),
             node=cell_text(stage.node),
             reused_from=stage.reused_from,

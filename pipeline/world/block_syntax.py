@@ -14,10 +14,10 @@ from pipeline.world.command import run
 from pipeline.world.scratch import scratch_folder
 
 LANGUAGES = ("bash", "python")
-# A client that is sent there has parsed its arguments when it says that it cannot connect, or, to check a --device,
-# that it does not know the engine's system.
+# A client that is sent there has parsed its arguments when it says that it cannot connect.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
-PARSED = ("Cannot connect to the Docker daemon", "unknown server OS")
+# With --device it asks the engine for its operating system instead.
+CANNOT_CONNECT = ("Cannot connect to the Docker daemon", "unknown server OS")
 ENDS_COMMAND = "();<>|&\n"
 _HEREDOC = re.compile(r"^(.*)<<'?(\w+)'?.*\n((?:.*\n)*?)\2$", re.MULTILINE)
 _IS_PYTHON = re.compile(r"(\.py|\bpython3? -)\s*$")
@@ -62,7 +62,7 @@ def _docker_faults(block: Block) -> Iterator[str]:
             environment=NO_ENGINE,
             answers=(0, 1, 125),
         )
-        if told.exit_code != 0 and not any(text in told.output for text in PARSED):
+        if told.exit_code != 0 and not any(text in told.output for text in CANNOT_CONNECT):
             said = told.output.strip().partition("\n")[0]
             yield f"line {block.line}: {' '.join(words[:2])}: {said}"
 

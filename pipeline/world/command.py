@@ -46,13 +46,13 @@ def run(
     environment: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
     timeout_s: float = 3600,
-    given: str | None = None,
     answers: Sequence[int] = (0,),
+    given: str | None = None,
 ) -> Completed:
     """Run a program to its end. Raises CommandError when it fails, WorldError when it is not installed.
 
-    `given` is a short text for its standard input, where no argument may show it; `answers` are exit codes that are no
-    failure.
+    `answers` are exit codes that are no failure; `given` is a short text for its standard input, where no argument may
+    show it.
 
     The program gets a process group of its own, so that an interrupt ends its children too.
     """

@@ -84,5 +84,10 @@ def test_arguments_end_at_a_redirection_a_pipe_and_a_here_document() -> None:
     ]
 
 
+def test_quotes_may_hold_lines_and_a_line_ends_a_command() -> None:
+    text = "curl --data '{\n  \"docker\": 1\n}'\ndocker pull a\ndocker pull b\n"
+    assert list(docker_commands(text)) == [["docker", "pull", "a"], ["docker", "pull", "b"]]
+
+
 def test_the_program_that_runs_the_blocks_is_sound_itself() -> None:
     assert faults(DRIVER.read_text("utf-8")) == ()

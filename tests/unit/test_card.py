@@ -239,7 +239,7 @@ def test_a_rehearsed_card_says_what_ran_and_what_was_not_as_printed() -> None:
         "in their order, by Debian GNU/Linux 12, a test's. Only this was not as printed:\n\n- the image",
         "- the weights: `a local copy` for `pip install x hf download`\n\n### How to verify",
         "- Input other than text, but for the one picture of this page. The model takes it",
-        "| rehearsal of this page | 2026-11-24T05:06:07+00:00 | 123 |",
+        "| rehearsal of this page | 2026-11-24 05:06:07 | 123 |",
     ):
         assert said in english
     assert "were not executed from the page" not in english
