@@ -17,7 +17,7 @@ from pipeline.canonical import sha256_bytes
 from pipeline.errors import UsageError, WorldError
 from pipeline.world.oci import OCI_MANIFEST, Manifest, Reference, parse_reference
 from pipeline.world.registry import Registry
-from pipeline.world.registry_login import read_credentials
+from pipeline.world.registry_login import login_file, read_credentials
 from pipeline.world.registry_retries import ATTEMPTS, CONNECT_TIMEOUT_S
 from tests.fakes_registry import FakeRegistry
 
@@ -364,6 +364,17 @@ def test_a_registry_that_is_down_is_named_with_the_way_to_start_it(
     assert caught.value.hint == "is it running? `./bootstrap` starts the local one"
     assert len(pauses) == ATTEMPTS - 1
     assert ATTEMPTS * CONNECT_TIMEOUT_S + sum(pauses) < 10
+
+
+def test_the_machine_of_a_reader_gets_the_login_of_one_host_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = base64.b64encode(b"me:secret").decode()
+    auths = {"registry.test": {"auth": pair}, "other.test": {"auth": pair}}
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths, "credsStore": "desktop"}))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert json.loads(login_file("registry.test")) == {"auths": {"registry.test": {"auth": pair}}}
+    assert json.loads(login_file("third.test")) == {"auths": {}}
 
 
 def test_a_registry_that_asks_for_login_is_there(script: Script, registry: Registry) -> None:
