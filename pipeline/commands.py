@@ -148,6 +148,8 @@ def do_cards(options: Options, report: Reporter) -> int:
     """Write cards anew from their records, or check them; then the changed ones to the hubs."""
     from pipeline.rewriting import cards_of, differences, refuse_stale
 
+    if options.check and options.publish:
+        raise UsageError("--check writes nothing and --publish does", hint="leave one of them out")
     if options.publish:
         ask_consent(options, "publish")
     project = project_of(options)

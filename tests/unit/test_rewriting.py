@@ -289,6 +289,14 @@ def test_of_two_releases_the_newest_is_published(cards: Cards) -> None:
     assert b"release `2026.11.24.3`" in published(cards)["README.md"]
 
 
+def test_a_check_does_not_publish(cards: Cards) -> None:
+    assert cards.run("cards", "--check", "--publish") == (
+        2,
+        "",
+        "error: --check writes nothing and --publish does\nhint: leave one of them out\n",
+    )
+
+
 def test_a_public_target_asks_for_consent_before_anything_is_written(cards: Cards) -> None:
     folder = cards.add("abacus/poet", "2026.11.24.1")
     code, _, error = cards.run("cards", "--publish", "--target", "world")
