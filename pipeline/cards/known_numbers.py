@@ -13,7 +13,7 @@ FIXED_WORDS = (
     "openai>=1", "python3", "base64", "--wrap=0", "99th percentile", "99 分位",
 )  # fmt: skip
 # A hash counts as a whole: its digits must not make every small number a known one.
-NUMBER_OR_HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{40,}|\d+(?:\.\d+)*")
+NUMBER_OR_HASH = re.compile(r"[0-9a-f]{40,}|\d+(?:\.\d+)*")
 UNPRINTED = ("raw",)  # result files of other programs, kept whole
 
 
