@@ -17,12 +17,10 @@ class FolderHub:
     is_private = False
     takes_weights = False
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "") -> None:
+        """`name` as the matrix gives it: a record then holds in another checkout too."""
         self.root = root
-
-    @property
-    def name(self) -> str:
-        return f"folder:{self.root}"
+        self.name = name or f"folder:{root}"
 
     def location(self, name: str) -> str:
         return str(self.root / name)

@@ -35,4 +35,4 @@ def _hub(asked: Asked, root: Path) -> Hub:
         return HuggingFaceHub(asked.huggingface)
     if asked.modelscope is not None:
         return ModelScopeHub(asked.modelscope)
-    return FolderHub(root / str(asked.folder))
+    return FolderHub(root / str(asked.folder), asked.text)

@@ -52,6 +52,7 @@ def test_every_missing_token_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -
 def test_a_folder_needs_no_token(tmp_path: Path) -> None:
     (hub,) = hubs_of([Hub(folder="out/hub")], tmp_path)
     assert isinstance(hub, FolderHub)
+    assert hub.name == "folder:out/hub"
     assert hub.location("step3-FlagOS") == str(tmp_path / "out/hub/step3-FlagOS")
 
 
