@@ -51,6 +51,12 @@ def render(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def page(session: nox.Session) -> None:
+    """Write docs/matrix.md and docs/matrix.html: every cell with state, verdict and card (`-- --check`)."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def bundle(session: nox.Session) -> None:
     """Pack what a node without network needs for one cell, in pieces."""
     run_pipeline(session)
@@ -162,9 +168,11 @@ def trials(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff over all Python, hadolint over every rendered Dockerfile, zizmor over the workflows."""
+    """Ruff, drift of what is rendered, hadolint over every Dockerfile, zizmor over the workflows."""
     run_module(session, "ruff", "check")
     run_module(session, "ruff", "format", "--check")
+    run_module(session, "pipeline", "render", "--check")
+    run_module(session, "pipeline", "page", "--check")
     hadolint, zizmor = (
         str(Path(sys.executable).with_name(name)) for name in ("hadolint", "zizmor")
     )

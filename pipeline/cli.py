@@ -80,6 +80,7 @@ _TEXTS = {
     "collect": "Verify and merge the records that came back from a node.",
     "login": "Log in to the registries of a target, with what the environment says.",
     "render": "Render images/ from matrix.yaml and templates/.",
+    "page": "Write the page of the whole matrix, docs/matrix.md and docs/matrix.html.",
     "bisect": "Find the operators that make a cell's stack fail the pre-gate.",
     "operators": "Check every operator of a cell's stack against the CPU, while loading and serving.",
     "build": "Build the images of cells, unless the registry has them.",
@@ -98,7 +99,7 @@ _TEXTS = {
 
 _RUNNING = [stage for stage in STAGES if stage not in ("render", "card")]
 _CARDS = ("card", "cards")
-_CELLS = [name for name in _TEXTS if name not in ("collect", "flageval", "simulate")]
+_CELLS = [name for name in _TEXTS if name not in ("collect", "flageval", "page", "simulate")]
 _ARGUMENTS = (
     _argument(
         _CELLS,
@@ -139,7 +140,7 @@ _ARGUMENTS = (
         help="default: matrix.yaml",
     ),
     _argument(
-        ["render", *_CARDS],
+        ["render", "page", *_CARDS],
         "--check",
         action="store_true",
         help="write nothing; fail on drift and show it",

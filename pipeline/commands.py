@@ -39,22 +39,36 @@ def do_render(options: Options, report: Reporter) -> int:
     project = project_of(options)
     cells = select(project.matrix, options.cells)
     files = render_all(cells, project.templates)
-    whole = not options.cells
-    if options.check:
-        difference = drift(project.root, files, whole_matrix=whole)
-        if difference:
-            raise PipelineError(
-                "committed files differ from a fresh render",
-                details=difference.rstrip(),
-                hint="change matrix.yaml or templates/, then run nox -s render",
-            )
-        for cell in cells:
-            refuse_edited_lock(cell, project.lock, project.files(cell))
-        report.say(f"{len(files)} rendered files agree with what is committed")
-        return 0
-    changed = write(project.root, files, whole_matrix=whole)
-    report.say("\n".join(changed) or f"{len(files)} rendered files, none changed")
+    _write_or_check(project, files, options, report, whole=not options.cells)
+    for cell in cells if options.check else ():
+        refuse_edited_lock(cell, project.lock, project.files(cell))
     return 0
+
+
+def do_page(options: Options, report: Reporter) -> int:
+    from pipeline.matrix_page import committed_records, page_files
+
+    project = project_of(options)
+    files = page_files(project.matrix, committed_records(project.root), project.templates)
+    _write_or_check(project, files, options, report, whole=False)
+    return 0
+
+
+def _write_or_check(
+    project: Project, files: Mapping[str, bytes], options: Options, report: Reporter, *, whole: bool
+) -> None:
+    if not options.check:
+        changed = write(project.root, files, whole_matrix=whole)
+        report.say("\n".join(changed) or f"{len(files)} rendered files, none changed")
+        return
+    difference = drift(project.root, files, whole_matrix=whole)
+    if difference:
+        raise PipelineError(
+            "committed files differ from a fresh render",
+            details=difference.rstrip(),
+            hint=f"change what they are rendered from, then run nox -s {options.command}",
+        )
+    report.say(f"{len(files)} rendered files agree with what is committed")
 
 
 def do_lock(options: Options, report: Reporter) -> int:
@@ -307,6 +321,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
     "render": do_render,
+    "page": do_page,
     "lock": do_lock,
     "login": do_login,
     "bisect": do_bisect,

@@ -85,11 +85,10 @@ def _compiler_packages(cell: Cell) -> dict[str, str]:
 def labels(cell: Cell, layer: Layer, key: str, *, revision: str, created: str) -> dict[str, str]:
     """OCI labels of every layer, with our key and cell."""
     what = {"base": "base", "runtime": "serving runtime", "model": cell.model.title}[layer]
-    engine = next((v for name, v in cell.chip.packages.items() if name.startswith("vllm")), "")
     return {
         f"{PREFIX}.title": f"FlagOS {what} for {cell.chip.title.en}",
         f"{PREFIX}.vendor": cell.project.vendor,
-        f"{PREFIX}.version": engine,
+        f"{PREFIX}.version": cell.chip.vllm,
         f"{PREFIX}.revision": revision,
         f"{PREFIX}.source": cell.project.source,
         f"{PREFIX}.created": created,

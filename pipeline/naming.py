@@ -46,4 +46,5 @@ def next_release(today: date, taken: Iterable[str]) -> str:
 
 
 def release_order(release: str) -> tuple[int, ...]:
+    """Sorts releases by their numbers, not by their text."""
     return tuple(int(number) for number in re.findall(r"\d+", release))

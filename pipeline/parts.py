@@ -148,7 +148,12 @@ def _render(cell: Cell, inputs: Inputs) -> Parts:
         cell.override.model_dump(include={"serve", "env", "operators"}),
         f"cells.overrides.{cell.id}",
     )
-    parts |= {name: sha for name, sha in inputs.templates.items() if "card" not in name}
+    shown = ("card", "page")  # what people read touches no image
+    parts |= {
+        name: sha
+        for name, sha in inputs.templates.items()
+        if not any(word in name for word in shown)
+    }
     return parts
 
 

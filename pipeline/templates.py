@@ -22,14 +22,15 @@ class Templates:
             loader=jinja2.FileSystemLoader(folder),
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701 -- Dockerfiles and YAML, not HTML
+            autoescape=jinja2.select_autoescape(("html.j2",), default_for_string=False),
         )
         self._environment.filters["yaml"] = _yaml_scalar
 
     def render(self, template_name: str, /, **context: object) -> bytes:
         try:
             template = self._environment.get_template(template_name)
-            text = template.render(banner=BANNER.format(f"templates/{template_name}"), **context)
+            banner = BANNER.format(f"templates/{template_name}")
+            text = template.render({"banner": banner, **context})
         except jinja2.TemplateNotFound as error:
             raise UsageError(
                 f"there is no template {error.name}",

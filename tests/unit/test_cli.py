@@ -222,7 +222,7 @@ def test_render_writes_and_its_check_finds_a_hand_edit(line: CommandLine) -> Non
         "+++ rendered/images/loom/poet/Dockerfile\n"
     )
     assert error.endswith(
-        "\n-EXPOSE 80\n+EXPOSE 9010\nhint: change matrix.yaml or templates/, then run nox -s render\n"
+        "\n-EXPOSE 80\n+EXPOSE 9010\nhint: change what they are rendered from, then run nox -s render\n"
     )
 
 

@@ -1,0 +1,152 @@
+"""The page of the whole matrix: every cell with state, verdict, date and card. Pure; from matrix.yaml and records/."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipeline.cell import Cell, cells
+from pipeline.doubts import doubts
+from pipeline.matrix import Matrix, Target
+from pipeline.names import Names, names
+from pipeline.naming import release_order
+from pipeline.record import STAGES, Record, read_record
+from pipeline.templates import Templates
+
+PAGES = {"docs/matrix.md": "page.md.j2", "docs/matrix.html": "page.html.j2"}
+BANNER = "Rendered by `nox -s page` from matrix.yaml, records/ and templates/{}; change those, not this file."
+RECORDS = "records"  # of real releases; the page lies beside their folder
+State = Literal["released", "passed", "failed", "inconclusive", "untested", "excluded"]
+MEANINGS: Mapping[State, str] = {
+    "released": "measured, promoted and published",
+    "passed": "measured, and not promoted",
+    "failed": "a stage refused it",
+    "inconclusive": "the accuracy gate could not decide",
+    "untested": "rendered and planned, never run",
+    "excluded": "cannot be served, and why",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square:
+    """One cell of the page."""
+
+    chip: str
+    model: str
+    state: State
+    says: str = ""  # the verdict, or why there is none
+    release: str = ""
+    date: str = ""
+    card: str = ""  # where it lies, as seen from docs/
+    record: str = ""
+    cell: Cell | None = None  # None: excluded
+    names: Names | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        return f"{self.chip}/{self.model}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The newest committed record of a cell, and whether its card lies beside it."""
+
+    record: Record
+    has_card: bool
+
+
+def committed_records(root: Path) -> dict[str, Found]:
+    """By cell id; a release with a higher number is newer."""
+    found: dict[str, Found] = {}
+    paths = (root / RECORDS).glob("*/*/*/record.json")
+    for path in sorted(paths, key=lambda path: release_order(path.parts[-4])):
+        record = read_record(path)
+        found[record.cell] = Found(record=record, has_card=path.with_name("card.en.md").exists())
+    return found
+
+
+def page_files(
+    matrix: Matrix, records: Mapping[str, Found], templates: Templates
+) -> dict[str, bytes]:
+    """The page as Markdown and as one HTML file that needs nothing beside it."""
+    grid = squares(matrix, records)
+    shown = {
+        "matrix": matrix,
+        "squares": grid,
+        "counts": Counter(square.state for square in grid.values()),
+        "meanings": MEANINGS,
+    }
+    return {
+        path: templates.render(name, banner=BANNER.format(name), **shown)
+        for path, name in PAGES.items()
+    }
+
+
+def squares(matrix: Matrix, records: Mapping[str, Found]) -> dict[str, Square]:
+    """Every cell of the product, by id, in the order of the file."""
+    there = {cell.id: cell for cell in cells(matrix)}
+    why = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
+    found = (
+        _square(there[cell], matrix, records.get(cell))
+        if (cell := f"{chip}/{model}") in there
+        else Square(chip=chip, model=model, state="excluded", says=why[cell])
+        for chip in matrix.chips
+        for model in matrix.models
+    )
+    return {square.id: square for square in found}
+
+
+def _square(cell: Cell, matrix: Matrix, found: Found | None) -> Square:
+    known = Square(
+        chip=cell.chip_id,
+        model=cell.model_id,
+        state="untested",
+        cell=cell,
+        names=names(cell, _public(matrix)),
+        doubts=doubts(cell),
+    )
+    return known if found is None else _measured(known, found)
+
+
+def _public(matrix: Matrix) -> Target:
+    """Where a reader finds releases: the first target that is not this machine."""
+    outward = [target for name, target in matrix.targets.items() if name != "local"]
+    return outward[0] if outward else matrix.targets["local"]
+
+
+def _measured(square: Square, found: Found) -> Square:
+    record = found.record
+    ran = [stage for name in STAGES if (stage := record.stages.get(name))]
+    state, says = _ended(record)
+    folder = f"../{RECORDS}/{record.release}/{record.cell}"
+    return Square(
+        chip=square.chip,
+        model=square.model,
+        cell=square.cell,
+        names=square.names,
+        doubts=square.doubts,
+        state=state,
+        says=says,
+        release=record.release,
+        date=ran[-1].started[:10],
+        card=f"{folder}/card.en.md" if found.has_card else "",
+        record=f"{folder}/record.json",
+    )
+
+
+def _ended(record: Record) -> tuple[State, str]:
+    """By the first stage that did not pass, else by how far it came."""
+    for name in STAGES:
+        stage = record.stages.get(name)
+        if stage is not None and stage.status not in ("passed", "not_applicable"):
+            state: State = "inconclusive" if stage.status == "inconclusive" else "failed"
+            return state, f"{name} refused it: {(stage.error or stage.status).splitlines()[0]}"
+    accuracy = record.stages.accuracy
+    says = accuracy.result.verdict.sentence if accuracy and accuracy.result else ""
+    if not says:
+        return "untested", "the release stopped before accuracy was measured"
+    return ("released" if record.stages.promote else "passed"), says
