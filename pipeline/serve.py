@@ -64,7 +64,8 @@ def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:
     pairs = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", locked, flags=re.MULTILINE)
     return Expected(
         packages={re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pairs},
-        device_probe=cell.chip.smi.command if cell.chip.smi else None,
+        smi=cell.chip.smi,
+        cards=cell.cards,
         prompt=cell.model.smoke.prompt,
         answer=cell.model.smoke.expect,
         tokens_per_s_floor=cell.model.smoke.tokens_per_s_floor,

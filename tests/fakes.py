@@ -75,6 +75,7 @@ class ServingImage(FakeImage):
     stops: bool = True  # whether the server ends when it is asked to
     has_profile_only: bool = False  # PATH is set by a shell profile alone
     devices: tuple[int, str] = (0, "2 cores\n")
+    counted: str = ""  # what counting its cards prints
     log: str = "nanobind: leaked 1 instances!\nINFO: engine started\n"
     benched: tuple[int, str] = (0, "")
     bench_result: Mapping[str, float] | None = None
@@ -92,6 +93,8 @@ class ServingImage(FakeImage):
                 return 0, "\n".join(self.log.splitlines()[-int(count) :])
             case ("smi", *_):
                 return self.devices
+            case ("sh", "-c", _):
+                return 0, self.counted
             case ("vllm", "bench", *_):
                 self.loads += 1
                 return self.benched

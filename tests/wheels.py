@@ -6,17 +6,23 @@ import base64
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.canonical import sha256_bytes
 
 
 def wheel_bytes(
-    name: str, version: str, files: Mapping[str, bytes], *, with_record: bool = False
+    name: str,
+    version: str,
+    files: Mapping[str, bytes],
+    *,
+    with_record: bool = False,
+    requires: Sequence[str] = (),
 ) -> bytes:
     """The same bytes every time, and good enough for pip."""
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {needed}\n" for needed in requires)
     folder = f"{name.replace('-', '_')}-{version}.dist-info"
     whole = {
         **files,

