@@ -46,10 +46,11 @@ def do_render(options: Options, report: Reporter) -> int:
 
 
 def do_page(options: Options, report: Reporter) -> int:
-    from pipeline.matrix_page import committed_records, page_files
+    from pipeline.matrix_page import committed_records, imported_cards, page_files
 
     project = project_of(options)
-    files = page_files(project.matrix, committed_records(project.root), project.templates)
+    records, imported = committed_records(project.root), imported_cards(project.root)
+    files = page_files(project.matrix, records, imported, project.templates)
     _write_or_check(project, files, options, report, whole=False)
     return 0
 

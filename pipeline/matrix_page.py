@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pipeline.cell import Cell, cells
 from pipeline.doubts import doubts
+from pipeline.imported_record import RELEASE
 from pipeline.matrix import Matrix, Target
 from pipeline.names import Names, names
 from pipeline.naming import release_order
@@ -42,6 +43,7 @@ class Square:
     date: str = ""
     card: str = ""  # where it lies, as seen from docs/
     record: str = ""
+    published: str = ""  # the card of what somebody else published, which nobody here reproduced
     cell: Cell | None = None  # None: excluded
     names: Names | None = None
     doubts: tuple[str, ...] = ()
@@ -69,11 +71,19 @@ def committed_records(root: Path) -> dict[str, Found]:
     return found
 
 
+def imported_cards(root: Path) -> dict[str, str]:
+    """By cell id: where its imported card lies, as seen from docs/."""
+    paths = (root / RECORDS / RELEASE).glob("*/*/card.en.md")
+    return {
+        "/".join(path.parts[-3:-1]): f"../{path.relative_to(root).as_posix()}" for path in paths
+    }
+
+
 def page_files(
-    matrix: Matrix, records: Mapping[str, Found], templates: Templates
+    matrix: Matrix, records: Mapping[str, Found], imported: Mapping[str, str], templates: Templates
 ) -> dict[str, bytes]:
     """The page as Markdown and as one HTML file that needs nothing beside it."""
-    grid = squares(matrix, records)
+    grid = squares(matrix, records, imported)
     shown = {
         "matrix": matrix,
         "squares": grid,
@@ -86,12 +96,14 @@ def page_files(
     }
 
 
-def squares(matrix: Matrix, records: Mapping[str, Found]) -> dict[str, Square]:
+def squares(
+    matrix: Matrix, records: Mapping[str, Found], imported: Mapping[str, str]
+) -> dict[str, Square]:
     """Every cell of the product, by id, in the order of the file."""
     there = {cell.id: cell for cell in cells(matrix)}
     why = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
     found = (
-        _square(there[cell], matrix, records.get(cell))
+        _square(there[cell], matrix, records.get(cell), imported.get(cell, ""))
         if (cell := f"{chip}/{model}") in there
         else Square(chip=chip, model=model, state="excluded", says=why[cell])
         for chip in matrix.chips
@@ -100,7 +112,7 @@ def squares(matrix: Matrix, records: Mapping[str, Found]) -> dict[str, Square]:
     return {square.id: square for square in found}
 
 
-def _square(cell: Cell, matrix: Matrix, found: Found | None) -> Square:
+def _square(cell: Cell, matrix: Matrix, found: Found | None, published: str) -> Square:
     known = Square(
         chip=cell.chip_id,
         model=cell.model_id,
@@ -108,6 +120,7 @@ def _square(cell: Cell, matrix: Matrix, found: Found | None) -> Square:
         cell=cell,
         names=names(cell, _public(matrix)),
         doubts=doubts(cell),
+        published=published,
     )
     return known if found is None else _measured(known, found)
 
@@ -123,12 +136,8 @@ def _measured(square: Square, found: Found) -> Square:
     ran = [stage for name in STAGES if (stage := record.stages.get(name))]
     state, says = _ended(record)
     folder = f"../{RECORDS}/{record.release}/{record.cell}"
-    return Square(
-        chip=square.chip,
-        model=square.model,
-        cell=square.cell,
-        names=square.names,
-        doubts=square.doubts,
+    return replace(
+        square,
         state=state,
         says=says,
         release=record.release,

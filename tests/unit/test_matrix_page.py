@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.matrix_page import Found, committed_records, page_files, squares
+from pipeline.matrix_page import Found, committed_records, imported_cards, page_files, squares
 from pipeline.naming import release_order
 from pipeline.record import Record, StageName
 from pipeline.results import PromoteResult
@@ -18,8 +18,8 @@ from tests.record_parts import passed
 from tests.records import cpu_record
 
 PROJECT = committed()
-RECORDS = committed_records(ROOT)
-FILES = page_files(PROJECT.matrix, RECORDS, PROJECT.templates)
+RECORDS, IMPORTED = committed_records(ROOT), imported_cards(ROOT)
+FILES = page_files(PROJECT.matrix, RECORDS, IMPORTED, PROJECT.templates)
 HTML = FILES["docs/matrix.html"].decode()
 VOID = {"meta", "input", "br"}
 
@@ -58,9 +58,8 @@ def page() -> Page:
 
 def of_record(record: Record) -> tuple[str, str]:
     """State and words of cpu/smollm2 with this record."""
-    square = squares(PROJECT.matrix, {"cpu/smollm2": Found(record=record, has_card=True)})[
-        "cpu/smollm2"
-    ]
+    known = {"cpu/smollm2": Found(record=record, has_card=True)}
+    square = squares(PROJECT.matrix, known, {})["cpu/smollm2"]
     return square.state, square.says
 
 
@@ -76,7 +75,7 @@ def test_the_committed_page_is_fresh() -> None:
 
 
 def test_the_page_has_every_cell_of_the_product_once() -> None:
-    cells = squares(PROJECT.matrix, RECORDS)
+    cells = squares(PROJECT.matrix, RECORDS, IMPORTED)
     chips, models = PROJECT.matrix.chips, PROJECT.matrix.models
     assert list(cells) == [f"{chip}/{model}" for chip in chips for model in models]
     assert len(cells) >= 150
@@ -88,14 +87,14 @@ def test_the_page_has_every_cell_of_the_product_once() -> None:
 def test_every_excluded_cell_says_why_and_every_untested_one_what_is_not_known_of_its_chip() -> (
     None
 ):
-    cells = squares(PROJECT.matrix, {})
+    cells = squares(PROJECT.matrix, {}, {})
     assert [c for c, s in cells.items() if s.state == "excluded" and not s.says] == []
     silent = {s.chip for s in cells.values() if s.state == "untested" and not s.doubts}
     assert silent == {"cpu", "nvidia"}, "chips that were at hand"
 
 
 def test_a_cell_without_a_record_is_untested_never_passed() -> None:
-    assert {square.state for square in squares(PROJECT.matrix, {}).values()} == {
+    assert {square.state for square in squares(PROJECT.matrix, {}, {}).values()} == {
         "untested",
         "excluded",
     }
@@ -143,7 +142,7 @@ def test_the_newest_committed_record_of_a_cell_counts() -> None:
 def test_every_cell_opens_what_is_known_of_it() -> None:
     read = page()
     assert sorted(read.targets) == sorted(i for i in read.ids if not i.startswith("show-"))
-    assert len(read.targets) == len(set(read.targets)) == len(squares(PROJECT.matrix, {}))
+    assert len(read.targets) == len(set(read.targets)) == len(squares(PROJECT.matrix, {}, {}))
 
 
 def test_the_page_loads_nothing_and_its_local_links_are_there() -> None:
@@ -159,7 +158,7 @@ def test_the_page_loads_nothing_and_its_local_links_are_there() -> None:
 
 def test_words_of_the_matrix_are_no_markup(tmp_path: Path) -> None:
     project = toy_project(tmp_path, ("title: Poet-1B", "title: <b>Poet & Co</b>"))
-    html = page_files(project.matrix, {}, project.templates)["docs/matrix.html"].decode()
+    html = page_files(project.matrix, {}, {}, project.templates)["docs/matrix.html"].decode()
     assert "<b>Poet" not in html
     assert "&lt;b&gt;Poet &amp; Co&lt;/b&gt; on Abacus Beads" in html
 
@@ -170,3 +169,9 @@ def test_every_row_of_the_markdown_page_has_as_many_columns_as_its_head() -> Non
     for block in blocks:
         columns = {len(re.findall(r"(?<!\\)\|", row)) for row in block.splitlines()}
         assert len(columns) == 1
+
+
+def test_what_somebody_else_published_is_linked_and_stays_untested() -> None:
+    square = squares(PROJECT.matrix, RECORDS, IMPORTED)["nvidia/step3"]
+    assert square.published == "../records/imported/nvidia/step3/card.en.md"
+    assert (square.state, square.card, square.says) == ("untested", "", "")
