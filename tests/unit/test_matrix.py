@@ -253,3 +253,33 @@ def test_a_stack_runs_some_operators_or_all_but_some(tmp_path: Path) -> None:
         " (a stack runs only some operators, or all but some)",
         HINT,
     ]
+
+
+def test_a_stack_names_a_compiler_of_its_chip(tmp_path: Path) -> None:
+    compilers = "compilers: {triton: {title: T, packages: {t: 1.0.0}, reported: pass}}"
+    edits = (
+        ("    packages: {vllm: 0.24.0}\n", f"    packages: {{vllm: 0.24.0}}\n    {compilers}\n"),
+        (
+            "plain: {title: {en: Plain, zh: 原生}}",
+            "plain: {title: {en: P, zh: 原}, compiler: tritn}",
+        ),
+    )
+    assert faults(tmp_path, *edits) == [
+        "matrix.yaml has 1 fault",
+        "matrix.yaml:45:48: chips.loom.stacks.plain.compiler: no compiler is called 'tritn'"
+        " (did you mean triton?)",
+        HINT,
+    ]
+
+
+def test_what_is_unknown_is_a_key_of_the_chip_that_is_not_given(tmp_path: Path) -> None:
+    unknown = "    memory_gb: 32\n    unknown: {memory_gb: lost, memory: lost, packages: in part}\n"
+    found = faults(tmp_path, ("    accelerator: Threads\n", f"    accelerator: Threads\n{unknown}"))
+    assert found == [
+        "matrix.yaml has 2 faults",
+        "matrix.yaml:38:26: chips.loom.unknown.memory_gb: memory_gb is given, so it is not unknown"
+        " (keep one of them)",
+        "matrix.yaml:38:40: chips.loom.unknown.memory: no key of a chip is called 'memory'"
+        " (did you mean memory_gb?)",
+        HINT,
+    ]
