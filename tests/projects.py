@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +141,23 @@ def toy_project(folder: Path, *edits: tuple[str, str]) -> Project:
 
 def copied_project(folder: Path, changes: Changes | None = None) -> Project:
     """A copy of the committed project with the files of cpu, and values of its matrix set anew by their keys."""
-    path = folder / "matrix.yaml"
-    matrix = yaml.load((ROOT / "matrix.yaml").read_text("utf-8"), yaml.CSafeLoader)
-    for (*parents, last), value in (changes or {}).items():
+    for name in ("matrix.yaml", "matrix.lock"):
+        shutil.copy(ROOT / name, folder)
+    if changes:
+        _change(folder / "matrix.yaml", changes)
+    for name in ("templates", "images/cpu", "images/serving"):
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+    return project_in(folder)
+
+
+def _change(path: Path, changes: Changes) -> None:
+    matrix = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)
+    for (*parents, last), value in changes.items():
         block = matrix
         for key in parents:
             block = block[key]
         block[last] = value
     path.write_text(yaml.dump(matrix, Dumper=yaml.CSafeDumper, sort_keys=False), "utf-8")
-    shutil.copy(ROOT / "matrix.lock", folder)
-    for name in ("templates", "images/cpu", "images/serving"):
-        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
-    return project_in(folder)
 
 
 def project_in(folder: Path) -> Project:
@@ -193,6 +199,7 @@ def one_cell(project: Project, *patterns: str) -> Cell:
     return cell
 
 
+@cache
 def committed() -> Project:
     """The committed project itself; for reading only."""
     return project_in(ROOT)
