@@ -34,6 +34,8 @@ def broken_references(matrix: Matrix) -> Iterator[Broken]:
         named = _items((*at, "benchmarks"), model.benchmarks)
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         yield from _judged_faults(at, model.benchmarks, model.gate, matrix)
+        chips = {(*at, "published", chip): chip for chip in model.published}
+        yield from _unknown(chips, matrix.chips, "chip")
         if fault := _weights_fault(model.weights):
             yield (*at, "weights"), fault, ""
     named = {("nodes", name, "chip"): node.chip for name, node in matrix.nodes.items()}

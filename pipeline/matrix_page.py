@@ -43,7 +43,8 @@ class Square:
     date: str = ""
     card: str = ""  # where it lies, as seen from docs/
     record: str = ""
-    published: str = ""  # the card of what somebody else published, which nobody here reproduced
+    published: str = ""  # FlagRelease's repository of before, which nobody here reproduced
+    imported: str = ""  # the card that was written from it
     cell: Cell | None = None  # None: excluded
     names: Names | None = None
     doubts: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ def squares(
     return {square.id: square for square in found}
 
 
-def _square(cell: Cell, matrix: Matrix, found: Found | None, published: str) -> Square:
+def _square(cell: Cell, matrix: Matrix, found: Found | None, imported: str) -> Square:
     known = Square(
         chip=cell.chip_id,
         model=cell.model_id,
@@ -120,7 +121,8 @@ def _square(cell: Cell, matrix: Matrix, found: Found | None, published: str) -> 
         cell=cell,
         names=names(cell, _public(matrix)),
         doubts=doubts(cell),
-        published=published,
+        published=cell.model.published.get(cell.chip_id, ""),
+        imported=imported,
     )
     return known if found is None else _measured(known, found)
 

@@ -76,6 +76,7 @@ class Model(Strict):
     size: Size | None = None
     license: License
     base_model: str
+    published: dict[str, str] = {}  # chip → the repository that FlagRelease had before us
     languages: list[str]
     chat: Chat = Chat()
     known_problems: list[Problem] = []

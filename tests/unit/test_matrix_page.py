@@ -173,5 +173,8 @@ def test_every_row_of_the_markdown_page_has_as_many_columns_as_its_head() -> Non
 
 def test_what_somebody_else_published_is_linked_and_stays_untested() -> None:
     square = squares(PROJECT.matrix, RECORDS, IMPORTED)["nvidia/step3"]
-    assert square.published == "../records/imported/nvidia/step3/card.en.md"
+    assert (square.published, square.imported) == (
+        "step3-FlagOS",
+        "../records/imported/nvidia/step3/card.en.md",
+    )
     assert (square.state, square.card, square.says) == ("untested", "", "")

@@ -56,53 +56,30 @@ def test_the_public_repository_of_step3_is_the_one_that_its_card_names() -> None
     assert reference == "harbor.baai.ac.cn/flagrelease-public/flagrelease_nvidia_step3"
 
 
-@pytest.mark.parametrize(
-    ("chip", "model", "published"),
-    [
-        ("nvidia", "step3", "step3-FlagOS"),
-        ("nvidia", "qwen3-8b", "Qwen3-8B-FlagOS"),
-        ("nvidia", "qwen3-next-80b-a3b", "Qwen3-Next-80B-A3B-Instruct-FlagOS"),
-        ("nvidia", "ernie-4.5-300b-a47b-pt", "ERNIE-4.5-300B-A47B-PT-FlagOS"),
-        ("nvidia", "glm-4.5", "GLM-4.5-FlagOS"),
-        ("nvidia", "kimi-k2-instruct", "Kimi-K2-Instruct-FlagOS"),
-        ("nvidia", "minicpm-v-4", "MiniCPM-V-4-FlagOS"),
-        ("nvidia", "robobrain2.0-7b", "RoboBrain2.0-7B-FlagOS"),
-        ("hygon", "qwen3-4b", "Qwen3-4B-hygon-FlagOS"),
-        ("metax", "qwen3-8b", "Qwen3-8B-metax-FlagOS"),
-        ("mthreads", "qwen3-8b", "Qwen3-8B-mthreads-FlagOS"),
-        ("metax", "minicpm-v-4", "MiniCPM-V-4-metax-FlagOS"),
-        ("metax", "robobrain2.0-7b", "RoboBrain2.0-7B-metax-FlagOS"),
-        ("ascend", "minicpm-o-4.5", "MiniCPM-o-4.5-ascend-FlagOS"),
-        ("thead", "minicpm-o-4.5", "MiniCPM-o-4.5-zhenwu-FlagOS"),
-    ],
-)
-def test_model_repositories_are_called_as_flagrelease_has_published_them(
-    chip: str, model: str, published: str
-) -> None:
-    assert of(chip, model).hub == published
+PUBLISHED = {
+    (chip, model_id): name
+    for model_id, model in PROJECT.matrix.models.items()
+    for chip, name in model.published.items()
+}
 
 
-@pytest.mark.parametrize(
-    ("chip", "model", "published"),
-    [
-        ("ascend", "qwen3-4b", "Qwen3-4B-FlagOS-Ascend"),
-        ("cambricon", "qwen3-4b", "Qwen3-4B-FlagOS-cambricon"),
-        ("nvidia", "qwq-32b", "QwQ-32B-FlagOS-Nvidia"),
-        ("nvidia", "qwen3-235b-a22b", "Qwen3-235B-A22B-FlagOS-nvidia"),
-        ("nvidia", "minicpm-o-4.5", "MiniCPM-o-4.5-nvidia-FlagOS"),
-    ],
-)
-def test_published_names_that_follow_another_rule_have_the_same_words(
-    chip: str, model: str, published: str
-) -> None:
-    """The rule of 2026 puts the vendor before FlagOS and leaves NVIDIA out; these are older, or did not follow it."""
+def test_model_repositories_are_called_as_flagrelease_calls_them_now() -> None:
+    """Of its names on the hubs, those by the rule of 2026: `<Model>[-<vendor>]-FlagOS`, without a vendor for NVIDIA."""
+    now = {cell: name for cell, name in PUBLISHED.items() if name.endswith("-FlagOS")}
+    assert len(now) >= 15
+    others = {cell: name for cell, name in now.items() if of(*cell).hub != name}
+    assert others == {("nvidia", "minicpm-o-4.5"): "MiniCPM-o-4.5-nvidia-FlagOS"}
 
-    def words(name: str) -> set[str]:
-        return set(name.lower().split("-")) - {"nvidia"}
 
-    ours = of(chip, model).hub
-    assert ours != published
-    assert words(ours) == words(published)
+def test_older_names_of_flagrelease_have_the_same_words_with_the_vendor_last() -> None:
+    older = {cell: name for cell, name in PUBLISHED.items() if not name.endswith("-FlagOS")}
+    assert len(older) >= 8
+    for (chip, model), name in older.items():
+        short = PROJECT.matrix.models[model].hub_name or PROJECT.matrix.models[model].title
+        assert name.lower() == f"{short}-flagos-{chip}".lower()
+        assert of(chip, model).hub == "-".join(
+            [short, *([chip] if chip != "nvidia" else []), "FlagOS"]
+        )
 
 
 def test_the_long_alias_tells_what_is_in_the_image() -> None:
