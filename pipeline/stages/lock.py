@@ -218,7 +218,7 @@ def _stands_in(chip: Chip) -> bool:
 
 
 def _not_locked(inputs: str, chip: Chip, error: CommandError) -> tuple[RequirementsPin, bytes]:
-    why = error.details.strip().splitlines()[-1].strip().removeprefix("cause: ")
+    why = " ".join(error.details.split()).rpartition("cause: ")[2]  # uv folds its lines
     if _stands_in(chip):
         why += " (the wheels of PIP_FIND_LINKS stood in for the indexes of the matrix)"
     return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""

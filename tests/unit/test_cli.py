@@ -118,8 +118,8 @@ def test_a_broken_matrix_ends_with_2_and_all_its_faults(line: CommandLine) -> No
         "matrix.yaml:50:5: models.poet.modality: this key is required\n"
         "matrix.yaml:50:5: models.poet.weights: this key is required\n"
         "matrix.yaml:51:8: models.poet.x: unknown key (known: architecture, base_model, benchmarks, chat,"
-        " gate, hub_name, known_problems, languages, license, load, modality, port, published, serve, size, smoke, title,"
-        " weights)\n"
+        " gate, hub_name, known_problems, languages, license, load, modality, port, published, serve, size, smoke,"
+        " title, weights)\n"
         "hint: docs/matrix.schema.json describes every key\n"
     )
 
