@@ -227,6 +227,8 @@ class Engine:
             arguments["device_requests"] = [
                 DeviceRequest(**r) for r in arguments["device_requests"]
             ]
+        if user is not None:
+            arguments["user"] = user
         if limits is not None:
             arguments |= limits.arguments()
         with _asking(f"starting a container of {image}"):
@@ -235,7 +237,6 @@ class Engine:
                 list(command),
                 name=name,
                 labels={OWNER_LABEL: me()},
-                user=user,
                 **arguments,
             )
         try:

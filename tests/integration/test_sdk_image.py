@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,33 @@ def test_each_stack_finds_its_own_compiler_and_no_shell_is_needed(
         assert code == 0, said[stack]
     inside = "/opt/loom ['/opt/venv/bin', '/opt/loom/bin']\n"
     assert said == {"native": f"Triton {inside}", "flagos": f"FlagTree {inside}"}
+
+
+def test_the_engine_takes_every_argument_that_a_chip_may_ask_for(sdk: str) -> None:
+    run = Run(
+        network="none",
+        runtime="runc",
+        pid="host",
+        uts="host",
+        user="root",
+        shm_size="64m",
+        tmpfs=["/tmp:exec", "/scratch"],
+        group_add=["video"],
+        cap_add=["SYS_PTRACE"],
+        security_opt=["seccomp=unconfined"],
+        ulimits={"nofile": 1024},
+        environment={"CARDS": "0,1"},
+    )
+    asked = "mount; echo groups $(id -Gn); grep CapEff /proc/self/status; ulimit -n; echo $CARDS; ls /proc | wc -l"
+    with Engine.connect().container(
+        sdk, ["sleep", "infinity"], run=run, name="run-arguments", volumes={}
+    ) as container:
+        code, said = container.execute(["sh", "-c", asked])
+    assert code == 0, said
+    assert re.search(r"^tmpfs on /tmp type tmpfs \((?!.*noexec)", said, flags=re.MULTILINE)
+    assert re.search(r"^tmpfs on /scratch ", said, flags=re.MULTILINE)
+    assert re.search(r"^shm on /dev/shm .*size=65536k", said, flags=re.MULTILINE)
+    assert re.search(r"^groups root.* video", said, flags=re.MULTILINE)
+    capabilities = int(re.findall(r"CapEff:\s*([0-9a-f]+)", said)[0], 16)
+    assert capabilities & 1 << 19, "CAP_SYS_PTRACE"
+    assert "\n1024\n0,1\n" in said
