@@ -1,7 +1,7 @@
 """The release workflow, job by job: its own commands in its own order, each job in a checkout of its own.
 
-What GitHub would do between them is done here: values of expressions, outputs, artifacts. The measurements of the cell's
-job are those of the finished release, under a new name: its stages find that nothing changed.
+What GitHub would do between them is done here: values of expressions, outputs, artifacts. What the cell's job measured is
+of the finished release, under a new name: its stages find that nothing changed.
 """
 
 from __future__ import annotations
@@ -143,5 +143,5 @@ def test_the_jobs_of_the_workflow_end_with_a_public_image_and_a_published_card(
     card = (publishing / "out/hub" / measured.about.hub_name / "README.md").read_bytes()
     assert card == (changed.folder() / "card.en.md").read_bytes()
 
-    assert measured.image.manifest_digest in workflow.summaries["cell"]
+    assert str(measured.image.manifest_digest) in workflow.summaries["cell"]
     assert set(workflow.summaries) == {"plan", "cell", "promote"}
