@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
@@ -98,6 +99,15 @@ def copy_of_project(folder: Path) -> Checkout:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     return Checkout(folder)
+
+
+def take_over_environment(root: Path) -> None:
+    """What ./bootstrap looks for; the programs themselves are found on the path, as those of the tests."""
+    (root / ".venv/bin").mkdir(parents=True)
+    (root / ".venv/bin/python").symlink_to(sys.executable)
+    content = (ROOT / "pyproject.toml").read_bytes()
+    stamp = f"{hashlib.sha256(content).hexdigest()}  {root / 'pyproject.toml'}\n"
+    (root / ".venv/installed.sha256").write_text(stamp)
 
 
 @pytest.fixture(scope="session")

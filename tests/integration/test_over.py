@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import CELL, ROOT, Checkout, copy_of_project
+from tests.integration.conftest import CELL, ROOT, Checkout, copy_of_project, take_over_environment
 from tests.ssh_server import ssh_server
 
 pytestmark = pytest.mark.integration
 RELEASE = "2026.11.24.77"
-
-
-def take_over_environment(root: Path) -> None:
-    """What ./bootstrap looks for; the programs themselves are found on the path, as those of the tests."""
-    (root / ".venv/bin").mkdir(parents=True)
-    (root / ".venv/bin/python").symlink_to(sys.executable)
-    content = (ROOT / "pyproject.toml").read_bytes()
-    stamp = f"{hashlib.sha256(content).hexdigest()}  {root / 'pyproject.toml'}\n"
-    (root / ".venv/installed.sha256").write_text(stamp)
 
 
 @pytest.fixture

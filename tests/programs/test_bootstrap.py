@@ -55,6 +55,7 @@ class Machine:
         self.program("dockerd")
         self.program("docker-registry")
         self.program("mmdebstrap")
+        self.program("ssh")
         self.registry_says(OPEN_REGISTRY)
         python = self.project / ".venv/bin/python"
         python.parent.mkdir(parents=True)
