@@ -8,6 +8,7 @@ from typing import Literal
 
 from pipeline.cards.facts import LATER, MEASURED, NEEDED, Measured
 from pipeline.cards.numbers import cell_text, seconds
+from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
 from pipeline.rehearsal import Substitution
 from pipeline.results import LoadResult
@@ -55,6 +56,32 @@ def _load_row(reference: LoadResult, released: LoadResult, ratio: float) -> Load
         ttft_released=f"{released.mean_ttft_ms:.0f}",
         tpot_reference=f"{reference.mean_tpot_ms:.1f}",
         tpot_released=f"{released.mean_tpot_ms:.1f}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherLoadRow:
+    """A load run of a stack that is not compared."""
+
+    title: Text
+    concurrency: int
+    speed: str
+    ttft: str
+    tpot: str
+
+
+def other_load_rows(measured: Measured) -> tuple[OtherLoadRow, ...]:
+    about = measured.about
+    return tuple(
+        OtherLoadRow(
+            title=about.stacks[load.stack].title,
+            concurrency=load.concurrency,
+            speed=f"{load.output_tokens_per_s:.1f}",
+            ttft=f"{load.mean_ttft_ms:.0f}",
+            tpot=f"{load.mean_tpot_ms:.1f}",
+        )
+        for load in measured.performance.loads
+        if load.stack not in (about.reference, about.released)
     )
 
 

@@ -292,6 +292,25 @@ def test_a_card_shows_the_starts_of_both_stacks_and_the_warm_up() -> None:
     assert "First minutes" not in cards(cpu_record())["card.en.md"]
 
 
+def test_a_third_stack_is_shown_beside_the_two_that_are_compared() -> None:
+    record = nvidia_record()
+    performance = record.stages.performance
+    assert performance is not None
+    assert performance.result is not None
+    about = record.about.stacks["native"]
+    title = Text(en="H100-CUDA, compiled", zh="H100-CUDA（编译）")
+    stacks = {**record.about.stacks, "compiled": about.model_copy(update={"title": title})}
+    record = record.model_copy(update={"about": record.about.model_copy(update={"stacks": stacks})})
+    load = performance.result.loads[0].model_copy(
+        update={"stack": "compiled", "output_tokens_per_s": 321.5, "mean_ttft_ms": 17.0}
+    )
+    result = performance.result.model_copy(update={"loads": (*performance.result.loads, load)})
+    english, chinese = cards(with_stage(record, "performance", result=result)).values()
+    assert f"| H100-CUDA, compiled | {load.concurrency} | 321.5 | 17 |" in english
+    assert f"| H100-CUDA（编译） | {load.concurrency} | 321.5 | 17 |" in chinese
+    assert "Measured beside them" not in cards(nvidia_record())["card.en.md"]
+
+
 def test_an_image_that_cannot_be_pulled_says_so() -> None:
     record = cpu_record()
     assert record.image is not None
