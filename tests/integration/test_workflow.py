@@ -1,7 +1,7 @@
 """The release workflow, job by job: its own commands in its own order, each job in a checkout of its own.
 
-What GitHub would do between them is done here: values of expressions, outputs, artifacts. The job of the cell finds what
-a finished release measured, under a new name: nothing changed, so nothing is measured again.
+What GitHub would do between them is done here: values of expressions, outputs, artifacts. The job of the cell finds
+what a finished release measured, under a new name: nothing changed, so nothing is measured again.
 """
 
 from __future__ import annotations
