@@ -44,6 +44,7 @@ def _staged(run: CellRelease) -> Staged:
     share = run.project.share
     return Staged(
         about=run.record.about,
+        root=run.project.root.resolve(),
         printed_image=image_reference(measured(run.record)),
         image=run.image,
         registry=run.names.staging_host,

@@ -26,6 +26,7 @@ class Staged:
     """What stands in for the public image and the weights: nothing else may differ from what is printed."""
 
     about: About
+    root: Path  # of the project
     printed_image: str
     image: str  # the same digest in the staging repository
     registry: str
@@ -104,7 +105,7 @@ def substitutions(blocks: Sequence[Block], staged: Staged) -> tuple[Substitution
     copy = f"a local copy in {staged.about.weights_path}"
     found = [
         Substitution(kind="image", printed=staged.printed_image, ran=staged.image),
-        Substitution(kind="folder", printed=staged.mount, ran=":".join(staged.volume)),
+        Substitution(kind="folder", printed=staged.mount, ran=_shown_mount(staged)),
         *(
             Substitution(kind="weights", printed=block.text, ran=copy)
             for block in blocks
@@ -128,6 +129,13 @@ def failure(result: RehearseResult) -> str:
 def _as_run(block: Block, staged: Staged) -> str:
     text = block.text.replace(staged.printed_image, staged.image)
     return text.replace(staged.mount, ":".join(staged.volume))
+
+
+def _shown_mount(staged: Staged) -> str:
+    """Without where the project lies on this machine, for cards print it."""
+    folder, inside = staged.volume
+    is_ours = Path(folder).is_relative_to(staged.root)
+    return f"{Path(folder).relative_to(staged.root) if is_ours else folder}:{inside}"
 
 
 def _downloads_weights(block: Block, staged: Staged) -> bool:

@@ -371,7 +371,7 @@ def test_the_machine_of_a_reader_gets_the_login_of_one_host_and_no_more(
 ) -> None:
     pair = base64.b64encode(b"me:secret").decode()
     auths = {"registry.test": {"auth": pair}, "other.test": {"auth": pair}}
-    (tmp_path / "config.json").write_text(json.dumps({"auths": auths, "credsStore": "desktop"}))
+    (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     assert json.loads(login_file("registry.test")) == {"auths": {"registry.test": {"auth": pair}}}
     assert json.loads(login_file("third.test")) == {"auths": {}}
