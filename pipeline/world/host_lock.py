@@ -20,7 +20,9 @@ def host_lock(name: str, waiting: Callable[[str], None] = lambda _: None) -> Ite
     with writing(path):
         # Never created where it exists: in a sticky folder the kernel would refuse that to other users.
         with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+            created = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            os.fchmod(created, 0o666)
+            os.close(created)
         file = path.open("r+")
     with file:
         try:

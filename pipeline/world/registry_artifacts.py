@@ -1,7 +1,7 @@
 """Small documents in a registry: by themselves under a tag, or referring to an image.
 
-Where a registry keeps no list of referrers (docker-registry 2.8), an index under the tag `sha256-<hex>` is that list, which
-the clients keep. Source: OCI distribution specification 1.1, "Referrers Tag Schema".
+Where a registry keeps no list of referrers (docker-registry 2.8), the clients keep one: an index under the tag
+`sha256-<hex>`. Source: OCI distribution specification 1.1, "Referrers Tag Schema".
 """
 
 from __future__ import annotations
