@@ -319,6 +319,55 @@ def do_login(options: Options, report: Reporter) -> int:
     return 0
 
 
+def do_rollback(options: Options, report: Reporter) -> int:
+    from pipeline.withdrawing import asked, roll_back, shelf_of
+
+    project = project_of(options)
+    shelf = shelf_of(project, project.target(options.target))
+    withdrawal = asked(shelf, options.release, options.reason, options.by)
+    ask_consent(options, "promote")
+    roll_back(project, shelf, withdrawal, report.say)
+    return 0
+
+
+def do_yank(options: Options, report: Reporter) -> int:
+    from pipeline.withdrawing import asked, shelf_of, yank_cells
+
+    project = project_of(options)
+    if not options.cells:
+        raise UsageError("name the cells to yank", hint="rollback takes a whole release back")
+    cells = select(project.matrix, options.cells)
+    shelf = shelf_of(project, project.target(options.target))
+    withdrawal = asked(shelf, options.release, options.reason, options.by)
+    ask_consent(options, "promote")
+    yank_cells(project, shelf, withdrawal, cells, report.say)
+    return 0
+
+
+def do_gc(options: Options, report: Reporter) -> int:
+    """Say what of staging nothing names any more."""
+    from pipeline.collecting import collect_unnamed
+    from pipeline.withdrawing import shelf_of
+    from pipeline.world.registry import Registry
+
+    if not options.dry_run:
+        raise UsageError(
+            "gc deletes nothing yet", hint="--dry-run says what nothing names any more"
+        )
+    project = project_of(options)
+    target = project.target(options.target)
+    staging = Registry((target.staging or target.registry).partition("/")[0])
+    found = collect_unnamed(project, target, staging, shelf_of(project, target))
+    if found.unnamed:
+        rows = [(one.repository, one.tag, one.manifest.digest) for one in found.unnamed]
+        report.table(("repository", "tag", "digest"), rows)
+    report.say(
+        f"{len(found.unnamed)} of {len(found.unnamed) + len(found.kept)} tags in staging are named by no record,"
+        f" card, index or public tag; {found.freed_bytes / 1e6:.1f} MB are theirs alone"
+    )
+    return 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
@@ -333,6 +382,9 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "flageval": do_flageval,
     "bundle": do_bundle,
     "collect": do_collect,
+    "rollback": do_rollback,
+    "yank": do_yank,
+    "gc": do_gc,
     "card": do_cards,
     "cards": do_cards,
     **{stage: do_stage for stage in STAGES if stage not in ("render", "card")},

@@ -56,12 +56,15 @@ class Shelf:
 
     def due(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
         """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due."""
-        return tuple(move for move in index.moves if self._is_due(move))
+        return tuple(move for move in index.moves if self._is_due(move, index.release))
 
-    def _is_due(self, move: TagMove) -> bool:
+    def _is_due(self, move: TagMove, release: str) -> bool:
         if move.before == move.after or self.registry.head(*move.place) != move.before:
             return False
-        return move.tag != NEWEST or not tombstones(self.registry, move.repository, str(move.after))
+        if move.tag != NEWEST:
+            return True
+        stones = tombstones(self.registry, move.repository, str(move.after))
+        return all(stone.release != release for stone in stones)
 
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""

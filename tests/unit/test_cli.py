@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from pipeline import release as flow_module
+from pipeline import stage_run
 from pipeline.cli import main
 from pipeline.commands import COMMANDS
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
@@ -269,7 +270,7 @@ def test_one_cell_that_fails_keeps_no_other_from_going_on(
         return stages["smoke"](run, log)
 
     monkeypatch.setattr(flow_module, "FLOW", {**stages, "smoke": fails_for_abacus})
-    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     words = ("smoke", "*", "poet", "--release", RELEASE)
     ended, output, shown = line.run(*words)
     assert ended == code
@@ -290,7 +291,7 @@ def test_plan_answers_from_the_records_that_are_there(
     flow = Flow(toy_project(line.folder))
     monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
     monkeypatch.setattr(flow_module, "FLOW", flow.table())
-    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     flow.ends["smoke"] = StageRefusedError("no")
     assert line.run("smoke", "loom", "--release", RELEASE)[0] == 1
     code, output, _ = line.run("plan", "loom", "--until", "smoke")

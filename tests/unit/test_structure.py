@@ -18,8 +18,22 @@ LAYERS = (
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
-    ("release", "judging", "simulating", "bisecting", "submitting", "republishing"),
-    ("steps", "rewriting"),  # how each stage ends; cards without a stage
+    (
+        "release",
+        "judging",
+        "simulating",
+        "bisecting",
+        "submitting",
+        "republishing",
+        "withdrawing",
+        "collecting",
+    ),
+    (
+        "steps",
+        "rewriting",
+        "stage_run",
+        "promote_step",
+    ),  # how each stage ends; cards without a stage
     ("accuracy_step", "rehearse_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
