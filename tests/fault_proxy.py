@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,10 @@ class Spoil:
 
 @dataclass(frozen=True)
 class Call:
-    """Something happens before the registry gets the request, or after it has answered and before that is told."""
+    """Something happens before the registry gets the request, instead, or when it has answered and nobody knows yet."""
 
     act: Callable[[], None]
-    is_before: bool
+    when: Literal["before", "instead", "after"]
 
 
 Fault = Answer | Cut | Spoil | Call | None
@@ -116,18 +117,18 @@ class _Handler(BaseHTTPRequestHandler):
                 self._cut(body)
             case Spoil():
                 self._say(_spoilt(self._forward(body)))
-            case Call(act, is_before):
-                self._say(self._forward_and(act, body, is_before=is_before))
+            case Call(act, "instead"):
+                act()
+                self.close_connection = True
+            case Call(act, "before"):
+                act()
+                self._say(self._forward(body))
+            case Call(act):
+                told = self._forward(body)
+                act()
+                self._say(told)
             case None:
                 self._say(self._forward(body))
-
-    def _forward_and(self, act: Callable[[], None], body: bytes, *, is_before: bool) -> Told:
-        if is_before:
-            act()
-        told = self._forward(body)
-        if not is_before:
-            act()
-        return told
 
     def _forward(self, body: bytes) -> Told:
         connection = http.client.HTTPConnection(self.server.proxy.upstream, timeout=30)

@@ -8,15 +8,17 @@ Prints what it says; its exit code is that of the pipeline.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from pipeline.errors import PipelineError
+from pipeline.errors import NoAnswerError, NotAllowedError, PipelineError, WorldError
 from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.world.registry import Registry
 from pipeline.world.shelf import Shelf
 from tests.fakes_registry import gated_record
 
+Say = Callable[[str], None]
 CELLS = tuple(f"cpu/toy{number}" for number in range(6))
 
 
@@ -32,36 +34,42 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run(words: list[str]) -> None:
+def run(words: list[str], say: Say, docker_config: Path | None = None) -> None:
     source_host, target_host, prefix, journals, release, *options = words
-    source, target = Registry(source_host), Registry(target_host)
-    shelf = Shelf(registry=target, index_repository=f"{prefix}/releases", journals=Path(journals))
-    if "--only-recover" in options:
-        with shelf.alone(say):
-            return
-    candidates = []
-    for cell in CELLS:
-        staging = staging_of(prefix, cell)
-        digest = str(source.head(staging, f"b-{release}"))
-        candidates.append(
-            Candidate(
-                record=gated_record(digest, cell),
-                source=source,
-                source_repository=staging,
-                public=public_of(prefix, cell),
-            )
+    source = Registry(source_host, docker_config=docker_config)
+    target = Registry(target_host, docker_config=docker_config)
+    try:
+        shelf = Shelf(
+            registry=target, index_repository=f"{prefix}/releases", journals=Path(journals)
         )
-    promote(
-        Release(name=release, candidates=candidates, left_out={}),
-        shelf,
-        today=date(2026, 11, 24),
-        say=say,
+        if "--only-recover" in options:
+            with shelf.alone(say):
+                return
+        found = [candidate(source, prefix, cell, release) for cell in CELLS]
+        asked = Release(name=release, candidates=found, left_out={})
+        promote(asked, shelf, today=date(2026, 11, 24), say=say)
+    finally:
+        source.close()
+        target.close()
+
+
+def candidate(source: Registry, prefix: str, cell: str, release: str) -> Candidate:
+    staging = staging_of(prefix, cell)
+    digest = str(source.head(staging, f"b-{release}"))
+    return Candidate(
+        record=gated_record(digest, cell),
+        source=source,
+        source_repository=staging,
+        public=public_of(prefix, cell),
     )
 
 
+KINDS = (NotAllowedError, NoAnswerError, WorldError, PipelineError)
+
 if __name__ == "__main__":
     try:
-        run(sys.argv[1:])
+        run(sys.argv[1:], say)
     except PipelineError as error:
-        say(f"{type(error).__name__}: {error}")
+        kind = next(kind for kind in KINDS if isinstance(error, kind))
+        say(f"{kind.__name__}: {error}")
         sys.exit(error.exit_code)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from pipeline.results import Frozen
 from pipeline.world.registry import Registry
@@ -56,19 +57,17 @@ class Site:
         """With the old generation public. In one registry blobs are mounted, between two they are sent."""
         number = next(self.numbers)
         place = Place(
-            source=self._client(self.target if one_registry else self.source),
-            target=self._client(self.target),
+            source=self.client((self.to_target if one_registry else self.to_source).host),
+            target=self.client(self.to_target.host),
             prefix=f"toys{number}",
             journals=self.folder / f"promotions{number}",
             environment=self.environment,
         )
         place.stage(size_bytes)
-        first = place.run(OLD)
-        if first.code:
-            raise RuntimeError(f"the first promotion failed:\n{first.output}")
+        place.now(OLD)
         return place
 
-    def _client(self, host: str) -> Registry:
+    def client(self, host: str) -> Registry:
         config = Path(self.environment.get("DOCKER_CONFIG", self.folder)) / "config.json"
         return Registry(host, docker_config=config)
 
@@ -104,25 +103,19 @@ def with_rule(
     other = site.to_target if on_source else site.to_source
     proxy.seen.clear()
     proxy.rule, other.rule = rule, lambda _: None
-    one_registry = place.source.host == place.target.host
-    source = site.to_target.host if one_registry else site.to_source.host
-    ran = place.run(NEW, source=source, target=site.to_target.host)
+    ran = place.run(NEW)
     proxy.rule = lambda _: None
     how = "killed" if ran.code == -9 else ran.error or "finished"
-    return looked_at(site, place, fault, at, how, ran.seconds, len(proxy.seen))
+    return looked_at(place, fault, at, how, ran.seconds, len(proxy.seen))
 
 
-def looked_at(
-    site: Site, place: Place, fault: str, at: str, how: str, seconds: float, requests: int
-) -> Row:
+def looked_at(place: Place, fault: str, at: str, how: str, seconds: float, requests: int) -> Row:
     after_fault = place.state()
-    recovered = place.run(NEW, "--only-recover", target=site.to_target.host)
-    if recovered.code or not place.is_settled:
-        raise RuntimeError(f"the next run did not settle it:\n{recovered.output}")
+    place.now(NEW, "--only-recover")
+    if not place.is_settled:
+        raise RuntimeError(f"{fault}: the next run left an open journal")
     after_next_run = place.state()
-    again = place.run(NEW, target=site.to_target.host)
-    if again.code:
-        raise RuntimeError(f"a new promotion failed:\n{again.output}")
+    place.now(NEW)
     return Row(
         fault=fault,
         at=at,
@@ -138,7 +131,7 @@ def looked_at(
 def requests_of_a_promotion(site: Site) -> int:
     place = site.place()
     site.to_target.seen.clear()
-    place.run(NEW, source=site.to_target.host, target=site.to_target.host)
+    place.run(NEW)
     return len(site.to_target.seen)
 
 
@@ -149,7 +142,7 @@ def kill_points(requests: int, count: int) -> list[tuple[int, bool]]:
 
 
 def killed(site: Site, number: int, *, is_before: bool) -> Row:
-    """`kill -9` of the promoter when its n-th request reaches the registry, or when it was answered."""
+    """`kill -9` of the promoter before its n-th request reaches the registry, or when that has answered."""
     place, proxy = site.place(), site.to_target
     victim: list[subprocess.Popen[str]] = []
     waiting = time.monotonic()
@@ -160,16 +153,17 @@ def killed(site: Site, number: int, *, is_before: bool) -> Row:
         victim[0].kill()
 
     proxy.seen.clear()
-    proxy.rule = lambda asked: Call(kill, is_before) if asked.number == number else None
+    when: Literal["instead", "after"] = "instead" if is_before else "after"
+    proxy.rule = lambda asked: Call(kill, when) if asked.number == number else None
     started = time.monotonic()
-    victim.append(place.start(NEW, proxy.host, proxy.host))
+    victim.append(place.start(NEW))
     ran = ended(victim[0], started)
     proxy.rule = lambda _: None
     asked = proxy.seen[number - 1] if len(proxy.seen) >= number else None
     name = f"{asked.method} {asked.path.partition('?')[0]}" if asked else "never"
     at = f"{'before' if is_before else 'after'} request {number}: {name}"
     how = "killed" if ran.code == -9 else ran.error or "finished"
-    return looked_at(site, place, "kill -9", at, how, ran.seconds, len(proxy.seen))
+    return looked_at(place, "kill -9", at, how, ran.seconds, len(proxy.seen))
 
 
 def cut_inside_a_blob(site: Site) -> Row:
@@ -229,16 +223,38 @@ def wrong_blob(site: Site) -> Row:
     return with_rule(site, place, "wrong digest", "blobs read from staging", rule, on_source=True)
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Callable[[], None]]:
+    """A tmpfs of 4 MB; what it gives makes room. Needs root."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
+    try:
+        yield lambda: _mount_again(folder)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def _mount_again(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=64m", folder], check=True)
+
+
 def full_disk(site: Site, make_room: Callable[[], None]) -> Row:
-    """The public registry's disk is a tmpfs that the new generation does not fit into."""
+    """The public registry's disk does not hold the new generation; afterwards it does."""
     place = site.place(size_bytes=200_000, one_registry=False)
     site.to_target.seen.clear()
-    ran = place.run(NEW, source=site.source, target=site.to_target.host)
+    ran = place.run(NEW)
     requests = len(site.to_target.seen)
     after = place.state()
     make_room()
     how = ran.error or "finished"
-    row = looked_at(site, place, "full disk", "public registry", how, ran.seconds, requests)
+    row = looked_at(
+        place,
+        "full disk",
+        "tmpfs of 4 MB under the public registry",
+        how,
+        ran.seconds,
+        requests,
+    )
     return row.model_copy(update={"after_fault": after})
 
 
@@ -254,19 +270,19 @@ def expired_login(site: Site, passwords: Path, number: int) -> Row:
 
     proxy = site.to_target
     proxy.seen.clear()
-    proxy.rule = lambda asked: Call(expire, True) if asked.number == number else None
-    ran = place.run(NEW, source=proxy.host, target=proxy.host)
+    proxy.rule = lambda asked: Call(expire, "before") if asked.number == number else None
+    ran = place.run(NEW)
     proxy.rule = lambda _: None
     log_in(site, "U*U*")
     place = Place(
-        source=site._client(site.target),
-        target=site._client(site.target),
+        source=site.client(site.to_target.host),
+        target=site.client(site.to_target.host),
         prefix=place.prefix,
         journals=place.journals,
         environment=place.environment,
     )
     how, at = ran.error or "finished", f"before request {number}"
-    return looked_at(site, place, "expired credentials", at, how, ran.seconds, len(proxy.seen))
+    return looked_at(place, "expired credentials", at, how, ran.seconds, len(proxy.seen))
 
 
 def log_in(site: Site, password: str) -> None:
@@ -280,13 +296,12 @@ def two_promoters(site: Site) -> Row:
     """Both start at once; one waits for the other and finds nothing left to do."""
     place, started = site.place(), time.monotonic()
     site.to_target.seen.clear()
-    both = [place.start(NEW, site.target, site.to_target.host) for _ in range(2)]
+    both = [place.start(NEW) for _ in range(2)]
     rans = [ended(process, started) for process in both]
     codes = [ran.code for ran in rans]
     waited = sum("waiting for process" in ran.output for ran in rans)
     how = f"exit codes {codes}, {waited} waited"
     return looked_at(
-        site,
         place,
         "two promoters at once",
         "one host",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Literal
 
 from pipeline.world.journal import open_journals
 from pipeline.world.registry import Registry
+from tests import promoter
 from tests.fakes_registry import push_image
 from tests.projects import ROOT
 from tests.promoter import CELLS, public_of, staging_of
@@ -29,7 +31,8 @@ class Ran:
     @property
     def error(self) -> str:
         """Type of the error that ended it; empty if none did."""
-        return self.output.splitlines()[-1].partition(":")[0] if self.code else ""
+        found = re.search(r"^(\w+Error): ", self.output, re.MULTILINE)
+        return found[1] if self.code and found else ""
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,9 @@ class Place:
                 padded = [layer.ljust(size_bytes, b".") for layer in layers]
                 push_image(self.source, staging_of(self.prefix, cell), *padded, tag=f"b-{release}")
 
-    def start(self, release: str, source: str, target: str, *options: str) -> subprocess.Popen[str]:
-        words = [source, target, self.prefix, str(self.journals), release, *options]
+    def start(self, release: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.promoter", *words],
+            [sys.executable, "-m", "tests.promoter", *self._words(release)],
             cwd=ROOT,
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
@@ -60,14 +62,17 @@ class Place:
             text=True,
         )
 
-    def run(
-        self, release: str, *options: str, source: str | None = None, target: str | None = None
-    ) -> Ran:
+    def run(self, release: str) -> Ran:
         started = time.monotonic()
-        process = self.start(
-            release, source or self.source.host, target or self.target.host, *options
-        )
-        return ended(process, started)
+        return ended(self.start(release), started)
+
+    def now(self, release: str, *options: str) -> None:
+        """In this process, with nothing in between."""
+        config = Path(self.environment["DOCKER_CONFIG"]) / "config.json"
+        promoter.run([*self._words(release), *options], lambda _: None, config)
+
+    def _words(self, release: str) -> list[str]:
+        return [self.source.host, self.target.host, self.prefix, str(self.journals), release]
 
     def state(self) -> State:
         """Whether public tags are all as before the new release, or all as after it."""

@@ -21,7 +21,7 @@ from pipeline.world.registry_retries import PAUSE
 CHUNK_BYTES = 16 << 20
 CHUNK_TIMEOUT_S = 300.0
 FAULTS = 5  # of one chunk, one after another
-STARTS = 3  # of an upload that the registry has forgotten
+STARTS = 5  # of an upload that the registry has forgotten
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
