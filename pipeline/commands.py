@@ -322,25 +322,22 @@ def do_login(options: Options, report: Reporter) -> int:
 def do_rollback(options: Options, report: Reporter) -> int:
     from pipeline.withdrawing import asked, roll_back, shelf_of
 
-    project = project_of(options)
-    shelf = shelf_of(project, project.target(options.target))
-    withdrawal = asked(shelf, options.release, options.reason, options.by)
+    project, withdrawal = project_of(options), asked(options.release, options.reason, options.by)
+    target = project.target(options.target)
     ask_consent(options, "promote")
-    roll_back(project, shelf, withdrawal, report.say)
+    roll_back(project, shelf_of(project, target), withdrawal, report.say)
     return 0
 
 
 def do_yank(options: Options, report: Reporter) -> int:
     from pipeline.withdrawing import asked, shelf_of, yank_cells
 
-    project = project_of(options)
+    project, withdrawal = project_of(options), asked(options.release, options.reason, options.by)
     if not options.cells:
         raise UsageError("name the cells to yank", hint="rollback takes a whole release back")
-    cells = select(project.matrix, options.cells)
-    shelf = shelf_of(project, project.target(options.target))
-    withdrawal = asked(shelf, options.release, options.reason, options.by)
+    cells, target = select(project.matrix, options.cells), project.target(options.target)
     ask_consent(options, "promote")
-    yank_cells(project, shelf, withdrawal, cells, report.say)
+    yank_cells(project, shelf_of(project, target), withdrawal, cells, report.say)
     return 0
 
 

@@ -57,7 +57,8 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
     outcomes = release_cells(runs, until, again=options.again, allow_partial=options.allow_partial)
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
-    errors = [outcome.error for outcome in outcomes if outcome.error]
+    # Cells that were refused together have one error.
+    errors = list(dict.fromkeys(outcome.error for outcome in outcomes if outcome.error))
     for error in errors:
         report.error(error)
     return errors[0].exit_code if errors else 0

@@ -28,14 +28,13 @@ def shelf_of(project: Project, target: Target) -> Shelf:
     )
 
 
-def asked(shelf: Shelf, release: str | None, reason: str, by: str | None) -> Withdrawal:
+def asked(release: str | None, reason: str, by: str | None) -> Withdrawal:
     """Raises UsageError unless it names a release and a reason."""
-    newest = ", ".join(shelf.releases()[:3]) or "none"
     missing = [name for name, given in (("--release", release), ("--reason", reason)) if not given]
     if missing or release is None:
         raise UsageError(
             f"what is withdrawn needs {' and '.join(missing)}",
-            hint=f"the reason is shown to everybody who has the image; the newest releases are {newest}",
+            hint="the reason is shown to everybody who looks at the image",
         )
     return Withdrawal(
         release=release,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from tests.promotion_faults import (
     wrong_blob,
     wrong_manifest,
 )
-from tests.real_registry import write_passwords
+from tests.real_registry import USER, write_passwords
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,29 @@ def test_a_full_disk_leaves_everything_old(tmp_path: Path) -> None:
     ):
         row = full_disk(found, make_room)
     assert told(row) == ("NoAnswerError", "old", "old", "new")
+
+
+def test_a_secret_is_in_no_output_journal_or_argument(tmp_path: Path) -> None:
+    """The login comes from a credential helper, which notes how it was called."""
+    secret = "U*U"
+    passwords = write_passwords(tmp_path / "htpasswd", secret)
+    program, calls = tmp_path / "docker-credential-toy", tmp_path / "calls"
+    program.write_text(
+        "#!/bin/sh\n"
+        f'read host; echo "$@ $host" >> {calls}; cat /proc/[0-9]*/cmdline >> {calls} 2>/dev/null\n'
+        f"""echo '{{"Username":"{USER}","Secret":"{secret}"}}'\n"""
+    )
+    program.chmod(0o755)
+    with site(tmp_path, passwords=passwords) as closed:
+        log_in(closed, secret)
+        place = closed.place()
+        config = tmp_path / "docker" / "config.json"
+        config.write_text(json.dumps({"credsStore": "toy"}))
+        place.environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+        ran = place.run("2026.11.2")
+        assert (ran.code, place.state()) == (0, "new")
+    pair = b64encode(f"{USER}:{secret}".encode()).decode()
+    said = [ran.output.encode(), calls.read_bytes()]
+    said += [path.read_bytes() for path in place.journals.iterdir()]
+    assert [text for text in said if secret.encode() in text or pair.encode() in text] == []
+    assert f"get {place.target.host}" in calls.read_text(errors="replace")
