@@ -143,7 +143,7 @@ class Connection:
             where=self.host,
             details=said,
             hint=f"`docker login {self.host}` with an account that may;"
-            f" {self._login.config_path} and the credential helpers it names are read",
+            f" {self._login.config_path} and the installed ones of the helpers it names were asked",
         )
 
     def could_not(self, call: Call, came: str, *, details: str = "") -> NoAnswerError:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from json import JSONDecoder
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from pipeline.errors import WorldError
@@ -36,6 +37,7 @@ class Credentials:
 def read_credentials(config: Path, host: str) -> Credentials | None:
     """In the order of Docker's own client: the helper of this host, the helper of all, then `auths`.
 
+    A helper that is not installed is passed over: the file came from another machine, and many images are public.
     Raises WorldError for a configuration that cannot be read or a helper that fails; neither is quoted.
     """
     try:
@@ -52,7 +54,10 @@ def read_credentials(config: Path, host: str) -> Credentials | None:
             where=str(config),
             hint=f"mend it, or remove it and run `docker login {host}`",
         ) from None
-    return next(filter(None, _asked(helpers, host)), written)
+    programs = [f"docker-credential-{helper}" for helper in dict.fromkeys(filter(None, helpers))]
+    there = filter(which, programs)
+    asked = (_ask(program, name) for program in there for name in _names(host))
+    return next(filter(None, asked), written)
 
 
 def login_file(host: str) -> bytes:
@@ -90,12 +95,6 @@ def _written(entry: Mapping[str, Any]) -> Credentials | None:
     if not secret:
         raise ValueError("no user:password")
     return Credentials(username=username, secret=secret)
-
-
-def _asked(helpers: tuple[str | None, ...], host: str) -> Iterator[Credentials | None]:
-    for helper in dict.fromkeys(filter(None, helpers)):
-        for name in _names(host):
-            yield _ask(f"docker-credential-{helper}", name)
 
 
 def _ask(program: str, name: str) -> Credentials | None:

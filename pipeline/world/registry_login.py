@@ -51,13 +51,14 @@ class Login:
         self._basic = f"Basic {found.pair}" if found and not found.is_identity_token else None
         self._secrets = [found.pair, found.secret] if found else []
         self._headers: dict[Scopes, str] = {}
+        self._takes_basic = False
 
     @property
     def account(self) -> str:
         return "this account" if self._credentials else "an anonymous client"
 
     def header(self, scopes: Scopes) -> str | None:
-        return self._headers.get(scopes)
+        return self._basic if self._takes_basic else self._headers.get(scopes)
 
     def answer(self, challenge: str, scopes: Scopes) -> bool:
         """Take up the challenge of a 401; False if there is nothing new to try."""
@@ -66,8 +67,9 @@ class Login:
             header = self._bearer(scopes, dict(re.findall(r'(\w+)="([^"]*)"', rest)))
         else:
             header = self._basic if scheme.lower() == "basic" else None
-        if header is None or header == self._headers.get(scopes):
+        if header is None or header == self.header(scopes):
             return False
+        self._takes_basic = header == self._basic
         self._headers[scopes] = header
         return True
 

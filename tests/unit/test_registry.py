@@ -612,8 +612,12 @@ def test_a_helper_that_fails_is_named_and_what_it_said_is_not(helpers: Path) -> 
     with pytest.raises(WorldError, match="docker-credential-broken gave none") as caught:
         read_credentials(config(helpers, credsStore="broken"), "h")
     assert "s3cret" not in str(caught.value)
-    with pytest.raises(WorldError, match="docker-credential-absent is not installed"):
-        read_credentials(config(helpers, credsStore="absent"), "h")
+
+
+def test_a_helper_that_is_not_installed_is_passed_over(helpers: Path) -> None:
+    path = config(helpers, credsStore="absent", auths={"h": {"auth": PAIR}})
+    assert read_credentials(path, "h") == Credentials(username="robot$ci", secret=PASSWORD)
+    assert read_credentials(path, "other") is None
 
 
 def test_a_secret_never_shows_in_a_representation() -> None:
