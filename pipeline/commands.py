@@ -320,49 +320,21 @@ def do_login(options: Options, report: Reporter) -> int:
 
 
 def do_rollback(options: Options, report: Reporter) -> int:
-    from pipeline.withdrawing import asked, roll_back, shelf_of
+    from pipeline.registry_commands import roll_back
 
-    project, withdrawal = project_of(options), asked(options.release, options.reason, options.by)
-    target = project.target(options.target)
-    ask_consent(options, "promote")
-    roll_back(project, shelf_of(project, target), withdrawal, report.say)
-    return 0
+    return roll_back(options, report)
 
 
 def do_yank(options: Options, report: Reporter) -> int:
-    from pipeline.withdrawing import asked, shelf_of, yank_cells
+    from pipeline.registry_commands import yank_cells
 
-    project, withdrawal = project_of(options), asked(options.release, options.reason, options.by)
-    if not options.cells:
-        raise UsageError("name the cells to yank", hint="rollback takes a whole release back")
-    cells, target = select(project.matrix, options.cells), project.target(options.target)
-    ask_consent(options, "promote")
-    yank_cells(project, shelf_of(project, target), withdrawal, cells, report.say)
-    return 0
+    return yank_cells(options, report)
 
 
 def do_gc(options: Options, report: Reporter) -> int:
-    """Say what of staging nothing names any more."""
-    from pipeline.collecting import collect_unnamed
-    from pipeline.withdrawing import shelf_of
-    from pipeline.world.registry import Registry
+    from pipeline.registry_commands import print_unnamed
 
-    if not options.dry_run:
-        raise UsageError(
-            "gc deletes nothing yet", hint="--dry-run says what nothing names any more"
-        )
-    project = project_of(options)
-    target = project.target(options.target)
-    staging = Registry((target.staging or target.registry).partition("/")[0])
-    found = collect_unnamed(project, target, staging, shelf_of(project, target))
-    if found.unnamed:
-        rows = [(one.repository, one.tag, one.manifest.digest) for one in found.unnamed]
-        report.table(("repository", "tag", "digest"), rows)
-    report.say(
-        f"{len(found.unnamed)} of {len(found.unnamed) + len(found.kept)} tags in staging are named by no record,"
-        f" card, index or public tag; {found.freed_bytes / 1e6:.1f} MB are theirs alone"
-    )
-    return 0
+    return print_unnamed(options, report)
 
 
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {

@@ -51,10 +51,6 @@ class Candidate:
     def cell(self) -> str:
         return self.record.cell
 
-    @property
-    def repositories(self) -> tuple[str, ...]:
-        return (self.public, *([self.alias] if self.alias else []))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Accepted:
@@ -66,7 +62,8 @@ class Accepted:
 
     @property
     def repositories(self) -> tuple[str, ...]:
-        return self.candidate.repositories
+        one = self.candidate
+        return (one.public, one.alias) if one.alias else (one.public,)
 
 
 @dataclass(frozen=True, kw_only=True)

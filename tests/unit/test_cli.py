@@ -14,12 +14,13 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from pipeline import registry_commands, stage_run
 from pipeline import release as flow_module
-from pipeline import stage_run, withdrawing
 from pipeline.cli import main
 from pipeline.commands import COMMANDS
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.record import STAGES, StageName
+from pipeline.tombstones import tombstone_beside
 from pipeline.world import registry as registry_module
 from pipeline.world.engine import Engine
 from tests.fakes_registry import push_image
@@ -322,7 +323,7 @@ def withdrawn_from(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Flow:
     monkeypatch.setattr(flow_module, "FLOW", flow.table())
     monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     monkeypatch.setattr(registry_module, "Registry", lambda _: flow.registry)
-    monkeypatch.setattr(withdrawing, "Registry", lambda _: flow.registry)
+    monkeypatch.setattr(registry_commands, "Registry", lambda _: flow.registry)
     code, _, error = line.run("release", "*", "poet", "--release", RELEASE)
     assert (code, error) == (0, "")
     return flow
@@ -334,14 +335,21 @@ def test_a_release_is_yanked_rolled_back_and_looked_through_from_the_command_lin
     flow = withdrawn_from(line, monkeypatch)
     public = "toys/flagrelease_abacus_poet"
     why = ("--release", RELEASE, "--reason", "wrong answers", "--by", "Ada")
+    record = line.folder / f"out/{RELEASE}/abacus/poet/record.json"
+    before = record.read_bytes()
     code, output, _ = line.run("yank", "abacus", "poet", *why)
     assert code == 0
     assert f"abacus/poet: release {RELEASE} was yanked on" in output
+    assert f"wrote out/{RELEASE}/abacus/poet/tombstone.json" in output
+    assert record.read_bytes() == before
+    assert tombstone_beside(line.folder / f"out/{RELEASE}/loom/poet") is None
     assert RELEASE in flow.registry.tags(public)
     assert "latest" not in flow.registry.tags(public)
     assert line.run("rollback", *why)[0] == 0
     assert RELEASE not in flow.registry.tags(public)
-    assert (line.folder / f"out/{RELEASE}/abacus/poet/tombstone.json").exists()
+    stone = tombstone_beside(line.folder / f"out/{RELEASE}/abacus/poet")
+    assert stone is not None
+    assert (stone.event, stone.cell, stone.by) == ("rolled_back", "abacus/poet", "Ada")
     unnamed = push_image(flow.registry, "toys/staging/abacus/poet", b"x" * 10**6, tag="b-1")
     code, output, _ = line.run("gc", "--dry-run")
     assert code == 0

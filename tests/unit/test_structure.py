@@ -15,6 +15,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
+    ("registry_commands",),
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
@@ -25,7 +26,6 @@ LAYERS = (
         "bisecting",
         "submitting",
         "republishing",
-        "withdrawing",
         "collecting",
     ),
     (

@@ -10,14 +10,13 @@ import pytest
 from pipeline import release as flow_module
 from pipeline import stage_run
 from pipeline.cell_release import CellRelease, Ended
-from pipeline.errors import StageRefusedError, UsageError
+from pipeline.errors import StageRefusedError
 from pipeline.record import StageName
 from pipeline.release import release_cells
 from pipeline.reporter import StageLog
 from pipeline.stage_run import Outcome
-from pipeline.tombstones import tombstone_beside
+from pipeline.stages.withdraw import Withdrawal, rollback
 from pipeline.waiver import Waiver
-from pipeline.withdrawing import asked, roll_back, yank_cells
 from tests.projects import toy_project
 from tests.releases import RELEASE, Flow, finished
 
@@ -132,33 +131,13 @@ def test_an_undecided_accuracy_that_is_waived_goes_on_to_promotion(flow: Flow) -
     assert promoted.result.waiver == waiver.sentence
 
 
-def test_a_yank_lays_the_tombstone_beside_the_record_and_leaves_the_record(flow: Flow) -> None:
-    go(flow)
-    run = flow.cell("abacus", "poet")
-    before = (run.folder / "record.json").read_bytes()
-    said: list[str] = []
-    given = asked(RELEASE, "wrong answers", "Ada")
-    yank_cells(flow.project, run.shelf, given, [run.cell], said.append)
-    stone = tombstone_beside(run.folder)
-    assert stone is not None
-    assert (stone.event, stone.cell, stone.by) == ("yanked", "abacus/poet", "Ada")
-    assert (run.folder / "record.json").read_bytes() == before
-    assert tombstone_beside(flow.cell("loom", "poet").folder) is None
-    assert said[-1] == f"wrote out/{RELEASE}/abacus/poet/tombstone.json"
-
-
 def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> None:
     go(flow)
     run = flow.cell("abacus", "poet")
-    given = asked(RELEASE, "wrong answers", "Ada")
-    roll_back(flow.project, run.shelf, given, lambda _: None)
+    given = Withdrawal(release=RELEASE, by="Ada", reason="wrong answers", time="2026-11-25")
+    rollback(given, run.shelf, say=lambda _: None)
     outcomes = go(flow)
     assert ends(outcomes, "promote") == dict.fromkeys(PUBLIC, "failed")
     assert any("was rolled back" in str(done.error) for done in outcomes)
     public = [flow.registry.head(name, RELEASE) for name in PUBLIC.values()]
     assert public == [None, None]
-
-
-def test_a_withdrawal_needs_a_release_and_a_reason() -> None:
-    with pytest.raises(UsageError, match="needs --release and --reason"):
-        asked(None, "", None)
