@@ -11,22 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.promotion_faults import (
-    Row,
-    Site,
     burst,
     cut_inside_a_blob,
     down_for_good,
     expired_login,
     full_disk,
     killed,
-    log_in,
     requests_of_a_promotion,
-    site,
-    small_disk,
     two_promoters,
     wrong_blob,
     wrong_manifest,
 )
+from tests.promotion_site import Row, Site, log_in, site, small_disk
 from tests.real_registry import USER, write_passwords
 
 

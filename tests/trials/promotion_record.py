@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.results import Frozen
 from tests.projects import ROOT
-from tests.promotion_faults import Row
+from tests.promotion_site import Row
 
 PROMOTION_RECORD = ROOT / "records/trials/promotion-faults.json"
 PAGE = ROOT / "docs/registry.md"

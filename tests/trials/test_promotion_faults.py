@@ -15,8 +15,6 @@ from pipeline.world.node import processor
 from tests.promoter import CELLS
 from tests.promotion_faults import (
     SEED,
-    Row,
-    Site,
     burst,
     cut_inside_a_blob,
     down_for_good,
@@ -24,14 +22,12 @@ from tests.promotion_faults import (
     full_disk,
     kill_points,
     killed,
-    log_in,
     requests_of_a_promotion,
-    site,
-    small_disk,
     two_promoters,
     wrong_blob,
     wrong_manifest,
 )
+from tests.promotion_site import Row, Site, log_in, site, small_disk
 from tests.real_registry import PROGRAM, write_passwords
 from tests.trials.promotion_record import (
     END,
