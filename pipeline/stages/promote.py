@@ -230,6 +230,7 @@ def _publish(
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
     present(registry, repository, tag)
     carry_out(operation, registry, journal, say)
+    shelf.refuse_taken(due)
     return moved
 
 

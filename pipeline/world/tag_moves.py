@@ -37,20 +37,26 @@ def is_committed(operation: Operation, registry: Registry) -> bool:
 
 
 def carry_out(operation: Operation, registry: Registry, journal: Journal, say: Say) -> None:
-    """Write tombstones, move tags, read everything back, close the journal. Every step may be repeated."""
+    """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
+
+    A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone.
+    """
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
     for burial in operation.burials:
         bury(registry, burial)
     for move in operation.moves:
         journal.write("move", **move.model_dump())
-        if registry.head(*move.place) != move.after:
+        now = registry.head(*move.place)
+        if now == move.before != move.after:
             say(f"tag {move.sentence}")
-            set_tag(registry, move, journal, say)
+            _set(registry, move, journal, say)
+        elif now != move.after:
+            say(f"{qualified(*move.place)} names {now} by now; left alone")
     journal.end("done")
 
 
-def set_tag(registry: Registry, move: TagMove, journal: Journal, say: Say) -> None:
+def _set(registry: Registry, move: TagMove, journal: Journal, say: Say) -> None:
     if move.after is None:
         if not _untag(registry, move, journal):
             say(f"{qualified(*move.place)} stays: this registry deletes nothing")

@@ -276,6 +276,33 @@ def test_promote_does_not_move_a_tag_that_was_taken_while_it_copied(journals: Pa
     assert open_journals(journals) == ()
 
 
+class TagTakenAfterTheCommit(FakeRegistry):
+    """A promoter of another host, which our lock does not reach, writes both tags once our index is there."""
+
+    theirs = ""
+
+    def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
+        digest = super().put_manifest(repository, reference, body, media_type)
+        if reference.startswith("rel-"):
+            self.theirs = push_image(self, PUBLIC, b"theirs", tag=RELEASE)
+            push_image(self, PUBLIC, b"theirs", tag="latest")
+        return digest
+
+
+def test_promote_never_overwrites_what_another_host_tagged_after_the_commit(journals: Path) -> None:
+    registry, said = TagTakenAfterTheCommit(), list[str]()
+    digest = push_image(registry, STAGING, *LAYERS)
+    release = Release(
+        name=RELEASE, candidates=[candidate(gated_record(digest), registry)], left_out={}
+    )
+    with pytest.raises(StageRefusedError, match="version tags exist and name other images"):
+        promote(release, shelf_of(registry, journals), today=TODAY, say=said.append)
+    tagged = [registry.head(PUBLIC, tag) for tag in (RELEASE, "latest")]
+    assert tagged == [registry.theirs] * 2
+    assert f"{PUBLIC}:latest names {registry.theirs} by now; left alone" in said
+    assert open_journals(journals) == ()
+
+
 class ChangesMediaTypes(FakeRegistry):
     """A proxy that turns manifests into something else."""
 
