@@ -148,7 +148,25 @@ def cards(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def promote(session: nox.Session) -> None:
-    """Copy the selected cells by digest to the public repository, one after another."""
+    """Copy the selected cells by digest to the public repositories: all of them or none."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def rollback(session: nox.Session) -> None:
+    """Take a whole release back (`-- --release NAME --reason TEXT`)."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def yank(session: nox.Session) -> None:
+    """Withdraw cells of a release, with a tombstone (`-- nvidia step3 --release NAME --reason TEXT`)."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def gc(session: nox.Session) -> None:
+    """Say which images in staging nothing names any more (`-- --dry-run`)."""
     run_pipeline(session)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.cell import Cell
 from pipeline.matrix import Target
-from pipeline.names import Layer, Names, names
+from pipeline.names import Layer, Names, index_repository, names
 from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
@@ -17,11 +17,13 @@ from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, Frozen, Start, WeightsResult
 from pipeline.serve import launch
 from pipeline.stages.weights import check_whole
+from pipeline.waiver import Waiver
 from pipeline.world.engine import Engine
 from pipeline.world.first_minutes import first_minutes
 from pipeline.world.hub import Hub
 from pipeline.world.registry import Registry
 from pipeline.world.server import Launch, Served, serving
+from pipeline.world.shelf import Shelf
 
 Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
 
@@ -49,6 +51,7 @@ class CellRelease:
     release: str
     past: tuple[Record, ...]
     record: Record
+    waiver: Waiver | None = None
     key: str = ""
     is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
     starts: list[Start] = field(default_factory=list)  # of stacks, by the stage that runs
@@ -56,6 +59,15 @@ class CellRelease:
     @property
     def names(self) -> Names:
         return names(self.cell, self.target)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where the target's releases go."""
+        return Shelf(
+            registry=self.world.registry(self.names.host),
+            index_repository=index_repository(self.target),
+            journals=self.project.journals,
+        )
 
     @property
     def folder(self) -> Path:

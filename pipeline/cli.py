@@ -94,13 +94,18 @@ _TEXTS = {
     "rehearse": "Run the commands of cells' cards as printed, the way a reader would.",
     "card": "Write the card of a cell anew from its newest record. Runs no stage.",
     "cards": "Write all cards anew from their records, show what changed, publish it.",
-    "promote": "Copy tested images by digest to the public repository, and tag them.",
+    "promote": "Copy tested images by digest to the public repositories and tag them: all cells or none.",
+    "rollback": "Take a whole release back: its tag moves backwards, and a tombstone at every image.",
+    "yank": "Withdraw cells of a release: a tombstone at each image, and `latest` away from it.",
+    "gc": "Say which images in staging no record, card, index or public tag names.",
     "publish": "Publish the cards of promoted cells to the target's hubs.",
 }
 
 _RUNNING = [stage for stage in STAGES if stage not in ("render", "card")]
 _CARDS = ("card", "cards")
-_CELLS = [name for name in _TEXTS if name not in ("collect", "flageval", "page", "simulate")]
+_WITHDRAWING = ("rollback", "yank")
+_NO_CELLS = ("collect", "flageval", "gc", "page", "rollback", "simulate")
+_CELLS = [name for name in _TEXTS if name not in _NO_CELLS]
 _ARGUMENTS = (
     _argument(
         _CELLS,
@@ -147,11 +152,21 @@ _ARGUMENTS = (
         help="write nothing; fail on drift and show it",
     ),
     _argument(
-        ["release", "plan", "login", *_RUNNING, *_CARDS],
+        ["release", "plan", "login", *_RUNNING, *_CARDS, *_WITHDRAWING, "gc"],
         "--target",
         default="local",
         help="where the release goes: a target of the matrix",
     ),
+    _argument(
+        ["release", *_RUNNING],
+        "--allow-partial",
+        action="store_true",
+        help="promote the cells that passed, and record who was left out",
+    ),
+    _argument(_WITHDRAWING, "--release", metavar="NAME", help="whose images are withdrawn"),
+    _argument(_WITHDRAWING, "--reason", default="", metavar="TEXT", help="shown to everybody"),
+    _argument(_WITHDRAWING, "--by", metavar="NAME", help="who withdraws; default: this user"),
+    _argument(["gc"], "--dry-run", action="store_true", help="delete nothing; needed so far"),
     _argument(
         ["release", "plan", *_RUNNING],
         "--release",
@@ -191,7 +206,7 @@ _ARGUMENTS = (
         _CARDS, "--publish", action="store_true", help="commit changed cards of promoted releases"
     ),
     _argument(
-        ["release", "promote", "publish", *_CARDS],
+        ["release", "promote", "publish", *_CARDS, *_WITHDRAWING],
         "--yes",
         action="store_true",
         help="consent to a target other than local",

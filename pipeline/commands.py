@@ -319,6 +319,24 @@ def do_login(options: Options, report: Reporter) -> int:
     return 0
 
 
+def do_rollback(options: Options, report: Reporter) -> int:
+    from pipeline.registry_commands import roll_back
+
+    return roll_back(options, report)
+
+
+def do_yank(options: Options, report: Reporter) -> int:
+    from pipeline.registry_commands import yank_cells
+
+    return yank_cells(options, report)
+
+
+def do_gc(options: Options, report: Reporter) -> int:
+    from pipeline.registry_commands import print_unnamed
+
+    return print_unnamed(options, report)
+
+
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
@@ -333,6 +351,9 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "flageval": do_flageval,
     "bundle": do_bundle,
     "collect": do_collect,
+    "rollback": do_rollback,
+    "yank": do_yank,
+    "gc": do_gc,
     "card": do_cards,
     "cards": do_cards,
     **{stage: do_stage for stage in STAGES if stage not in ("render", "card")},

@@ -4,6 +4,8 @@
     ├── UsageError           2: the matrix or the command line is wrong
     ├── NothingSelectedError 3: no cell matches the selection
     ├── WorldError           4: engine, registry, hub, device or a source of files is unusable
+    │   ├── NotAllowedError  it answered that this account may not
+    │   └── NoAnswerError    it could not be asked: down, cut off, overloaded, blocked by a policy
     ├── StageRefusedError    1: a stage looked at its input and said no
     ├── InconclusiveError    5: the accuracy gate could not decide
     └── CommandError         4: a program we started failed
@@ -46,6 +48,14 @@ class NothingSelectedError(PipelineError):
 
 class WorldError(PipelineError):
     exit_code = 4
+
+
+class NotAllowedError(WorldError):
+    """An answer, and asking again changes nothing."""
+
+
+class NoAnswerError(WorldError):
+    """Nothing is known: neither that the thing is there nor that it is absent."""
 
 
 class StageRefusedError(PipelineError):

@@ -1,4 +1,4 @@
-"""Cells through the flow: plan, name of the release, consent, then cell by cell, and the table at the end."""
+"""Cells through the flow: plan, name of the release, consent, then all stages, and the table at the end."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from pipeline.selection import Options, Selection, selection_of
 from pipeline.world import git
 
 if TYPE_CHECKING:
-    from pipeline.release import Outcome
+    from pipeline.cell_release import CellRelease, World
+    from pipeline.matrix import Target
     from pipeline.world.engine import Engine
 
 
 def flow(options: Options, report: Reporter, *, until: StageName) -> int:
-    """Plan, then run what is not done, cell by cell; the exit code of the first cell that failed."""
+    """Plan, then run what is not done; the exit code of the first cell that failed."""
     engine = lazy_engine(cleans=not options.dry_run)
     selection = selection_of(options, builder=_builder_of(engine))
     if options.dry_run:
@@ -33,8 +34,8 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
         )
         return 0
     ask_consent(options, until)
-    from pipeline.cell_release import CellRelease, World
-    from pipeline.release import release_cell
+    from pipeline.cell_release import World
+    from pipeline.release import release_cells
     from pipeline.world.hubs import hubs_of
     from pipeline.world.registry import Registry
 
@@ -52,35 +53,39 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
     world = World(
         engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
     )
-    outcomes: list[Outcome] = []
-    records: list[Record] = []
-    for cell in selection.cells:
-        known = selection.past[cell.id]
-        record = next((found for found in known if found.release == release), None) or Record(
-            cell=cell.id,
-            chip=cell.chip_id,
-            model=cell.model_id,
-            release=release,
-            about=selection.inputs[cell.id].about,
-        )
-        going = CellRelease(
-            cell=cell,
-            inputs=selection.inputs[cell.id],
-            target=target,
-            project=selection.project,
-            world=world,
-            release=release,
-            past=known,
-            record=record.model_copy(update={"about": selection.inputs[cell.id].about}),
-        )
-        outcomes += release_cell(going, until, options.again)
-        records.append(going.record)
+    runs = [_start(cell, selection, target, release, world) for cell in selection.cells]
+    outcomes = release_cells(runs, until, again=options.again, allow_partial=options.allow_partial)
     print_outcomes(outcomes, release, report)
-    print_images(records, report)
-    errors = [outcome.error for outcome in outcomes if outcome.error]
+    print_images([run.record for run in runs], report)
+    # Cells that were refused together have one error.
+    errors = list(dict.fromkeys(outcome.error for outcome in outcomes if outcome.error))
     for error in errors:
         report.error(error)
     return errors[0].exit_code if errors else 0
+
+
+def _start(
+    cell: Cell, selection: Selection, target: Target, release: str, world: World
+) -> CellRelease:
+    """A cell before its first stage, with what its record says of this release already."""
+    from pipeline.cell_release import CellRelease
+
+    about, known = selection.inputs[cell.id].about, selection.past[cell.id]
+    record = next((found for found in known if found.release == release), None) or Record(
+        cell=cell.id, chip=cell.chip_id, model=cell.model_id, release=release, about=about
+    )
+    waivers = selection.project.matrix.cells.waivers
+    return CellRelease(
+        cell=cell,
+        inputs=selection.inputs[cell.id],
+        target=target,
+        project=selection.project,
+        world=world,
+        release=release,
+        past=known,
+        record=record.model_copy(update={"about": about}),
+        waiver=next((waiver for waiver in waivers if waiver.cell == cell.id), None),
+    )
 
 
 def _name(

@@ -10,11 +10,11 @@ from pydantic import Field, StringConstraints
 from pipeline.benchmark import Benchmark
 from pipeline.chip import Chip, Node, Operators
 from pipeline.hub_accounts import Hub
-from pipeline.matrix_values import Id, ServeValue, Strict
+from pipeline.matrix_values import CellId, Id, ServeValue, Strict
 from pipeline.model import LoadProfile, Model
 from pipeline.policy import Gate, GateOverride
+from pipeline.waiver import Waiver
 
-CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
 Prefix = Annotated[str, StringConstraints(pattern=r"^[^/\s]+/[a-z0-9][^\s]*$")]  # host/path
 
 
@@ -49,6 +49,7 @@ class CellOverride(Strict):
 
 class Cells(Strict):
     exclude: list[CellExclusion] = []
+    waivers: list[Waiver] = []
     overrides: dict[CellId, CellOverride] = {}
 
 

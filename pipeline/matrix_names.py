@@ -60,9 +60,12 @@ def _benchmark_faults(benchmark: Benchmark) -> Iterator[tuple[Path_, str]]:
 
 def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
     cells = [f"{chip}/{model}" for chip in matrix.chips for model in matrix.models]
-    excluded = enumerate(matrix.cells.exclude)
-    named = {(*at, "exclude", index, "cell"): exclusion.cell for index, exclusion in excluded}
-    yield from _unknown(named, cells, "cell")
+    for key, listed in (
+        ("exclude", [entry.cell for entry in matrix.cells.exclude]),
+        ("waivers", [entry.cell for entry in matrix.cells.waivers]),
+    ):
+        named = {(*at, key, index, "cell"): cell for index, cell in enumerate(listed)}
+        yield from _unknown(named, cells, "cell")
     for cell, override in matrix.cells.overrides.items():
         here = (*at, "overrides", cell)
         yield from _unknown({here: cell}, cells, "cell")

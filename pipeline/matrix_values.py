@@ -30,6 +30,7 @@ ServeValue = bool | int | float | str | list[Any] | dict[str, Any]
 Share = Annotated[float, BeforeValidator(_share)]
 Version = Annotated[str, BeforeValidator(_version), StringConstraints(min_length=1)]
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+CellId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9._-]+/[a-z0-9._-]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One folder or file below another: no way out of it.
 Inside = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]*$")]

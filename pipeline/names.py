@@ -44,6 +44,11 @@ def names(cell: Cell, target: Target) -> Names:
     )
 
 
+def index_repository(target: Target) -> str:
+    """Where the release indexes of a target are, without its host."""
+    return f"{target.registry.partition('/')[2]}/releases"
+
+
 def hub_name(cell: Cell) -> str:
     """`<Model>[-<vendor>]-FlagOS`. FlagRelease leaves NVIDIA out; older names put the vendor last."""
     model = cell.model.hub_name or cell.model.title

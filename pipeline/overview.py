@@ -12,7 +12,7 @@ from pipeline.record import Record
 from pipeline.reporter import Reporter
 
 if TYPE_CHECKING:
-    from pipeline.release import Outcome
+    from pipeline.stage_run import Outcome
 
 
 def print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -> None:

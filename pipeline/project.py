@@ -74,6 +74,11 @@ class Project:
         return self.root / "out" / "flageval" / cell.chip_id / f"{cell.model_id}.json"
 
     @property
+    def journals(self) -> Path:
+        """Of what was about to be done to public tags."""
+        return self.root / "out" / "promotions"
+
+    @property
     def environments(self) -> Path:
         """Of harnesses that do not fit into ours."""
         return self.root / "out" / "environments"

@@ -1,160 +1,115 @@
-"""The whole flow of one cell on one screen: every stage is decided, run or reused, and written to the record."""
+"""The whole flow on one screen: every stage is decided, run or reused, and written to the record.
+
+A cell goes its way alone up to its card. Then all of them are promoted, or none; then each publishes its card.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from pipeline.canonical import write_whole
-from pipeline.cell_release import CellRelease
-from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError
-from pipeline.keys import key_of
-from pipeline.next_step import next_step
-from pipeline.parts import parts_of
-from pipeline.plan import Action, act, reused, stages_until
-from pipeline.record import ImageIdentity, StageName, StageRecord
-from pipeline.results import BuildResult, PromoteResult, PublishResult, WeightsResult
-from pipeline.stages.weights import is_whole
+from pipeline.cell_release import CellRelease, Ended
+from pipeline.errors import PipelineError, StageRefusedError
+from pipeline.gates import is_waived
+from pipeline.plan import stages_until
+from pipeline.promote_step import promote_cells
+from pipeline.record import STAGES, StageName
+from pipeline.results import PromoteResult
+from pipeline.stage_run import Outcome, begin, end, settled, tried, unfinished
 from pipeline.steps import FLOW
-from pipeline.world.hub import holds
 
-LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = ("build", "weights", "promote", "publish")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one stage of one cell ended in this run."""
-
-    cell: str
-    stage: StageName
-    status: str
-    seconds: float
-    why: str
-    error: PipelineError | None = None
+GOOD = ("passed", "reused", "not_applicable")
+ALONE = STAGES.index("promote")  # so many stages go cell by cell before it
 
 
-def release_cell(run: CellRelease, until: StageName, again: bool = False) -> list[Outcome]:
-    """Run the flow up to a stage. Stops at the first stage that does not pass; the record keeps what was done."""
+def release_cells(
+    runs: Sequence[CellRelease], until: StageName, *, again: bool, allow_partial: bool
+) -> list[Outcome]:
+    """Run the flow up to a stage. A cell stops at its first stage that does not pass; its record keeps the others."""
+    stages = stages_until(until)
+    forced = until if again else None
+    outcomes = [done for run in runs for done in _go(run, stages[:ALONE], forced)]
+    if "promote" in stages:
+        stopped = {done.cell: done for done in outcomes if not _goes_on(runs, done)}
+        ready = [run for run in runs if run.cell.id not in stopped]
+        left_out = {cell: f"{done.stage}: {done.status}" for cell, done in stopped.items()}
+        promoted = _promote(ready, left_out, forced=forced == "promote", partial=allow_partial)
+        outcomes += promoted
+        public = {done.cell for done in promoted if done.status in GOOD}
+        for run in ready:
+            if run.cell.id in public:
+                outcomes += _go(run, stages[ALONE + 1 :], forced)
+    return outcomes
+
+
+def _go(run: CellRelease, stages: Sequence[StageName], forced: StageName | None) -> list[Outcome]:
     outcomes = []
-    for stage in stages_until(until):
-        outcome = _stage(run, stage, forced=again and stage == until)
+    for stage in stages:
+        outcome = _stage(run, stage, forced=stage == forced)
         outcomes.append(outcome)
-        if outcome.status not in ("passed", "reused", "not_applicable"):
+        if not _goes_on([run], outcome):
             break
     return outcomes
 
 
-def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
-    action = act(stage, run.cell, run.inputs, run.record.stages, run.past, run.release)
-    try:
-        gone = _is_gone(run, action)
-    except PipelineError as broken:
-        return Outcome(
-            cell=run.cell.id,
-            stage=stage,
-            status="not done",
-            seconds=0,
-            why="; ".join(action.reasons),
-            error=broken,
-        )
-    if action.kind == "reuse" and not forced and not gone:
-        _keep(run, stage, reused(action, run.past), action.source)
-        return Outcome(
-            cell=run.cell.id,
-            stage=stage,
-            status="reused",
-            seconds=0,
-            why=f"{', '.join(action.reasons)} since {action.source}",
-        )
-    why = (
-        "what it left is gone"
-        if gone
-        else "asked for again"
-        if forced
-        else "; ".join(action.reasons)
-    )
-    parts = parts_of(stage, run.cell, run.inputs, run.record.stages, run.release)
-    run.key, run.is_forced, run.starts = key_of(parts), forced, []
-    started, clock = datetime.now(UTC), time.monotonic()
-    error: PipelineError | None = None
-    try:
-        with run.world.report.stage(run.cell.id, stage, run.folder / f"{stage}.log") as log:
-            status, result, wrong = FLOW[stage](run, log)
-    except StageRefusedError as refused:
-        status, result, wrong, error = "failed", None, str(refused), refused
-    except PipelineError as broken:
-        seconds = time.monotonic() - clock
-        return Outcome(
-            cell=run.cell.id, stage=stage, status="not done", seconds=seconds, why=why, error=broken
-        )
-    if wrong and error is None:
-        kind = InconclusiveError if status == "inconclusive" else StageRefusedError
-        error = kind(wrong, where=f"{stage} of {run.cell.id}", hint=next_step(run.cell, result))
-    seconds = round(time.monotonic() - clock, 2)
-    _write(
-        run,
-        stage,
-        StageRecord(
-            key=run.key,
-            parts=dict(parts),
-            status=status,
-            node=run.inputs.node,
-            started=started.isoformat(timespec="seconds"),
-            seconds=seconds,
-            error=wrong,
-            result=result,
-        ),
-    )
-    return Outcome(
-        cell=run.cell.id, stage=stage, status=status, seconds=seconds, why=why, error=error
+def _goes_on(runs: Sequence[CellRelease], done: Outcome) -> bool:
+    """After a stage that passed, or after an accuracy that somebody waives."""
+    today = datetime.now(UTC).date()
+    return done.status in GOOD or any(
+        done.stage == "accuracy"
+        and run.cell.id == done.cell
+        and is_waived(run.record, run.waiver, today)
+        for run in runs
     )
 
 
-def _is_gone(run: CellRelease, action: Action) -> bool:
-    """Whether what a finished stage left in the registry or on disk is no longer there."""
-    if action.kind == "run" or action.stage not in LEAVE_THINGS_OUTSIDE:
-        return False
-    match reused(action, run.past).result:
-        case BuildResult(model=model) if model.manifest_digest is None:
-            return run.world.engine().image(model.config_digest) is None
-        case BuildResult(model=model):
-            staging = run.world.registry(run.names.staging_host)
-            return staging.head(model.repository, str(model.manifest_digest)) is None
-        case WeightsResult() as found:
-            return not is_whole(run.project.share, run.cell, found)
-        case PromoteResult(tag=tag, digest=digest):
-            public = run.world.registry(run.names.host)
-            return public.head(run.names.public, tag) != digest
-        case PublishResult(publications=publications):
-            hubs = {hub.name: hub for hub in run.world.hubs()}
-            return not all(
-                done.hub in hubs and holds(hubs[done.hub], run.record.about.hub_name, done)
-                for done in publications
+def _promote(
+    runs: Sequence[CellRelease], left_out: Mapping[str, str], *, forced: bool, partial: bool
+) -> list[Outcome]:
+    """All of these cells or none, in one step; those that were promoted before stay as they are."""
+    over, due = list[Outcome](), dict[str, tuple[CellRelease, str]]()
+    for run in runs:
+        outcome, why = settled(run, "promote", forced=forced)
+        if outcome:
+            over.append(outcome)
+        else:
+            due[run.cell.id] = (run, why)
+    broken = {done.cell: f"promote: {done.status}" for done in over if done.status not in GOOD}
+    left_out = {**left_out, **broken}
+    if not due:
+        return over
+    if left_out and not partial:
+        waits = ", ".join(f"{cell} ({what})" for cell, what in left_out.items())
+        why = f"waits for {waits}; --allow-partial promotes without"
+        return [*over, *(unfinished(cell, "promote", why) for cell in due)]
+    first, _ = next(iter(due.values()))
+    begun = {cell: begin(run, "promote", forced=forced) for cell, (run, _) in due.items()}
+    path = first.project.store.root / first.release / "promote.log"
+    with first.world.report.stage(f"release {first.release}", "promote", path) as log:
+        results = tried(
+            lambda: promote_cells(
+                [run for run, _ in due.values()], left_out, log, allow_partial=partial
             )
-    return False
+        )
+    for cell, (run, why) in due.items():
+        ended = results if isinstance(results, PipelineError) else _ended(results, cell)
+        over.append(end(run, "promote", why, begun[cell], ended))
+    return over
 
 
-def _keep(run: CellRelease, stage: StageName, found: StageRecord[Any], source: str | None) -> None:
-    """Take over a finished stage; in another release's record it says where the work was done."""
-    if run.record.stages.get(stage) == found:
-        return
-    if stage == "accuracy" and source and source != run.release:
-        _copy_items(run, source)
-    kept = found.model_copy(update={"reused_from": found.reused_from or source})
-    _write(run, stage, kept if source != run.release else found)
+def _ended(results: Mapping[str, PromoteResult], cell: str) -> Ended | PipelineError:
+    if cell in results:
+        return "passed", results[cell], ""
+    reasons = [line for result in results.values() for line in result.left_out]
+    mine = dict.fromkeys(line for line in reasons if line.startswith(f"{cell}: "))
+    return StageRefusedError("left out of the release", where=cell, details="\n".join(mine))
 
 
-def _copy_items(run: CellRelease, source: str) -> None:
-    """A reused verdict keeps its rows beside it."""
-    items = run.project.store.folder(source, run.cell.chip_id, run.cell.model_id) / "items.jsonl"
-    if items.exists():
-        write_whole(run.folder / items.name, items.read_bytes())
-
-
-def _write(run: CellRelease, stage: StageName, found: StageRecord[Any]) -> None:
-    run.record = run.record.with_stage(stage, found)
-    if stage == "build" and found.result:
-        run.record = run.record.model_copy(update={"image": ImageIdentity.of(found.result)})
-    run.project.store.write(run.record)
+def _stage(run: CellRelease, stage: StageName, *, forced: bool) -> Outcome:
+    outcome, why = settled(run, stage, forced=forced)
+    if outcome:
+        return outcome
+    begun = begin(run, stage, forced=forced)
+    with run.world.report.stage(run.cell.id, stage, run.folder / f"{stage}.log") as log:
+        ended = tried(lambda: FLOW[stage](run, log))
+    return end(run, stage, why, begun, ended)

@@ -338,6 +338,9 @@ class PromoteResult(Frozen):
     digest: str
     copied_bytes: int
     mounted_blobs: int
+    index: str | None = None  # the release index by digest; releases before 2026.11.25 have none
+    left_out: tuple[str, ...] = ()  # cells that were selected and not promoted, and why
+    waiver: str | None = None  # who let it pass, until when, and why
 
 
 class Publication(Frozen):

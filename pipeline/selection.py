@@ -32,6 +32,9 @@ class Options:
     explain: bool = False
     yes: bool = False
     again: bool = False
+    allow_partial: bool = False
+    by: str | None = None
+    reason: str = ""
     stack: str | None = None
     minutes: float = 60
     parallel: int = 1

@@ -1,4 +1,7 @@
-"""How the result of every stage ends it: one function a stage, in the order of the flow."""
+"""How the result of every stage ends it: one function a stage, in the order of the flow.
+
+Not of promote, which takes all cells at once.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,6 @@ from pipeline.stages.build import Builder, build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
-from pipeline.stages.promote import promote
 from pipeline.stages.publish import HUB_FILES, publish, weight_files
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
@@ -153,20 +155,6 @@ def _card(run: CellRelease, log: StageLog) -> Ended:
     return "passed", card_result(files), ""
 
 
-def _promote(run: CellRelease, log: StageLog) -> Ended:
-    names = run.names
-    result = promote(
-        run.record,
-        source=run.world.registry(names.staging_host),
-        target=run.world.registry(names.host),
-        source_repository=names.staging_model,
-        target_repository=names.public,
-        tag=run.release,
-    )
-    log.say(f"{result.reference} is tagged {result.tag}")
-    return "passed", result, ""
-
-
 def _publish(run: CellRelease, log: StageLog) -> Ended:
     if missing := [name for name in HUB_FILES if not (run.folder / name).exists()]:
         raise StageRefusedError(
@@ -199,6 +187,5 @@ FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {
     "performance": _performance,
     "rehearse": rehearse_commands,
     "card": _card,
-    "promote": _promote,
     "publish": _publish,
 }

@@ -10,7 +10,15 @@ from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import WorldError
 from pipeline.record import ImageIdentity, Record, StageRecord, Stages, Status
 from pipeline.results import BuildResult, BuiltImage, Frozen, RenderResult
-from pipeline.world.oci import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Manifest
+from pipeline.world.oci import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    qualified,
+)
 from pipeline.world.registry import Registry
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -27,10 +35,19 @@ class Repository:
 class FakeRegistry(Registry):
     """Has every public method of `Registry`; notes each change in `changes`."""
 
-    def __init__(self, host: str = "registry.test", *, mounts_blobs: bool = True) -> None:
+    def __init__(
+        self,
+        host: str = "registry.test",
+        *,
+        mounts_blobs: bool = True,
+        lists_referrers: bool = False,
+        deletes_tags: bool = False,
+    ) -> None:
         self.host = host
         self.mounts_blobs = mounts_blobs
-        self.repositories: dict[str, Repository] = {}
+        self.lists_referrers = lists_referrers
+        self.deletes_tags = deletes_tags
+        self.content: dict[str, Repository] = {}
         self.changes: list[str] = []
 
     def close(self) -> None:
@@ -49,6 +66,33 @@ class FakeRegistry(Registry):
 
     def tags(self, repository: str) -> tuple[str, ...]:
         return tuple(sorted(self._held(repository).tags))
+
+    def repositories(self) -> tuple[str, ...]:
+        return tuple(sorted(self.content))
+
+    def referring(self, repository: str, digest: str) -> tuple[Descriptor, ...] | None:
+        if not self.lists_referrers:
+            return None
+        return tuple(
+            Descriptor(
+                mediaType=one.media_type,
+                digest=one.digest,
+                size=len(one.body),
+                artifactType=one.content.artifact_type,
+            )
+            for one in self._held(repository).manifests.values()
+            if (subject := one.content.subject) and subject.digest == digest
+        )
+
+    def delete(self, repository: str, reference: str) -> bool:
+        held = self._opened(repository)
+        if ":" not in reference and not self.deletes_tags:
+            return False
+        self.changes.append(f"delete {qualified(repository, reference)}")
+        held.manifests.pop(reference, None)
+        for tag in [tag for tag, digest in held.tags.items() if reference in (tag, digest)]:
+            del held.tags[tag]
+        return True
 
     def has_blob(self, repository: str, digest: str) -> bool:
         return digest in self._held(repository).blobs
@@ -116,10 +160,10 @@ class FakeRegistry(Registry):
             )
 
     def _held(self, repository: str) -> Repository:
-        return self.repositories.get(repository, Repository())
+        return self.content.get(repository, Repository())
 
     def _opened(self, repository: str) -> Repository:
-        return self.repositories.setdefault(repository, Repository())
+        return self.content.setdefault(repository, Repository())
 
 
 def push_image(registry: Registry, repository: str, *layers: bytes, tag: str = "") -> str:
@@ -191,7 +235,7 @@ def bare_record(cell: str, **fields: Any) -> Record:
     return Record.model_construct(cell=cell, chip=chip, model=model, release="2026.11.1", **fields)
 
 
-def gated_record(digest: str, *, published: bool = True) -> Record:
+def gated_record(digest: str, cell: str = "cpu/smollm2", *, published: bool = True) -> Record:
     """A record whose gates passed for an image; promote reads no result but build's."""
     unread = RenderResult(files=())
     image = ImageIdentity(
@@ -204,4 +248,4 @@ def gated_record(digest: str, *, published: bool = True) -> Record:
         accuracy=stage("passed", unread, image="sha256:c"),
         rehearse=stage("passed", unread, image="sha256:c"),
     )
-    return bare_record("cpu/smollm2", image=image, stages=stages)
+    return bare_record(cell, image=image, stages=stages)

@@ -15,9 +15,10 @@ from pipeline.cell_release import CellRelease, Ended, World
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName
 from pipeline.rehearsal import RehearseResult
-from pipeline.release import Outcome, release_cell
+from pipeline.release import release_cells
 from pipeline.reporter import Reporter, StageLog
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
+from pipeline.stage_run import Outcome
 from pipeline.stages.card import card_result
 from pipeline.steps import FLOW
 from pipeline.world.hubs import hubs_of
@@ -85,7 +86,7 @@ class Flow:
         """What stands in for `pipeline.steps.FLOW`."""
         return {
             stage: partial(self._run, stage, FLOW[stage] if stage not in TOLD else None)
-            for stage in STAGES
+            for stage in FLOW
         }
 
     def cell(self, *patterns: str, release: str = RELEASE) -> CellRelease:
@@ -131,7 +132,8 @@ class Flow:
     ) -> list[Outcome]:
         self.ran.clear()
         self.on_disk.clear()
-        return release_cell(self.cell(*patterns, release=release), until, again)
+        run = self.cell(*patterns, release=release)
+        return release_cells([run], until, again=again, allow_partial=False)
 
     def record(self, chip: str, model: str, release: str = RELEASE) -> Record:
         found = self.project.store.read(release, chip, model)

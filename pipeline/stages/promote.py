@@ -1,184 +1,250 @@
-"""promote: bring a tested image to the public repository, by digest, its tag last."""
+"""promote: tested images to the public repositories, all of them or none.
+
+Copied by digest without tags, then the release index is stored: from that one request on the release is public, and
+its tags are moved in a fixed order, version tags before aliases. Killed before it, nothing public has changed; killed
+after it, the next run finishes the tags.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
-from pipeline.errors import StageRefusedError, WorldError
-from pipeline.record import Record, StageName
+from pipeline.canonical import sha256_bytes
+from pipeline.errors import PipelineError, StageRefusedError
+from pipeline.gates import is_waived, promotable_digest
+from pipeline.record import Record, record_bytes
+from pipeline.release_index import (
+    NEWEST,
+    IndexedCell,
+    ReleaseIndex,
+    TagMove,
+    document,
+    extended,
+    index_tag,
+)
 from pipeline.results import PromoteResult
-from pipeline.world.oci import Manifest
+from pipeline.waiver import Waiver
+from pipeline.world.journal import Commit, Journal, Operation
 from pipeline.world.registry import Registry
+from pipeline.world.registry_artifacts import put_artifact
+from pipeline.world.registry_copy import Moved, Route, copy_image
+from pipeline.world.shelf import Shelf, stored
+from pipeline.world.tag_moves import carry_out, present, tombstones
 
-GATES: tuple[StageName, ...] = ("render", "build", "smoke", "accuracy")
-MEASURED: tuple[StageName, ...] = ("smoke", "accuracy", "rehearse")
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Route:
-    """From where to where an image travels."""
+class Candidate:
+    """A tested image, where it is, and where it is to go."""
 
+    record: Record
     source: Registry
-    target: Registry
     source_repository: str
-    target_repository: str
+    public: str
+    alias: str | None = None  # a second repository, under FlagRelease's long name
+    waiver: Waiver | None = None
 
     @property
-    def is_within_one_registry(self) -> bool:
-        return self.source.host == self.target.host
+    def cell(self) -> str:
+        return self.record.cell
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moved:
-    mounted_blobs: int = 0
-    copied_bytes: int = 0
+class Accepted:
+    """A candidate whose gates all passed for this digest."""
 
-    def __add__(self, other: Moved) -> Moved:
-        return Moved(
-            mounted_blobs=self.mounted_blobs + other.mounted_blobs,
-            copied_bytes=self.copied_bytes + other.copied_bytes,
-        )
+    candidate: Candidate
+    digest: str
+    waiver: str | None  # where one was needed
+
+    @property
+    def repositories(self) -> tuple[str, ...]:
+        one = self.candidate
+        return (one.public, one.alias) if one.alias else (one.public,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What is to be promoted under one name. `left_out`: cells that did not get this far, and why."""
+
+    name: str
+    candidates: Sequence[Candidate]
+    left_out: Mapping[str, str]
+    allow_partial: bool = False
 
 
 def promote(
-    record: Record,
-    *,
-    source: Registry,
-    target: Registry,
-    source_repository: str,
-    target_repository: str,
-    tag: str,
-) -> PromoteResult:
-    """Copy the image of a record whose gates all passed; a tag that exists is never moved."""
-    digest = promotable_digest(record)
-    route = Route(
-        source=source,
-        target=target,
-        source_repository=source_repository,
-        target_repository=target_repository,
-    )
-    moved = Moved()
-    if not _tag_is_there(record, route, tag, digest):
-        moved = _copy(route, digest)
-        # Layers take minutes to hours; somebody may have taken the tag meanwhile.
-        if not _tag_is_there(record, route, tag, digest):
-            _put_tag(route, tag, digest)
-    return PromoteResult(
-        reference=f"{target.host}/{target_repository}@{digest}",
-        tag=tag,
-        digest=digest,
-        copied_bytes=moved.copied_bytes,
-        mounted_blobs=moved.mounted_blobs,
-    )
-
-
-def promotable_digest(record: Record) -> str:
-    """The manifest digest that every gate passed for; refuses with all reasons otherwise."""
-    digest = record.image.manifest_digest if record.image else None
-    reasons = tuple(_reasons_against(record, digest))
-    if reasons or digest is None:
-        raise StageRefusedError(
-            f"promoting release {record.release}: a gate did not pass for exactly this image",
-            where=record.cell,
-            details="\n".join(reasons),
-            hint=f"run `nox -s release -- {record.chip} {record.model}` until these stages pass",
+    release: Release, shelf: Shelf, *, today: date, say: Say
+) -> Mapping[str, PromoteResult]:
+    """By cell. Raises StageRefusedError, before anything is copied, for a gate not passed or a version tag taken."""
+    with shelf.alone(say):
+        accepted, left_out = _accepted(release, shelf, today)
+        old = shelf.index(release.name)
+        index = _index(release.name, shelf, accepted, left_out, old)
+        due = shelf.due(index)
+        moved = _publish(index, due, shelf, accepted, say) if index != old or due else {}
+    return {
+        one.candidate.cell: PromoteResult(
+            reference=f"{shelf.registry.host}/{one.candidate.public}@{one.digest}",
+            tag=release.name,
+            digest=one.digest,
+            copied_bytes=moved.get(one.candidate.cell, Moved()).copied_bytes,
+            mounted_blobs=moved.get(one.candidate.cell, Moved()).mounted_blobs,
+            index=f"{shelf.registry.host}/{shelf.index_repository}@{stored(index).digest}",
+            left_out=left_out,
+            waiver=one.waiver,
         )
-    return digest
+        for one in accepted
+    }
 
 
-def _reasons_against(record: Record, digest: str | None) -> Iterator[str]:
-    yield from record.not_passed(GATES)
-    rehearse = record.stages.rehearse
-    if rehearse is None or rehearse.status not in ("passed", "not_applicable"):
-        yield f"rehearse: {rehearse.status if rehearse else 'not_run'}"
-    if record.image is not None and not record.image.published:
-        yield "image: built from a base that cannot be pulled (published: false)"
-    if record.image is None or digest is None:
-        yield "image: no registry has given it a manifest digest"
-        return
-    built = _built_digests(record)
-    if digest not in built:
-        yield f"image: {digest}, but build made {', '.join(built) or 'none'}"
-    # A new build leaves the results of the old image in the record until they are measured anew.
-    for name in MEASURED:
-        stage = record.stages.get(name)
-        measured = stage.parts.get("image", "none") if stage else None
-        if measured not in (None, digest, record.image.config_digest):
-            yield f"{name}: passed for image {measured}, this one is {record.image.config_digest}"
-
-
-def _built_digests(record: Record) -> tuple[str, ...]:
-    build = record.stages.build
-    images = build.result.images if build and build.result else ()
-    return tuple(str(image.manifest_digest) for image in images if image.layer == "model")
-
-
-def _tag_is_there(record: Record, route: Route, tag: str, digest: str) -> bool:
-    """True if the tag names this digest already, False if it is free; refuses any other digest."""
-    found = route.target.head(route.target_repository, tag)
-    if found in (None, digest):
-        return found is not None
+def _accepted(
+    release: Release, shelf: Shelf, today: date
+) -> tuple[tuple[Accepted, ...], tuple[str, ...]]:
+    """Who goes out, and who is left out and why. Raises StageRefusedError unless it is all, or parts are allowed."""
+    accepted, refusals = [], []
+    for candidate in sorted(release.candidates, key=lambda one: one.cell):
+        try:
+            accepted.append(_accept(candidate, shelf, today))
+        except StageRefusedError as refused:
+            refusals.append(refused)
+    left_out = [f"{cell}: {why}" for cell, why in sorted(release.left_out.items())]
+    left_out += [f"{one.where}: {', '.join(one.details.splitlines())}" for one in refusals]
+    if accepted and (release.allow_partial or not left_out):
+        return tuple(accepted), tuple(left_out)
+    if len(left_out) == len(refusals) == 1 and not accepted:
+        raise refusals[0]
+    selected = len(accepted) + len(left_out)
     raise StageRefusedError(
-        f"promoting {digest}: the tag {tag} exists and names {found}",
-        where=f"{route.target.host}/{route.target_repository}",
-        details=f"release {record.release} of {record.cell}",
-        hint="published tags do not move; release under a new name",
+        f"promoting release {release.name}: {len(left_out)} of {selected} cells may not go out, so none does",
+        details="\n".join(left_out),
+        hint="mend these, or add --allow-partial, which promotes the others and records who was left out",
     )
 
 
-def _copy(route: Route, digest: str) -> Moved:
-    """Bring a manifest and all it names over, innermost first, and compare what arrived."""
-    manifest = _read(route.source, route.source_repository, digest)
-    moved = Moved()
-    for child in manifest.content.manifests:
-        moved += _copy(route, child.digest)
-    for blob in manifest.blobs:
-        moved += _copy_blob(route, blob.digest)
-    route.target.put_manifest(route.target_repository, digest, manifest.body, manifest.media_type)
-    arrived = _read(route.target, route.target_repository, digest)
-    if arrived != manifest:
-        raise WorldError(
-            f"promoting {digest}: the manifest that was read back is not the one that was sent",
-            where=f"{route.target.host}/{route.target_repository}",
-            details=f"sent {manifest.media_type}, {len(manifest.body)} bytes;"
-            f" read {arrived.media_type}, {len(arrived.body)} bytes",
-            hint="the registry or a proxy on the way changes manifests; no tag was written",
+def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
+    record, waiver = candidate.record, candidate.waiver
+    digest = promotable_digest(record, waiver, today)
+    stones = tombstones(shelf.registry, candidate.public, digest)
+    if yanked := [stone.sentence for stone in stones if stone.event == "yanked"]:
+        raise StageRefusedError(
+            f"promoting release {record.release}: this very image was withdrawn",
+            where=record.cell,
+            details="\n".join(yanked),
+            hint="build another one",
         )
+    is_needed = waiver is not None and is_waived(record, waiver, today)
+    sentence = waiver.sentence if waiver and is_needed else None
+    return Accepted(candidate=candidate, digest=digest, waiver=sentence)
+
+
+def _index(
+    name: str,
+    shelf: Shelf,
+    accepted: Sequence[Accepted],
+    left_out: tuple[str, ...],
+    old: ReleaseIndex | None,
+) -> ReleaseIndex:
+    """The index as it has to be: the old one where that names all of these, else with them added."""
+    for stone in shelf.withdrawn(old) if old else ():
+        raise StageRefusedError(
+            stone.sentence, where=shelf.place(name), hint="release under a new name"
+        )
+    known = {cell.cell: cell for cell in old.cells} if old else {}
+    versions = [
+        TagMove(repository=repository, tag=name, before=None, after=one.digest)
+        for one in accepted
+        for repository in one.repositories
+    ]
+    shelf.refuse_taken(versions)
+    _refuse_other_digests(known, accepted, shelf.place(name))
+    new = [one for one in accepted if one.candidate.cell not in known]
+    if old and not new:
+        return old
+    aliases = [
+        TagMove(repository=public, tag=NEWEST, before=before, after=one.digest)
+        for one in new
+        for public in [one.candidate.public]
+        for before in [shelf.registry.head(public, NEWEST)]
+    ]
+    return extended(old, name, map(_indexed, new), (*versions, *aliases), left_out)
+
+
+def _indexed(one: Accepted) -> IndexedCell:
+    return IndexedCell(
+        cell=one.candidate.cell,
+        repository=one.candidate.public,
+        digest=one.digest,
+        record_sha256=sha256_bytes(record_bytes(one.candidate.record)),
+        waiver=one.waiver,
+    )
+
+
+def _refuse_other_digests(
+    known: Mapping[str, IndexedCell], accepted: Sequence[Accepted], where: str
+) -> None:
+    other = [
+        f"{one.candidate.cell}: {known[one.candidate.cell].digest}, not {one.digest}"
+        for one in accepted
+        if one.candidate.cell in known and known[one.candidate.cell].digest != one.digest
+    ]
+    if other:
+        raise StageRefusedError(
+            "promoting: the index of this release names other images",
+            where=where,
+            details="\n".join(other),
+            hint="a release does not change; release under a new name",
+        )
+
+
+def _publish(
+    index: ReleaseIndex,
+    due: tuple[TagMove, ...],
+    shelf: Shelf,
+    accepted: Sequence[Accepted],
+    say: Say,
+) -> dict[str, Moved]:
+    registry, repository, tag = shelf.registry, shelf.index_repository, index_tag(index.release)
+    manifest = stored(index)
+    operation = Operation(
+        kind="promote",
+        release=index.release,
+        registry=registry.host,
+        commit=Commit(repository=repository, tag=tag, digest=manifest.digest),
+        moves=due,
+    )
+    journal = Journal.begin(shelf.journals, operation)
+    try:
+        moved = {one.candidate.cell: _copied(one, registry) for one in accepted}
+        # Layers take minutes to hours; somebody may have taken a tag meanwhile.
+        shelf.refuse_taken(due)
+        put_artifact(registry, repository, manifest, document(index))
+    except PipelineError:
+        journal.end("undone", why="it failed before its commit")
+        raise
+    # From here an answer that is lost leaves the journal open: whether this counts is asked by the next run.
+    journal.write("commit", digest=manifest.digest)
+    registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
+    present(registry, repository, tag)
+    carry_out(operation, registry, journal, say)
+    shelf.refuse_taken(due)
     return moved
 
 
-def _copy_blob(route: Route, digest: str) -> Moved:
-    if route.is_within_one_registry and route.target.mount_blob(
-        route.target_repository, digest, route.source_repository
-    ):
-        return Moved(mounted_blobs=1)
-    if route.target.has_blob(route.target_repository, digest):
-        return Moved()
-    sent_bytes = route.source.copy_blob(
-        route.source_repository, route.target_repository, digest, target=route.target
-    )
-    return Moved(copied_bytes=sent_bytes)
-
-
-def _put_tag(route: Route, tag: str, digest: str) -> None:
-    manifest = _read(route.target, route.target_repository, digest)
-    route.target.put_manifest(route.target_repository, tag, manifest.body, manifest.media_type)
-    found = route.target.head(route.target_repository, tag)
-    if found != digest:
-        raise WorldError(
-            f"promoting {digest}: the tag {tag} was written and now names {found or 'nothing'}",
-            where=f"{route.target.host}/{route.target_repository}",
-            hint="another release may be writing this tag; look who, then promote again",
+def _copied(one: Accepted, registry: Registry) -> Moved:
+    """Into the public repository, and from there into that of the long name."""
+    moved = Moved()
+    source, source_repository = one.candidate.source, one.candidate.source_repository
+    for repository in one.repositories:
+        route = Route(
+            source=source,
+            target=registry,
+            source_repository=source_repository,
+            target_repository=repository,
         )
-
-
-def _read(registry: Registry, repository: str, digest: str) -> Manifest:
-    manifest = registry.manifest(repository, digest)
-    if manifest is None:
-        raise WorldError(
-            f"promoting {digest}: the manifest is not in {repository}",
-            where=registry.host,
-            hint="its repository was cleaned up; build the image again",
-        )
-    return manifest
+        moved += copy_image(route, one.digest)
+        source, source_repository = registry, repository
+    return moved

@@ -75,6 +75,7 @@ class Descriptor(BaseModel):
     media_type: str = Field(alias="mediaType")
     digest: Digest
     size_bytes: int = Field(alias="size", ge=0)
+    artifact_type: str | None = Field(alias="artifactType", default=None)
 
 
 class Content(BaseModel):
@@ -86,6 +87,8 @@ class Content(BaseModel):
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
+    artifact_type: str | None = Field(alias="artifactType", default=None)
+    subject: Descriptor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pipeline.chip import Base, Run
 from pipeline.world.context import ca_bundle, index_settings
 from pipeline.world.debian import bootstrap, bootstrap_arguments
 from pipeline.world.engine import Engine
-from pipeline.world.registry_login import login_file
+from pipeline.world.registry_credentials import login_file
 from pipeline.world.scratch import scratch_folder
 
 DRIVER = Path(__file__).with_name("reader.sh")

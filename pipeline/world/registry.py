@@ -1,31 +1,24 @@
-"""The one door to OCI registries: ask, read, mount, copy and write, by digest.
+"""The one door to OCI registries: ask, read, mount, copy, write and delete, by digest.
 
-"Absent" (404) is an answer; "may not" (401, 403) and "could not ask" (all else) are WorldErrors.
+"Absent" (404) is an answer; "may not" (401, 403) is a NotAllowedError, "could not ask" (all else) a NoAnswerError.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urljoin
 
 import requests
 
 from pipeline.errors import WorldError
-from pipeline.world.oci import ACCEPT, Manifest, digest_of, qualified
-from pipeline.world.registry_connection import (
-    BlobStream,
-    Body,
-    Call,
-    Connection,
-    not_what_was_asked,
-)
-from pipeline.world.registry_login import docker_config_path, to_pull, to_push
-
-LAYER_TIMEOUT_S = 300.0
+from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
+from pipeline.world.registry_blobs import cancel_upload, read_blob, uploads, write_blob
+from pipeline.world.registry_connection import CERTIFICATES, Call, Connection, not_what_was_asked
+from pipeline.world.registry_credentials import docker_config_path
+from pipeline.world.registry_lists import referring, repository_names, tag_names
+from pipeline.world.registry_login import to_delete, to_pull, to_push
 
 
 class Registry:
@@ -36,10 +29,12 @@ class Registry:
         base: str,
         *,
         docker_config: Path | None = None,
+        certificates: Path = CERTIFICATES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.host = base
-        self._connection = Connection(base, docker_config or docker_config_path(), sleep)
+        config = docker_config or docker_config_path()
+        self._connection = Connection(base, config, sleep, certificates)
 
     def close(self) -> None:
         self._connection.close()
@@ -78,23 +73,15 @@ class Registry:
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """All tags, sorted; empty if the repository is absent."""
-        found: list[str] = []
-        seen: set[str] = set()
-        url: str | None = f"/v2/{repository}/tags/list?n=100"
-        while url is not None:
-            call = Call(
-                "GET", url, f"list the tags of {repository}", to_pull(repository), (200, 404)
-            )
-            response = self._ask(call)
-            if response.status_code == 404:
-                break
-            found += self._tag_names(call, response)
-            seen.add(response.url)
-            following = response.links.get("next", {}).get("url")
-            url = urljoin(response.url, following) if following else None
-            if url in seen:
-                raise self._connection.could_not(call, "it answered with pages in a circle")
-        return tuple(sorted(set(found)))
+        return tag_names(self._connection, repository)
+
+    def repositories(self) -> tuple[str, ...]:
+        """All repositories, sorted; NotAllowedError where only administrators may list them."""
+        return repository_names(self._connection)
+
+    def referring(self, repository: str, digest: str) -> tuple[Descriptor, ...] | None:
+        """What the registry itself lists as referring to a manifest; None if it keeps no such list."""
+        return referring(self._connection, repository, digest)
 
     def has_blob(self, repository: str, digest: str) -> bool:
         return self._read("HEAD", "blob", repository, digest).status_code == 200
@@ -109,28 +96,22 @@ class Registry:
 
     def save_blob(self, repository: str, digest: str, path: Path) -> None:
         """A blob of any size into a file, checked."""
-        answer = self._read("GET", "blob", repository, digest, accepts=(200,), stream=True)
-        with closing(answer) as response, path.open("wb") as file:
-            file.writelines(iter(BlobStream(response, digest, self.host)))
+        with path.open("wb") as file:
+            file.writelines(read_blob(self._connection, repository, digest))
 
     def mount_blob(self, repository: str, digest: str, from_repository: str) -> bool:
         """Let `repository` share a blob of another one; False if the registry wants an upload."""
         call = Call(
             "POST",
-            _uploads(repository),
+            uploads(repository),
             f"mount {digest} from {from_repository} into {repository}",
             to_push(repository) + to_pull(from_repository),
             (201, 202),
             params={"mount": digest, "from": from_repository},
-            repeatable=False,
         )
         response = self._ask(call)
         if response.status_code == 202:
-            # The registry clears away uploads by itself some day, so any answer will do.
-            doing, any_answer = f"cancel an upload to {repository}", tuple(range(200, 600))
-            scopes = to_push(repository)
-            url = _location(response)
-            self._ask(Call("DELETE", url, doing, scopes, any_answer, repeatable=False))
+            cancel_upload(self._connection, repository, response)
         return response.status_code == 201
 
     def copy_blob(
@@ -141,16 +122,17 @@ class Registry:
         *,
         target: Registry | None = None,
     ) -> int:
-        """Stream a blob into another repository, here or at `target`; returns bytes sent."""
-        answer = self._read("GET", "blob", source_repository, digest, accepts=(200,), stream=True)
-        with closing(answer) as response:
-            stream = BlobStream(response, digest, self.host)
-            (target or self)._upload(target_repository, digest, stream.body())
-        return stream.passed_bytes
+        """Stream a blob into another repository, here or at `target`; returns its bytes."""
+        return write_blob(
+            (target or self)._connection,
+            target_repository,
+            digest,
+            lambda: read_blob(self._connection, source_repository, digest),
+        )
 
     def put_blob(self, repository: str, data: bytes) -> str:
         digest = digest_of(data)
-        self._upload(repository, digest, data)
+        write_blob(self._connection, repository, digest, lambda: (data,))
         return digest
 
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
@@ -170,6 +152,20 @@ class Registry:
         if told != digest:
             raise not_what_was_asked(self.host, f"to store manifest {digest}", told)
         return digest
+
+    def delete(self, repository: str, reference: str) -> bool:
+        """Delete a tag, or a manifest by digest with all its tags; False if the registry cannot (405, or 400 of a tag).
+
+        Absent already is deleted too.
+        """
+        call = Call(
+            "DELETE",
+            f"/v2/{repository}/manifests/{reference}",
+            f"delete {qualified(repository, reference)}",
+            to_delete(repository),
+            (200, 202, 204, 404, 405) if ":" in reference else (200, 202, 204, 400, 404, 405),
+        )
+        return self._ask(call).status_code not in (400, 405)
 
     def stored_bytes(self, repository: str, digest: str) -> int:
         """Compressed layers and config, as the manifest states them; of an index, its children."""
@@ -210,7 +206,6 @@ class Registry:
         reference: str,
         *,
         accepts: tuple[int, ...] = (200, 404),
-        stream: bool = False,
     ) -> requests.Response:
         call = Call(
             method,
@@ -219,41 +214,5 @@ class Registry:
             to_pull(repository),
             accepts,
             headers=ACCEPT if kind == "manifest" else {},
-            stream=stream,
-            timeout_s=LAYER_TIMEOUT_S if stream else 10.0,
         )
         return self._ask(call)
-
-    def _tag_names(self, call: Call, response: requests.Response) -> list[str]:
-        try:
-            names = response.json()["tags"] or []
-        except (ValueError, KeyError, TypeError) as error:
-            came = "it answered 200 without a list of tags"
-            raise self._connection.could_not(call, came) from error
-        return [str(name) for name in names]
-
-    def _upload(self, repository: str, digest: str, body: Body) -> None:
-        doing = f"take blob {qualified(repository, digest)}"
-        scopes = to_push(repository)
-        start = Call("POST", _uploads(repository), doing, scopes, (202,), repeatable=False)
-        send = Call(
-            "PUT",
-            _location(self._ask(start)),
-            doing,
-            scopes,
-            (201,),
-            headers={"Content-Type": "application/octet-stream"},
-            params={"digest": digest},
-            body=body,
-            repeatable=False,
-            timeout_s=LAYER_TIMEOUT_S,
-        )
-        self._ask(send)
-
-
-def _uploads(repository: str) -> str:
-    return f"/v2/{repository}/blobs/uploads/"
-
-
-def _location(response: requests.Response) -> str:
-    return urljoin(response.url, response.headers.get("Location", ""))

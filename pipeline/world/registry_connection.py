@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +11,17 @@ from urllib.parse import urljoin
 
 import requests
 
-from pipeline.errors import UsageError, WorldError
+from pipeline.errors import NoAnswerError, NotAllowedError, UsageError, WorldError
 from pipeline.world.registry_login import Authorization, Login, Scopes, is_loopback
-from pipeline.world.registry_retries import ATTEMPTS, CONNECT_TIMEOUT_S, patiently
+from pipeline.world.registry_retries import (
+    CONNECT_TIMEOUT_S,
+    is_passing_answer,
+    is_passing_fault,
+    patiently,
+    retry_after_s,
+)
 
-CHUNK_BYTES = 1 << 20
+CERTIFICATES = Path("/etc/docker/certs.d")  # where the engine looks for them too
 
 
 @dataclass(frozen=True)
@@ -30,57 +35,32 @@ class Call:
     accepts: tuple[int, ...] = (200,)
     headers: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
-    body: Body | None = None
+    body: bytes | None = None
     stream: bool = False
-    repeatable: bool = True
+    once: bool = False  # it may have had its effect although no answer came
     timeout_s: float = 10.0
 
 
-class BlobStream:
-    """A blob on its way from one registry to another; hashed as it passes."""
+class PassingError(NoAnswerError):
+    """No answer, but later there may be one."""
 
-    def __init__(self, response: requests.Response, digest: str, where: str) -> None:
-        self._response = response
-        self._digest = digest
-        self._where = where
-        self.passed_bytes = 0
-
-    def body(self) -> BlobStream | Iterator[bytes]:
-        """Itself where the length is known, so that it is sent with Content-Length, else chunks."""
-        known = "Content-Length" in self._response.headers
-        return self if known else iter(self)
-
-    def __len__(self) -> int:
-        return int(self._response.headers["Content-Length"])
-
-    def __iter__(self) -> Iterator[bytes]:
-        seen = hashlib.sha256()
-        try:
-            for chunk in self._response.iter_content(CHUNK_BYTES):
-                seen.update(chunk)
-                self.passed_bytes += len(chunk)
-                yield chunk
-        except requests.RequestException as error:
-            raise WorldError(
-                f"could not read blob {self._digest} to its end:"
-                f" stopped after {self.passed_bytes} bytes",
-                where=self._where,
-                details=_without_queries(str(error)),
-                hint="run the same command again; blobs that arrived are not sent twice",
-            ) from error
-        if f"sha256:{seen.hexdigest()}" != self._digest:
-            raise not_what_was_asked(
-                self._where, f"blob {self._digest}", f"sha256:{seen.hexdigest()}"
-            )
-
-
-Body = bytes | BlobStream | Iterator[bytes]
+    def __init__(self, because: WorldError, wait_s: float = 0.0) -> None:
+        super().__init__(
+            because.message, where=because.where, details=because.details, hint=because.hint
+        )
+        self.wait_s = wait_s  # at least, says the registry
 
 
 class Connection:
     """Sends calls to one host: retries, login, and errors that say what was asked."""
 
-    def __init__(self, base: str, config_path: Path, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        base: str,
+        config_path: Path,
+        sleep: Callable[[float], None],
+        certificates: Path = CERTIFICATES,
+    ) -> None:
         if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", base):
             raise UsageError(
                 "opening a registry: its base is not a plain host[:port]",
@@ -88,40 +68,45 @@ class Connection:
             )
         self.host = base
         self.is_local = is_loopback(base)
-        self._origin = f"{'http' if self.is_local else 'https'}://{base}"
-        self._sleep = sleep
+        self.sleep = sleep
+        self._authority = certificates / base / "ca.crt"
+        has_authority = self._authority.is_file()
+        scheme = "http" if self.is_local and not has_authority else "https"
+        self._origin = f"{scheme}://{base}"
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "flagrelease-pipeline"
         # A blob is compared with its digest as stored, so nobody may decode it on the way.
         self._session.headers["Accept-Encoding"] = "identity"
         # Proxy variables of the environment must not catch loopback traffic.
         self._session.trust_env = not self.is_local
+        # Given with every request, for else a bundle of the environment goes before it.
+        self._verify = str(self._authority) if has_authority else None
         self._login = Login(base, config_path, self._session)
 
     def close(self) -> None:
         self._session.close()
 
     def ask(self, call: Call) -> requests.Response:
+        """An answer that the call accepts. Raises NotAllowedError, or NoAnswerError for everything else."""
         try:
-            attempts = ATTEMPTS if call.repeatable else 1
-            response = patiently(lambda: self._attempt(call), attempts, self._sleep)
+            response = patiently(lambda: self._attempt(call), self.sleep, once=call.once)
         except requests.RequestException as error:
-            raise self.could_not(
-                call,
-                f"no answer: {type(error).__name__}",
-                details=self._clean(str(error)),
-            ) from error
-        if response.status_code not in call.accepts:
-            with closing(response):
-                raise self._refused(call, response)
-        return response
+            fault = self.could_not(
+                call, f"no answer: {type(error).__name__}", details=self._clean(str(error))
+            )
+            raise (PassingError(fault) if is_passing_fault(error) else fault) from error
+        if response.status_code in call.accepts:
+            return response
+        with closing(response):
+            refused = self._refused(call, response)
+            if is_passing_answer(response):
+                refused = PassingError(refused, retry_after_s(response))
+            raise refused
 
     def _attempt(self, call: Call) -> requests.Response:
         response = self._once(call)
-        # A body that was streamed is gone and cannot be sent a second time.
-        resendable = call.body is None or isinstance(call.body, bytes)
         # An upload location or redirect may lead to another host, which must not learn who we are.
-        may_log_in = resendable and self._is_ours(response.url)
+        may_log_in = self._is_ours(response.url)
         challenge = response.headers.get("WWW-Authenticate", "")
         if response.status_code != 401 or not may_log_in:
             return response
@@ -142,6 +127,7 @@ class Connection:
             auth=Authorization(header),
             stream=call.stream,
             timeout=(CONNECT_TIMEOUT_S, call.timeout_s),
+            verify=self._verify,
         )
 
     def _is_ours(self, url: str) -> bool:
@@ -152,16 +138,16 @@ class Connection:
         said = self._clean(_said(response))
         if response.status_code not in (401, 403):
             return self.could_not(call, f"it answered {answer}", details=said)
-        return WorldError(
+        return NotAllowedError(
             f"{self._login.account} may not {call.doing}: the registry answered {answer}",
             where=self.host,
             details=said,
             hint=f"`docker login {self.host}` with an account that may;"
-            f" only `auths` in {self._login.config_path} is read, no credential helper",
+            f" {self._login.config_path} and the installed ones of the helpers it names were asked",
         )
 
-    def could_not(self, call: Call, came: str, *, details: str = "") -> WorldError:
-        return WorldError(
+    def could_not(self, call: Call, came: str, *, details: str = "") -> NoAnswerError:
+        return NoAnswerError(
             f"could not ask the registry to {call.doing}: {came}",
             where=self.host,
             details=details,
@@ -169,6 +155,8 @@ class Connection:
         )
 
     def _hint(self, came: str) -> str:
+        if "SSLError" in came:
+            return f"put the certificate of its authority into {self._authority}"
         if "answered 412" in came:
             return "a policy of the registry blocks it: immutable tag, scan or signature gate"
         if "answered" in came:

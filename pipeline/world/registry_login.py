@@ -1,10 +1,7 @@
-"""Logging in to a registry: what `docker login` left, and the tokens it is traded for."""
+"""Logging in to a registry: its challenges, and the tokens that credentials are traded for."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -14,7 +11,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
-from pipeline.errors import WorldError
+from pipeline.world.registry_credentials import read_credentials
 from pipeline.world.registry_retries import CONNECT_TIMEOUT_S, is_passing_answer
 
 Scopes = tuple[str, ...]
@@ -26,6 +23,10 @@ def to_pull(repository: str) -> Scopes:
 
 def to_push(repository: str) -> Scopes:
     return (f"repository:{repository}:pull,push",)
+
+
+def to_delete(repository: str) -> Scopes:
+    return (f"repository:{repository}:pull,push,delete",)
 
 
 class Authorization(AuthBase):
@@ -46,17 +47,18 @@ class Login:
     def __init__(self, host: str, config_path: Path, session: requests.Session) -> None:
         self.config_path = config_path
         self._session = session
-        pair = read_credentials(config_path, host)
-        self._basic = f"Basic {pair}" if pair else None
-        self._secrets = [pair, _password(pair)] if pair else []
+        self._credentials = found = read_credentials(config_path, host)
+        self._basic = f"Basic {found.pair}" if found and not found.is_identity_token else None
+        self._secrets = [found.pair, found.secret] if found else []
         self._headers: dict[Scopes, str] = {}
+        self._takes_basic = False
 
     @property
     def account(self) -> str:
-        return "this account" if self._basic else "an anonymous client"
+        return "this account" if self._credentials else "an anonymous client"
 
     def header(self, scopes: Scopes) -> str | None:
-        return self._headers.get(scopes)
+        return self._basic if self._takes_basic else self._headers.get(scopes)
 
     def answer(self, challenge: str, scopes: Scopes) -> bool:
         """Take up the challenge of a 401; False if there is nothing new to try."""
@@ -65,8 +67,9 @@ class Login:
             header = self._bearer(scopes, dict(re.findall(r'(\w+)="([^"]*)"', rest)))
         else:
             header = self._basic if scheme.lower() == "basic" else None
-        if header is None or header == self._headers.get(scopes):
+        if header is None or header == self.header(scopes):
             return False
+        self._takes_basic = header == self._basic
         self._headers[scopes] = header
         return True
 
@@ -82,12 +85,7 @@ class Login:
             return None
         # A mount reads one repository and writes another; challenges tend to name only the latter.
         scope = list(scopes) or challenge.get("scope", "").split()
-        response = self._session.get(
-            realm,
-            params={"service": challenge.get("service", ""), "scope": scope},
-            auth=Authorization(self._basic),
-            timeout=(CONNECT_TIMEOUT_S, 10.0),
-        )
+        response = self._traded(realm, challenge.get("service", ""), scope)
         if is_passing_answer(response):
             raise requests.ConnectionError(f"the token server answered {response.status_code}")
         answer = response.json() if response.status_code == 200 else None
@@ -98,44 +96,24 @@ class Login:
         self._secrets.append(token)
         return f"Bearer {token}"
 
-
-def read_credentials(config: Path, host: str) -> str | None:
-    """Base64 of user:password for a host, from `auths` of a Docker client configuration."""
-    try:
-        auths = json.loads(config.read_bytes()).get("auths", {})
-        entries = (auths.get(name, {}) for name in (host, f"https://{host}"))
-        pair: str | None = next((entry["auth"] for entry in entries if entry.get("auth")), None)
-        if pair:
-            _password(pair)
-        return pair
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError, TypeError):
-        # The cause quotes the file, and with it the secret.
-        raise WorldError(
-            f"reading credentials for {host}: the file is not a Docker client configuration",
-            where=str(config),
-            hint=f"mend it, or remove it and run `docker login {host}`",
-        ) from None
-
-
-def login_file(host: str) -> bytes:
-    """A Docker client configuration that knows this host alone, with what `docker login` left for it."""
-    pair = read_credentials(docker_config_path(), host)
-    return json.dumps({"auths": {host: {"auth": pair}} if pair else {}}).encode()
-
-
-def _password(pair: str) -> str:
-    """Raises ValueError unless `pair` is base64 of user:password."""
-    _, _, password = base64.b64decode(pair, validate=True).decode().partition(":")
-    if not password:
-        raise ValueError("no user:password")
-    return password
-
-
-def docker_config_path() -> Path:
-    folder = os.environ.get("DOCKER_CONFIG")
-    return (Path(folder) if folder else Path.home() / ".docker") / "config.json"
+    def _traded(self, realm: str, service: str, scope: list[str]) -> requests.Response:
+        """The token server's answer; an identity token is sent as OAuth2's refresh token."""
+        timeout = (CONNECT_TIMEOUT_S, 10.0)
+        if self._credentials and self._credentials.is_identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "refresh_token": self._credentials.secret,
+                "client_id": "flagrelease-pipeline",
+                "service": service,
+                "scope": " ".join(scope),
+            }
+            return self._session.post(realm, data=form, auth=Authorization(None), timeout=timeout)
+        return self._session.get(
+            realm,
+            params={"service": service, "scope": scope},
+            auth=Authorization(self._basic),
+            timeout=timeout,
+        )
 
 
 def is_loopback(host: str) -> bool:

@@ -2,74 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
-import socket
-import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import StageRefusedError, WorldError
+from pipeline.errors import NoAnswerError, NotAllowedError, StageRefusedError, WorldError
 from pipeline.results import PromoteResult
-from pipeline.stages.promote import promote
+from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST
 from pipeline.world.registry import Registry
+from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
+from pipeline.world.shelf import Shelf
 from tests.fakes_registry import FakeRegistry, gated_record, push_image, push_index
+from tests.real_registry import USER, free_host, make_tls, real_registry, write_passwords
 
-PROGRAM = Path("/usr/bin/docker-registry")
 ABSENT = f"sha256:{'0' * 64}"
-CONFIGURATION = """\
-version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {storage}}}}}
-http: {{addr: "{host}"}}
-"""
-
-
-def free_host() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
-def run_registry(folder: Path) -> Iterator[str]:
-    """Run a registry of its own for one module; yields its host."""
-    if not PROGRAM.exists():
-        pytest.skip(f"{PROGRAM} is missing: apt-get install docker-registry")
-    host = free_host()
-    config = folder / "config.yml"
-    config.write_text(CONFIGURATION.format(storage=folder / "storage", host=host))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, "serve", config], stdout=log, stderr=log)
-    try:
-        wait_until_listening(host, process, folder / "log")
-        yield host
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def wait_until_listening(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    name, _, port = host.partition(":")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex((name, int(port))) == 0:
-                return
-        time.sleep(0.05)
-    pytest.fail(f"the registry did not start:\n{log.read_text()}")
+KIND = "application/vnd.example+json"
 
 
 @pytest.fixture(scope="module")
 def real_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from run_registry(tmp_path_factory.mktemp("registry"))
+    with real_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 @pytest.fixture(scope="module")
 def second_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    yield from run_registry(tmp_path_factory.mktemp("registry"))
+    with real_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
 
 
 @pytest.fixture
@@ -201,40 +167,126 @@ def test_an_index_holds_its_children_and_has_no_config(registry: Registry, name:
         registry.config_digest(name, digest)
 
 
+def test_a_document_refers_to_an_image_and_is_read_back(registry: Registry, name: str) -> None:
+    digest = push_image(registry, name, b"one", tag="t")
+    subject = registry.manifest(name, digest)
+    assert subject is not None
+    assert referrers(registry, name, digest) == ()
+    for content in (b'{"a":1}', b'{"a":2}', b'{"a":2}'):
+        put_artifact(registry, name, artifact(KIND, content, subject), content)
+    found = referrers(registry, name, digest, KIND)
+    assert [read_artifact(registry, name, one.digest) for one in found] == [b'{"a":1}', b'{"a":2}']
+    assert referrers(registry, name, digest, "application/other") == ()
+
+
+def test_a_deleted_manifest_takes_its_tags_along_and_can_be_stored_again(
+    registry: Registry, name: str
+) -> None:
+    digest = push_image(registry, name, b"one", tag="t")
+    manifest = registry.manifest(name, digest)
+    assert manifest is not None
+    assert not registry.delete(name, "t")  # of a tag alone this registry knows nothing
+    assert registry.head(name, "t") == digest
+    assert registry.delete(name, digest)
+    assert (registry.head(name, digest), registry.head(name, "t")) == (None, None)
+    assert registry.delete(name, digest)
+    registry.put_manifest(name, digest, manifest.body, manifest.media_type)
+    assert (registry.head(name, digest), registry.tags(name)) == (digest, ())
+
+
+def test_repositories_are_listed(registry: Registry, name: str) -> None:
+    push_image(registry, f"{name}/b", b"one")
+    push_image(registry, f"{name}/a", b"one")
+    found = [one for one in registry.repositories() if one.startswith(f"{name}/")]
+    assert found == [f"{name}/a", f"{name}/b"]
+
+
+def docker_login(folder: Path, host: str, password: str) -> Path:
+    config = folder / "config.json"
+    pair = b64encode(f"{USER}:{password}".encode()).decode()
+    config.write_text(json.dumps({"auths": {host: {"auth": pair}}}))
+    return config
+
+
+def test_a_real_registry_with_passwords_lets_the_right_one_in_alone(tmp_path: Path) -> None:
+    passwords = write_passwords(tmp_path / "htpasswd", "U*U")
+    with real_registry(tmp_path / "closed", passwords=passwords) as host:
+        known = Registry(host, docker_config=docker_login(tmp_path, host, "U*U"))
+        digest = push_image(known, "toys/a", b"one", tag="t")
+        assert known.head("toys/a", "t") == digest
+        assert known.repositories() == ("toys/a",)
+        for config in (docker_login(tmp_path, host, "wrong"), tmp_path / "none.json"):
+            stranger = Registry(host, docker_config=config)
+            stranger.ping()
+            with pytest.raises(NotAllowedError, match="may not read manifest") as caught:
+                stranger.head("toys/a", "t")
+            assert "wrong" not in str(caught.value)
+
+
+def test_a_real_registry_over_tls_is_believed_by_its_own_authority_alone(tmp_path: Path) -> None:
+    tls = make_tls(tmp_path / "tls")
+    with real_registry(tmp_path / "secure", tls=tls) as host:
+        certificates = tmp_path / "certs.d"
+        (certificates / host).mkdir(parents=True)
+        (certificates / host / "ca.crt").write_bytes(tls.authority.read_bytes())
+        none = tmp_path / "none.json"
+        known = Registry(host, docker_config=none, certificates=certificates)
+        data = os.urandom(20 << 20)  # more than one chunk
+        digest = known.put_blob("toys/a", data)
+        assert known.copy_blob("toys/a", "toys/b", digest) == len(data)
+        assert known.blob("toys/b", digest) == data
+        other = make_tls(tmp_path / "other")
+        (certificates / host / "ca.crt").write_bytes(other.authority.read_bytes())
+        with pytest.raises(NoAnswerError, match="SSLError") as caught:
+            Registry(host, docker_config=none, certificates=certificates).ping()
+        authority = certificates / host / "ca.crt"
+        assert caught.value.hint == f"put the certificate of its authority into {authority}"
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> Path:
+    return tmp_path / "promotions"
+
+
 def promoted(
-    registry: Registry, target: Registry, name: str, *layers: bytes
+    registry: Registry, target: Registry, name: str, journals: Path, *layers: bytes
 ) -> tuple[str, PromoteResult]:
     """Push an image to `<name>/staging` and promote it to `<name>/public`; its digest first."""
     staging = f"{name}/staging"
     digest = push_image(registry, staging, *layers)
-    result = promote(
-        gated_record(digest),
+    candidate = Candidate(
+        record=gated_record(digest),
         source=registry,
-        target=target,
         source_repository=staging,
-        target_repository=f"{name}/public",
-        tag="2026.11.1",
+        public=f"{name}/public",
     )
-    return digest, result
+    results = promote(
+        Release(name="2026.11.1", candidates=[candidate], left_out={}),
+        Shelf(registry=target, index_repository=f"{name}/releases", journals=journals),
+        today=date(2026, 11, 24),
+        say=lambda _: None,
+    )
+    return digest, results["cpu/smollm2"]
 
 
 def test_promote_mounts_every_blob_and_does_nothing_the_second_time(
-    registry: Registry, name: str
+    registry: Registry, name: str, journals: Path
 ) -> None:
-    digest, first = promoted(registry, registry, name, b"one", b"two")
+    digest, first = promoted(registry, registry, name, journals, b"one", b"two")
     assert first.reference == f"{registry.host}/{name}/public@{digest}"
     assert (first.digest, first.mounted_blobs, first.copied_bytes) == (digest, 3, 0)
     assert registry.head(f"{name}/public", "2026.11.1") == digest
-    _, second = promoted(registry, registry, name, b"one", b"two")
+    _, second = promoted(registry, registry, name, journals, b"one", b"two")
     assert (second.digest, second.mounted_blobs, second.copied_bytes) == (digest, 0, 0)
 
 
 def test_promote_leaves_a_tag_of_another_digest_alone_and_copies_nothing(
-    registry: Registry, name: str
+    registry: Registry, name: str, journals: Path
 ) -> None:
     older = push_image(registry, f"{name}/public", b"older", tag="2026.11.1")
-    with pytest.raises(StageRefusedError, match=f"exists and names {older}"):
-        promoted(registry, registry, name, b"newer")
+    with pytest.raises(StageRefusedError, match="version tags exist") as caught:
+        promoted(registry, registry, name, journals, b"newer")
+    assert f"2026.11.1 names {older}" in caught.value.details
     newer = push_image(registry, f"{name}/staging", b"newer")
     assert registry.head(f"{name}/public", "2026.11.1") == older
     assert registry.head(f"{name}/public", newer) is None
@@ -247,7 +299,7 @@ def test_promote_streams_from_one_real_registry_to_another(
 ) -> None:
     second = Registry(second_host, docker_config=tmp_path / "none.json")
     layer = os.urandom(3 << 20)
-    digest, result = promoted(real, second, name, layer)
+    digest, result = promoted(real, second, name, tmp_path / "promotions", layer)
     assert result.copied_bytes == real.stored_bytes(f"{name}/staging", digest)
     assert second.manifest(f"{name}/public", "2026.11.1") == real.manifest(
         f"{name}/staging", digest

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import release as flow_module
+from pipeline import stage_run
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import StageRefusedError
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
@@ -45,7 +46,7 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flow:
     made = Flow(project)
     made.engine.images[node_build.BASE] = BASE
     monkeypatch.setattr(flow_module, "FLOW", {**made.table(), "build": FLOW["build"]})
-    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     return made
 
 

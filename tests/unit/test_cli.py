@@ -14,12 +14,16 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from pipeline import registry_commands, stage_run
 from pipeline import release as flow_module
 from pipeline.cli import main
 from pipeline.commands import COMMANDS
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.record import STAGES, StageName
+from pipeline.tombstones import tombstone_beside
+from pipeline.world import registry as registry_module
 from pipeline.world.engine import Engine
+from tests.fakes_registry import push_image
 from tests.projects import edited, toy_project
 from tests.record_parts import sha256
 from tests.releases import RELEASE, Flow
@@ -269,7 +273,7 @@ def test_one_cell_that_fails_keeps_no_other_from_going_on(
         return stages["smoke"](run, log)
 
     monkeypatch.setattr(flow_module, "FLOW", {**stages, "smoke": fails_for_abacus})
-    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     words = ("smoke", "*", "poet", "--release", RELEASE)
     ended, output, shown = line.run(*words)
     assert ended == code
@@ -290,7 +294,7 @@ def test_plan_answers_from_the_records_that_are_there(
     flow = Flow(toy_project(line.folder))
     monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
     monkeypatch.setattr(flow_module, "FLOW", flow.table())
-    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     flow.ends["smoke"] = StageRefusedError("no")
     assert line.run("smoke", "loom", "--release", RELEASE)[0] == 1
     code, output, _ = line.run("plan", "loom", "--until", "smoke")
@@ -310,6 +314,72 @@ def test_a_record_that_cannot_be_read_ends_with_2(line: CommandLine) -> None:
     code, _, error = line.run("plan", "loom")
     assert code == 2
     assert error.startswith(f"error: {path}: this record cannot be read\n")
+
+
+def withdrawn_from(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Flow:
+    """Both cells promoted under one name, into a registry that commands reach too."""
+    flow = Flow(toy_project(line.folder))
+    monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
+    monkeypatch.setattr(flow_module, "FLOW", flow.table())
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
+    monkeypatch.setattr(registry_module, "Registry", lambda _: flow.registry)
+    monkeypatch.setattr(registry_commands, "Registry", lambda _: flow.registry)
+    code, _, error = line.run("release", "*", "poet", "--release", RELEASE)
+    assert (code, error) == (0, "")
+    return flow
+
+
+def test_a_release_is_yanked_rolled_back_and_looked_through_from_the_command_line(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = withdrawn_from(line, monkeypatch)
+    public = "toys/flagrelease_abacus_poet"
+    why = ("--release", RELEASE, "--reason", "wrong answers", "--by", "Ada")
+    record = line.folder / f"out/{RELEASE}/abacus/poet/record.json"
+    before = record.read_bytes()
+    code, output, _ = line.run("yank", "abacus", "poet", *why)
+    assert code == 0
+    assert f"abacus/poet: release {RELEASE} was yanked on" in output
+    assert f"wrote out/{RELEASE}/abacus/poet/tombstone.json" in output
+    assert record.read_bytes() == before
+    assert tombstone_beside(line.folder / f"out/{RELEASE}/loom/poet") is None
+    assert RELEASE in flow.registry.tags(public)
+    assert "latest" not in flow.registry.tags(public)
+    assert line.run("rollback", *why)[0] == 0
+    assert RELEASE not in flow.registry.tags(public)
+    stone = tombstone_beside(line.folder / f"out/{RELEASE}/abacus/poet")
+    assert stone is not None
+    assert (stone.event, stone.cell, stone.by) == ("rolled_back", "abacus/poet", "Ada")
+    unnamed = push_image(flow.registry, "toys/staging/abacus/poet", b"x" * 10**6, tag="b-1")
+    code, output, _ = line.run("gc", "--dry-run")
+    assert code == 0
+    assert output == (
+        "repository                tag  digest\n"
+        f"toys/staging/abacus/poet  b-1  {unnamed}\n"
+        "1 of 1 tags in staging are named by no record, card, index or public tag;"
+        " 1.0 MB are theirs alone\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("rollback",), "what is withdrawn needs --release and --reason"),
+        (("yank", "abacus", "--release", RELEASE), "what is withdrawn needs --reason"),
+        (("yank", "--release", RELEASE, "--reason", "r"), "name the cells to yank"),
+        (("gc",), "gc deletes nothing yet"),
+        (
+            ("rollback", "--release", RELEASE, "--reason", "r", "--target", "world"),
+            "the target world is public and needs consent",
+        ),
+    ],
+)
+def test_what_withdraws_says_what_is_missing(
+    line: CommandLine, words: tuple[str, ...], error: str
+) -> None:
+    code, _, shown = line.run(*words)
+    assert code == 2
+    assert shown.startswith(f"error: {error}\n")
 
 
 def test_bisect_wants_exactly_one_cell(line: CommandLine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,11 +15,13 @@ from threading import Thread
 import pytest
 
 from pipeline.canonical import sha256_bytes
-from pipeline.errors import UsageError, WorldError
-from pipeline.world.oci import OCI_MANIFEST, Manifest, Reference, parse_reference
+from pipeline.errors import NoAnswerError, NotAllowedError, UsageError, WorldError
+from pipeline.world import registry_blobs
+from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST, Manifest, Reference, parse_reference
 from pipeline.world.registry import Registry
-from pipeline.world.registry_login import login_file, read_credentials
-from pipeline.world.registry_retries import ATTEMPTS, CONNECT_TIMEOUT_S
+from pipeline.world.registry_artifacts import referrers
+from pipeline.world.registry_credentials import Credentials, login_file, read_credentials
+from pipeline.world.registry_retries import ANSWERED_ATTEMPTS, ATTEMPTS, CONNECT_TIMEOUT_S
 from tests.fakes_registry import FakeRegistry
 
 BODY = b'{"schemaVersion":2}'
@@ -44,6 +47,7 @@ class Script:
     seen: list[str] = field(default_factory=list)
     authorizations: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)  # of uploads and downloads
 
     def say(self, line: str, *answers: Answer) -> None:
         self.answers[line] = list(answers)
@@ -66,6 +70,8 @@ def handler_of(script: Script) -> type[BaseHTTPRequestHandler]:
             line = f"{self.command} {self.path}"
             script.seen.append(line)
             script.authorizations.append(self.headers.get("Authorization", ""))
+            asked = self.headers.get("Content-Range") or self.headers.get("Range")
+            script.ranges += [asked] if asked else []
             length = int(self.headers.get("Content-Length", "0"))
             script.bodies.append(self.rfile.read(length))
             self.answer(script.next(line))
@@ -74,11 +80,14 @@ def handler_of(script: Script) -> type[BaseHTTPRequestHandler]:
             self.send_response(answer.status)
             for name, value in answer.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
+            # "Cut" promises more bytes than come before the connection ends.
+            promised = answer.headers.get("Cut", str(len(answer.body)))
+            self.send_header("Content-Length", promised)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(answer.body)
             self.wfile.flush()
+            self.close_connection = "Cut" in answer.headers
 
         def log_request(self, code: int | str = 0, size: int | str = 0) -> None:
             pass
@@ -196,7 +205,7 @@ def test_a_registry_that_stays_broken_is_asked_a_few_times_only(
     script.say("GET /v2/cpu/m/manifests/t", Answer(503))
     with pytest.raises(WorldError, match="it answered 503 Service Unavailable"):
         registry.manifest("cpu/m", "t")
-    assert len(script.seen) == ATTEMPTS
+    assert len(script.seen) == ANSWERED_ATTEMPTS
 
 
 def test_retry_after_is_obeyed(script: Script, registry: Registry, pauses: list[float]) -> None:
@@ -215,11 +224,170 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for(
     assert pauses == []
 
 
-def test_calls_that_are_not_idempotent_are_made_once(script: Script, registry: Registry) -> None:
-    script.say("POST /v2/cpu/m/blobs/uploads/", Answer(500))
-    with pytest.raises(WorldError, match="it answered 500"):
-        registry.put_blob("cpu/m", b"layer")
-    assert len(script.seen) == 1
+def test_the_three_answers_are_three_types(script: Script, registry: Registry) -> None:
+    line = "HEAD /v2/cpu/m/manifests/t"
+    script.say(line, Answer(404))
+    assert registry.head("cpu/m", "t") is None
+    for status, kind in ((401, NotAllowedError), (403, NotAllowedError), (412, NoAnswerError)):
+        script.say(line, Answer(status))
+        with pytest.raises(kind):
+            registry.head("cpu/m", "t")
+    script.say(line, Answer(503))
+    with pytest.raises(NoAnswerError):
+        registry.head("cpu/m", "t")
+
+
+UPLOADS = "/v2/cpu/m/blobs/uploads/"
+LAYER = b"0123456789"
+LAYER_DIGEST = f"sha256:{sha256_bytes(LAYER)}"
+FINISH = f"?digest={LAYER_DIGEST.replace(':', '%3A')}"
+
+
+def accepted(location: str = "/up", **headers: str) -> Answer:
+    return Answer(202, headers={"Location": location, **headers})
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_blobs, "CHUNK_BYTES", 4)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_large_blob_goes_in_chunks_and_the_last_one_closes_it(
+    script: Script, registry: Registry
+) -> None:
+    script.say(f"GET /v2/a/blobs/{LAYER_DIGEST}", ok(LAYER))
+    script.say(f"POST {UPLOADS}", accepted())
+    script.say("PATCH /up", accepted("/up2"))
+    script.say("PATCH /up2", accepted("/up3"))
+    script.say(f"PUT /up3{FINISH}", Answer(201))
+    assert registry.copy_blob("a", "cpu/m", LAYER_DIGEST) == len(LAYER)
+    assert [body for body in script.bodies if body] == [b"0123", b"4567", b"89"]
+    assert script.ranges == ["0-3", "4-7"]
+
+
+def test_an_upload_goes_on_from_the_byte_that_the_registry_asks_for(
+    script: Script, registry: Registry
+) -> None:
+    script.say(f"POST {UPLOADS}", accepted())
+    script.say(f"PUT /up{FINISH}", Answer(502))
+    script.say("GET /up", Answer(204, headers={"Location": "/up2", "Range": "0-5"}))
+    script.say(f"PUT /up2{FINISH}", Answer(201))
+    registry.put_blob("cpu/m", LAYER)
+    assert [body for body in script.bodies if body] == [LAYER, b"6789"]
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_chunk_whose_answer_was_lost_is_not_sent_again(
+    script: Script, registry: Registry
+) -> None:
+    script.say(f"GET /v2/a/blobs/{LAYER_DIGEST}", ok(LAYER))
+    script.say(f"POST {UPLOADS}", accepted())
+    script.say("PATCH /up", Answer(504), accepted("/up2"))
+    script.say("GET /up", Answer(204, headers={"Range": "0-3"}))
+    script.say(f"PUT /up2{FINISH}", Answer(201))
+    registry.copy_blob("a", "cpu/m", LAYER_DIGEST)
+    assert [body for body in script.bodies if body] == [b"0123", b"4567", b"89"]
+
+
+def test_an_upload_whose_last_answer_was_lost_is_found_done(
+    script: Script, registry: Registry
+) -> None:
+    script.say(f"POST {UPLOADS}", accepted())
+    script.say(f"PUT /up{FINISH}", Answer(504))
+    script.say(f"HEAD /v2/cpu/m/blobs/{LAYER_DIGEST}", Answer(200))
+    assert registry.put_blob("cpu/m", LAYER) == LAYER_DIGEST
+    assert script.bodies.count(LAYER) == 1
+
+
+def test_an_upload_that_the_registry_forgot_starts_anew(script: Script, registry: Registry) -> None:
+    script.say(f"POST {UPLOADS}", accepted(), accepted("/new"))
+    script.say(f"PUT /up{FINISH}", Answer(502))
+    script.say(f"PUT /new{FINISH}", Answer(201))
+    assert registry.put_blob("cpu/m", LAYER) == LAYER_DIGEST
+    assert script.bodies.count(LAYER) == 2
+
+
+def test_a_registry_that_forgets_every_upload_is_told_so(
+    script: Script, registry: Registry
+) -> None:
+    script.say(f"POST {UPLOADS}", accepted())
+    script.say(f"PUT /up{FINISH}", Answer(502))
+    with pytest.raises(NoAnswerError, match="the registry forgot 5 uploads"):
+        registry.put_blob("cpu/m", LAYER)
+
+
+def test_a_busy_registry_is_waited_for_between_two_chunks(
+    script: Script, registry: Registry, pauses: list[float]
+) -> None:
+    script.say(f"POST {UPLOADS}", accepted())
+    busy = Answer(429, headers={"Retry-After": "7"})
+    script.say(f"PUT /up{FINISH}", busy, Answer(201))
+    script.say("GET /up", Answer(204, headers={"Range": "0-0"}))
+    registry.put_blob("cpu/m", LAYER)
+    assert pauses == [7.0]
+
+
+def test_an_empty_blob_is_uploaded_too(script: Script, registry: Registry) -> None:
+    script.say(f"POST {UPLOADS}", accepted())
+    empty = f"sha256:{sha256_bytes(b'')}"
+    script.say(f"PUT /up?digest={empty.replace(':', '%3A')}", Answer(201))
+    assert registry.put_blob("cpu/m", b"") == empty
+
+
+def test_a_download_that_was_cut_goes_on_where_it_stopped(
+    script: Script, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_blobs, "CHUNK_BYTES", 4)
+    line = f"GET /v2/a/blobs/{LAYER_DIGEST}"
+    script.say(line, Answer(200, LAYER[:6], {"Cut": "10"}), Answer(206, LAYER[4:]))
+    registry.save_blob("a", LAYER_DIGEST, tmp_path / "blob")
+    assert (tmp_path / "blob").read_bytes() == LAYER
+    assert script.ranges == ["bytes=4-"]
+
+
+def test_referrers_are_read_from_the_api_or_from_the_tag_that_stands_for_it(
+    script: Script, registry: Registry
+) -> None:
+    entry = {"mediaType": OCI_MANIFEST, "digest": OTHER, "size": 2, "artifactType": "a/b"}
+    index = json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()
+    script.say(f"GET /v2/cpu/m/referrers/{DIGEST}", Answer(200, index))
+    (found,) = referrers(registry, "cpu/m", DIGEST)
+    assert (found.digest, found.artifact_type) == (OTHER, "a/b")
+    assert referrers(registry, "cpu/m", DIGEST, "c/d") == ()
+    script.say(f"GET /v2/cpu/m/referrers/{DIGEST}", Answer(404))
+    assert referrers(registry, "cpu/m", DIGEST) == ()
+    tag = f"GET /v2/cpu/m/manifests/{DIGEST.replace(':', '-')}"
+    script.say(tag, Answer(200, index, {"Content-Type": OCI_INDEX}))
+    assert referrers(registry, "cpu/m", DIGEST, "a/b") == (found,)
+
+
+def test_a_referrers_answer_that_is_no_index_is_never_read_as_none(
+    script: Script, registry: Registry
+) -> None:
+    for answer in (Answer(403), Answer(500), Answer(200, b"<html>")):
+        script.say(f"GET /v2/cpu/m/referrers/{DIGEST}", answer)
+        with pytest.raises(WorldError):
+            referrers(registry, "cpu/m", DIGEST)
+
+
+def test_the_catalog_is_read_page_by_page(script: Script, registry: Registry) -> None:
+    link = {"Link": '</v2/_catalog?n=100&last=b>; rel="next"'}
+    script.say("GET /v2/_catalog?n=100", Answer(200, b'{"repositories":["b","a"]}', link))
+    script.say("GET /v2/_catalog?n=100&last=b", Answer(200, b'{"repositories":["c"]}'))
+    assert registry.repositories() == ("a", "b", "c")
+
+
+def test_what_cannot_be_deleted_is_no_error_and_no_success(
+    script: Script, registry: Registry
+) -> None:
+    script.say("DELETE /v2/cpu/m/manifests/t", Answer(400))
+    assert not registry.delete("cpu/m", "t")
+    script.say(f"DELETE /v2/cpu/m/manifests/{DIGEST}", Answer(405), Answer(202), Answer(404))
+    assert [registry.delete("cpu/m", DIGEST) for _ in range(3)] == [False, True, True]
+    script.say(f"DELETE /v2/cpu/m/manifests/{DIGEST}", Answer(412))
+    with pytest.raises(NoAnswerError, match="a policy of the registry blocks it"):
+        registry.delete("cpu/m", DIGEST)
 
 
 def test_a_body_that_is_not_its_digest_is_refused(script: Script, registry: Registry) -> None:
@@ -406,6 +574,93 @@ def test_a_broken_docker_configuration_is_named_and_not_quoted(tmp_path: Path) -
 
 def test_credentials_of_other_hosts_are_not_used(docker_config: Path) -> None:
     assert read_credentials(docker_config, "registry.test") is None
+
+
+def helper(folder: Path, name: str, script: str) -> None:
+    program = folder / f"docker-credential-{name}"
+    program.write_text(f"#!/bin/sh\nread host\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.fixture
+def helpers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    answer = """echo '{"ServerURL":"'$host'","Username":"robot-'$host'","Secret":"s3cret"}'"""
+    helper(tmp_path, "vault", answer)
+    helper(tmp_path, "empty", "echo credentials not found in native keychain; exit 1")
+    helper(tmp_path, "broken", "echo s3cret is locked; exit 1")
+    return tmp_path
+
+
+def config(folder: Path, **content: object) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_credential_helpers_go_before_what_is_written_and_the_hosts_own_before_the_store(
+    helpers: Path,
+) -> None:
+    written = {"h": {"auth": PAIR}, "other": {"auth": PAIR}}
+    path = config(helpers, credHelpers={"h": "vault"}, credsStore="empty", auths=written)
+    assert read_credentials(path, "h") == Credentials(username="robot-h", secret="s3cret")
+    assert read_credentials(path, "other") == Credentials(username="robot$ci", secret=PASSWORD)
+    assert read_credentials(path, "third") is None
+
+
+def test_a_helper_that_fails_is_named_and_what_it_said_is_not(helpers: Path) -> None:
+    with pytest.raises(WorldError, match="docker-credential-broken gave none") as caught:
+        read_credentials(config(helpers, credsStore="broken"), "h")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_helper_that_is_not_installed_is_passed_over(helpers: Path) -> None:
+    path = config(helpers, credsStore="absent", auths={"h": {"auth": PAIR}})
+    assert read_credentials(path, "h") == Credentials(username="robot$ci", secret=PASSWORD)
+    assert read_credentials(path, "other") is None
+
+
+def test_a_secret_never_shows_in_a_representation() -> None:
+    assert "s3cret" not in repr(Credentials(username="ci", secret="s3cret"))
+
+
+def test_the_login_of_one_host_is_what_docker_reads(
+    helpers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(helpers))
+    config(helpers, auths={"h": {"auth": PAIR}, "i": {"identitytoken": "t0ken"}})
+    assert json.loads(login_file("h")) == {"auths": {"h": {"auth": PAIR}}}
+    assert json.loads(login_file("i")) == {"auths": {"i": {"identitytoken": "t0ken"}}}
+    assert json.loads(login_file("none")) == {"auths": {}}
+
+
+def test_an_identity_token_is_traded_and_never_sent_as_a_password(
+    script: Script, tmp_path: Path
+) -> None:
+    path = config(tmp_path, auths={script.host: {"identitytoken": "ident"}})
+    realm = f'Bearer realm="http://{script.host}/token",service="reg"'
+    script.say("GET /v2/cpu/m/manifests/t", Answer(401, headers={"WWW-Authenticate": realm}), ok())
+    script.say("POST /token", Answer(200, b'{"access_token": "t0ken"}'))
+    client = Registry(script.host, docker_config=path)
+    assert client.manifest("cpu/m", "t") is not None
+    client.close()
+    assert script.authorizations == ["", "", "Bearer t0ken"]
+    assert b"grant_type=refresh_token&refresh_token=ident" in script.bodies[1]
+
+
+def test_an_expired_token_is_traded_anew(script: Script, known: Registry) -> None:
+    realm = f'Bearer realm="http://{script.host}/token",service="reg",scope="x"'
+    asked = Answer(401, headers={"WWW-Authenticate": realm})
+    script.say("GET /v2/cpu/m/manifests/t", asked, ok(), asked, ok())
+    line = "GET /token?service=reg&scope=repository%3Acpu%2Fm%3Apull"
+    script.say(line, Answer(200, b'{"token": "first"}'), Answer(200, b'{"token": "second"}'))
+    known.manifest("cpu/m", "t")
+    known.manifest("cpu/m", "t")
+    assert [word for word in script.authorizations if word.startswith("Bearer")] == [
+        "Bearer first",
+        "Bearer first",
+        "Bearer second",
+    ]
 
 
 @pytest.mark.parametrize(

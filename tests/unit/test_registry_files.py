@@ -26,7 +26,7 @@ def test_layers_are_read_from_the_registry_once(tmp_path: Path) -> None:
     registry = FakeRegistry()
     push_image(registry, "toys/poet", b"own", tag="b-2")
     first = dict(registry_files(registry, [("toys/poet", "b-2")], tmp_path))
-    registry.repositories["toys/poet"].blobs.clear()
+    registry.content["toys/poet"].blobs.clear()
     assert dict(registry_files(registry, [("toys/poet", "b-2")], tmp_path)) == first
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import release as flow_module
-from pipeline import steps
+from pipeline import stage_run, steps
 from pipeline.errors import StageRefusedError
 from pipeline.probes import cell_check
 from pipeline.results import Check, SmokeResult
@@ -29,7 +29,7 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flow:
     """A server that answers with an empty text."""
     made = Flow(toy_project(tmp_path))
     monkeypatch.setattr(flow_module, "FLOW", {**made.table(), "smoke": FLOW["smoke"]})
-    monkeypatch.setattr(flow_module, "is_whole", lambda *_: True)
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
     monkeypatch.setattr(steps, "check_whole", lambda *_: None)
     monkeypatch.setattr(steps, "expected_of_smoke", lambda *_: None)
     monkeypatch.setattr(steps, "smoke", lambda *_: EMPTY)

@@ -15,11 +15,25 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
+    ("registry_commands",),
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
-    ("release", "judging", "simulating", "bisecting", "submitting", "republishing"),
-    ("steps", "rewriting"),  # how each stage ends; cards without a stage
+    (
+        "release",
+        "judging",
+        "simulating",
+        "bisecting",
+        "submitting",
+        "republishing",
+        "collecting",
+    ),
+    (
+        "steps",
+        "rewriting",
+        "stage_run",
+        "promote_step",
+    ),  # how each stage ends; cards without a stage
     ("accuracy_step", "rehearse_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages

@@ -1,0 +1,96 @@
+"""rollback, yank and gc as commands: who withdraws what, the tombstones beside the records, what nothing names."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from pipeline.cell import select
+from pipeline.collecting import collect_unnamed
+from pipeline.errors import UsageError
+from pipeline.flow import ask_consent
+from pipeline.matrix import Target
+from pipeline.names import index_repository
+from pipeline.project import Project
+from pipeline.release_index import Tombstone
+from pipeline.reporter import Reporter
+from pipeline.selection import Options, project_of
+from pipeline.stages.withdraw import Withdrawal, rollback, yank
+from pipeline.tombstones import keep_tombstone
+from pipeline.world.registry import Registry
+from pipeline.world.shelf import Shelf
+
+
+def roll_back(options: Options, report: Reporter) -> int:
+    """A whole release."""
+    project, asked = project_of(options), _asked(options)
+    shelf = _shelf(project, project.target(options.target))
+    ask_consent(options, "promote")
+    _keep(project, rollback(asked, shelf, say=report.say), report)
+    return 0
+
+
+def yank_cells(options: Options, report: Reporter) -> int:
+    """Cells of a release; they have to be named."""
+    project, asked = project_of(options), _asked(options)
+    if not options.cells:
+        raise UsageError("name the cells to yank", hint="rollback takes a whole release back")
+    cells = [cell.id for cell in select(project.matrix, options.cells)]
+    shelf = _shelf(project, project.target(options.target))
+    ask_consent(options, "promote")
+    _keep(project, yank(asked, cells, shelf, say=report.say), report)
+    return 0
+
+
+def print_unnamed(options: Options, report: Reporter) -> int:
+    """What of staging nothing names any more."""
+    if not options.dry_run:
+        raise UsageError(
+            "gc deletes nothing yet", hint="--dry-run says what nothing names any more"
+        )
+    project = project_of(options)
+    target = project.target(options.target)
+    staging = Registry((target.staging or target.registry).partition("/")[0])
+    found = collect_unnamed(project, target, staging, _shelf(project, target))
+    if found.unnamed:
+        rows = [(one.repository, one.tag, one.manifest.digest) for one in found.unnamed]
+        report.table(("repository", "tag", "digest"), rows)
+    report.say(
+        f"{len(found.unnamed)} of {len(found.unnamed) + len(found.kept)} tags in staging are named by no record,"
+        f" card, index or public tag; {found.freed_bytes / 1e6:.1f} MB are theirs alone"
+    )
+    return 0
+
+
+def _asked(options: Options) -> Withdrawal:
+    """Raises UsageError unless it names a release and a reason."""
+    release, reason = options.release, options.reason
+    missing = [name for name, given in (("--release", release), ("--reason", reason)) if not given]
+    if missing or release is None:
+        raise UsageError(
+            f"what is withdrawn needs {' and '.join(missing)}",
+            hint="the reason is shown to everybody who looks at the image",
+        )
+    return Withdrawal(
+        release=release,
+        by=options.by or getpass.getuser(),
+        reason=reason,
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _shelf(project: Project, target: Target) -> Shelf:
+    return Shelf(
+        registry=Registry(target.registry.partition("/")[0]),
+        index_repository=index_repository(target),
+        journals=project.journals,
+    )
+
+
+def _keep(project: Project, stones: Sequence[Tombstone], report: Reporter) -> None:
+    for stone in stones:
+        report.say(f"{stone.cell}: {stone.sentence}")
+        for store in (project.store, project.records):
+            if path := keep_tombstone(store, stone):
+                report.say(f"wrote {path.relative_to(project.root)}")

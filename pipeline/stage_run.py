@@ -1,0 +1,161 @@
+"""One stage of one cell: whether it has to run, and what of it goes into the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pipeline.canonical import write_whole
+from pipeline.cell_release import CellRelease, Ended
+from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError
+from pipeline.keys import Parts, key_of
+from pipeline.next_step import next_step
+from pipeline.parts import parts_of
+from pipeline.plan import Action, act, reused
+from pipeline.record import ImageIdentity, StageName, StageRecord
+from pipeline.results import BuildResult, PromoteResult, PublishResult, WeightsResult
+from pipeline.stages.weights import is_whole
+from pipeline.world.hub import holds
+
+T = TypeVar("T")
+LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = ("build", "weights", "promote", "publish")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one stage of one cell ended in this run."""
+
+    cell: str
+    stage: StageName
+    status: str
+    seconds: float
+    why: str
+    error: PipelineError | None = None
+
+
+def settled(run: CellRelease, stage: StageName, *, forced: bool) -> tuple[Outcome | None, str]:
+    """How the stage ended without running; or None, and why it has to run."""
+    action = act(stage, run.cell, run.inputs, run.record.stages, run.past, run.release)
+    try:
+        gone = _is_gone(run, action)
+    except PipelineError as broken:
+        return unfinished(run.cell.id, stage, "; ".join(action.reasons), broken), ""
+    if action.kind == "reuse" and not forced and not gone:
+        _keep(run, stage, reused(action, run.past), action.source)
+        why = f"{', '.join(action.reasons)} since {action.source}"
+        return Outcome(cell=run.cell.id, stage=stage, status="reused", seconds=0, why=why), ""
+    if gone:
+        return None, "what it left is gone"
+    return None, "asked for again" if forced else "; ".join(action.reasons)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    parts: Parts
+    started: datetime
+    clock: float
+
+
+def begin(run: CellRelease, stage: StageName, *, forced: bool) -> Begun:
+    parts = parts_of(stage, run.cell, run.inputs, run.record.stages, run.release)
+    run.key, run.is_forced, run.starts = key_of(parts), forced, []
+    return Begun(parts=parts, started=datetime.now(UTC), clock=time.monotonic())
+
+
+def tried(work: Callable[[], T]) -> T | PipelineError:
+    try:
+        return work()
+    except PipelineError as error:
+        return error
+
+
+def end(
+    run: CellRelease, stage: StageName, why: str, begun: Begun, ended: Ended | PipelineError
+) -> Outcome:
+    """Into the record, unless the world did not let it end."""
+    seconds = round(time.monotonic() - begun.clock, 2)
+    error: PipelineError | None = None
+    if isinstance(ended, StageRefusedError):
+        status, result, wrong, error = "failed", None, str(ended), ended
+    elif isinstance(ended, PipelineError):
+        return unfinished(run.cell.id, stage, why, ended, seconds)
+    else:
+        status, result, wrong = ended
+    if wrong and error is None:
+        kind = InconclusiveError if status == "inconclusive" else StageRefusedError
+        error = kind(wrong, where=f"{stage} of {run.cell.id}", hint=next_step(run.cell, result))
+    found = StageRecord[Any](
+        key=run.key,
+        parts=dict(begun.parts),
+        status=status,
+        node=run.inputs.node,
+        started=begun.started.isoformat(timespec="seconds"),
+        seconds=seconds,
+        error=wrong,
+        result=result,
+    )
+    _write(run, stage, found)
+    return Outcome(
+        cell=run.cell.id, stage=stage, status=status, seconds=seconds, why=why, error=error
+    )
+
+
+def unfinished(
+    cell: str,
+    stage: StageName,
+    why: str,
+    error: PipelineError | None = None,
+    seconds: float = 0,
+) -> Outcome:
+    return Outcome(cell=cell, stage=stage, status="not done", seconds=seconds, why=why, error=error)
+
+
+def _is_gone(run: CellRelease, action: Action) -> bool:
+    """Whether what a finished stage left in the registry or on disk is no longer there."""
+    if action.kind == "run" or action.stage not in LEAVE_THINGS_OUTSIDE:
+        return False
+    match reused(action, run.past).result:
+        case BuildResult(model=model) if model.manifest_digest is None:
+            return run.world.engine().image(model.config_digest) is None
+        case BuildResult(model=model):
+            staging = run.world.registry(run.names.staging_host)
+            return staging.head(model.repository, str(model.manifest_digest)) is None
+        case WeightsResult() as found:
+            return not is_whole(run.project.share, run.cell, found)
+        case PromoteResult(tag=tag, digest=digest):
+            public = run.world.registry(run.names.host)
+            return public.head(run.names.public, tag) != digest
+        case PublishResult(publications=publications):
+            hubs = {hub.name: hub for hub in run.world.hubs()}
+            return not all(
+                done.hub in hubs and holds(hubs[done.hub], run.record.about.hub_name, done)
+                for done in publications
+            )
+    return False
+
+
+def _keep(run: CellRelease, stage: StageName, found: StageRecord[Any], source: str | None) -> None:
+    """Take over a finished stage; in another release's record it says where the work was done."""
+    if run.record.stages.get(stage) == found:
+        return
+    if stage == "accuracy" and source and source != run.release:
+        _copy_items(run, source)
+    kept = found.model_copy(update={"reused_from": found.reused_from or source})
+    _write(run, stage, kept if source != run.release else found)
+
+
+def _copy_items(run: CellRelease, source: str) -> None:
+    """A reused verdict keeps its rows beside it."""
+    items = run.project.store.folder(source, run.cell.chip_id, run.cell.model_id) / "items.jsonl"
+    if items.exists():
+        write_whole(run.folder / items.name, items.read_bytes())
+
+
+def _write(run: CellRelease, stage: StageName, found: StageRecord[Any]) -> None:
+    run.record = run.record.with_stage(stage, found)
+    if stage == "build" and found.result:
+        run.record = run.record.model_copy(update={"image": ImageIdentity.of(found.result)})
+    run.project.store.write(run.record)

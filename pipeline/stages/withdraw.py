@@ -1,0 +1,165 @@
+"""rollback and yank: take a release, or cells of it, back. Digests stay, so that what names them can still be pulled.
+
+Both leave a tombstone at every image, which says who withdrew it, when and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.errors import StageRefusedError
+from pipeline.release_index import NEWEST, IndexedCell, ReleaseIndex, TagMove, Tombstone
+from pipeline.world.journal import Burial, Journal, Operation
+from pipeline.world.shelf import Shelf, stored
+from pipeline.world.tag_moves import carry_out, tombstones
+
+Say = Callable[[str], None]
+Event = Literal["yanked", "rolled_back"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Withdrawal:
+    release: str
+    by: str
+    reason: str
+    time: str  # UTC, ISO 8601
+
+
+def rollback(asked: Withdrawal, shelf: Shelf, *, say: Say) -> tuple[Tombstone, ...]:
+    """All of a release: its tag moves, backwards. A tag that has moved on since is left alone.
+
+    Its name cannot be promoted again. Returns the tombstones of its cells; none if it was rolled back before.
+    """
+    with shelf.alone(say):
+        index = _present(asked.release, shelf)
+        if stones := shelf.withdrawn(index):
+            say(stones[0].sentence)
+            return ()
+        whole = _tombstone("rolled_back", asked, None, stored(index).digest, None)
+        buried = [_stone("rolled_back", asked, cell, shelf) for cell in index.cells]
+        burials = [Burial(repository=shelf.index_repository, tombstone=whole), *buried]
+        moves = tuple(_backwards(index, shelf, say))
+        _carry_out("rollback", asked.release, shelf, moves, burials, say)
+    return tuple(one.tombstone for one in buried)
+
+
+def yank(
+    asked: Withdrawal, cells: Sequence[str], shelf: Shelf, *, say: Say
+) -> tuple[Tombstone, ...]:
+    """Cells of a release: their version tags stay, the alias goes to the newest release that nobody withdrew."""
+    with shelf.alone(say):
+        index = _present(asked.release, shelf)
+        known = {cell.cell: cell for cell in index.cells}
+        if missing := sorted(set(cells) - known.keys()):
+            raise StageRefusedError(
+                f"yanking of release {asked.release}: it does not have {', '.join(missing)}",
+                where=shelf.place(asked.release),
+                hint=f"it has {', '.join(known)}",
+            )
+        named = [known[name] for name in sorted(cells)]
+        wanted = [cell for cell in named if not _is_yanked(shelf, cell.repository, cell.digest)]
+        for cell in named:
+            if cell not in wanted:
+                say(f"{cell.cell} of release {asked.release} was yanked before")
+        burials = [_stone("yanked", asked, cell, shelf) for cell in wanted]
+        moves = tuple(
+            _alias(cell, best.digest if (best := _best(cell, asked.release, shelf)[1]) else None)
+            for cell in wanted
+            if shelf.registry.head(cell.repository, NEWEST) == cell.digest
+        )
+        _carry_out("yank", asked.release, shelf, moves, burials, say)
+    return tuple(one.tombstone for one in burials)
+
+
+def _present(release: str, shelf: Shelf) -> ReleaseIndex:
+    index = shelf.index(release)
+    if index is None:
+        known = shelf.releases()[:5]
+        raise StageRefusedError(
+            f"release {release} has no index, so nothing of it is public",
+            where=shelf.place(release),
+            hint=f"the newest releases are {', '.join(known)}"
+            if known
+            else "nothing was promoted yet",
+        )
+    return index
+
+
+def _backwards(index: ReleaseIndex, shelf: Shelf, say: Say) -> Iterator[TagMove]:
+    cells = {cell.repository: cell for cell in index.cells}
+    for move in reversed(index.moves):
+        now, before = shelf.registry.head(*move.place), move.before
+        if now != move.after:
+            say(f"{move.repository}:{move.tag} names {now or 'nothing'} by now; left alone")
+            continue
+        # What the alias named before may have been withdrawn meanwhile.
+        if before and _is_yanked(shelf, move.repository, before):
+            best = _best(cells[move.repository], index.release, shelf)[1]
+            before = best.digest if best else None
+        yield TagMove(repository=move.repository, tag=move.tag, before=now, after=before)
+
+
+def _best(
+    cell: IndexedCell, except_release: str, shelf: Shelf
+) -> tuple[str | None, IndexedCell | None]:
+    """The newest release of a cell that nobody withdrew, and the cell in it."""
+    for release in shelf.releases():
+        index = shelf.index(release) if release != except_release else None
+        if index is None or shelf.withdrawn(index):
+            continue
+        found = next((one for one in index.cells if one.cell == cell.cell), None)
+        if found and not _is_yanked(shelf, found.repository, found.digest):
+            return release, found
+    return None, None
+
+
+def _stone(event: Event, asked: Withdrawal, cell: IndexedCell, shelf: Shelf) -> Burial:
+    best, _ = _best(cell, asked.release, shelf)
+    stone = _tombstone(event, asked, cell.cell, cell.digest, best)
+    return Burial(repository=cell.repository, tombstone=stone)
+
+
+def _tombstone(
+    event: Event, asked: Withdrawal, cell: str | None, digest: str, replaced_by: str | None
+) -> Tombstone:
+    return Tombstone(
+        event=event,
+        release=asked.release,
+        cell=cell,
+        digest=digest,
+        by=asked.by,
+        reason=asked.reason,
+        time=asked.time,
+        replaced_by=replaced_by,
+    )
+
+
+def _alias(cell: IndexedCell, after: str | None) -> TagMove:
+    return TagMove(repository=cell.repository, tag=NEWEST, before=cell.digest, after=after)
+
+
+def _is_yanked(shelf: Shelf, repository: str, digest: str) -> bool:
+    stones = tombstones(shelf.registry, repository, digest)
+    return any(stone.event == "yanked" for stone in stones)
+
+
+def _carry_out(
+    kind: Literal["rollback", "yank"],
+    release: str,
+    shelf: Shelf,
+    moves: tuple[TagMove, ...],
+    burials: Sequence[Burial],
+    say: Say,
+) -> None:
+    operation = Operation(
+        kind=kind,
+        release=release,
+        registry=shelf.registry.host,
+        commit=None,
+        moves=moves,
+        burials=tuple(burials),
+    )
+    journal = Journal.begin(shelf.journals, operation)
+    carry_out(operation, shelf.registry, journal, say)

@@ -1,0 +1,37 @@
+"""One at a time on this host, whoever and from whichever checkout; a killed holder holds nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.canonical import writing
+
+
+@contextmanager
+def host_lock(name: str, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Wait for the lock of this name and hold it; `waiting` is told once who has it."""
+    path = Path(tempfile.gettempdir()) / f"flagrelease-{re.sub(r'[^a-z0-9.]+', '-', name)}.lock"
+    with writing(path):
+        # Never created where it exists: in a sticky folder the kernel would refuse that to other users.
+        with suppress(FileExistsError):
+            created = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR)
+            os.fchmod(created, 0o666)
+            os.close(created)
+        file = path.open("r+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting(f"waiting for process {file.read().strip() or '?'}, which has {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,128 @@
+"""What was about to be done to public tags, on disk before it is done.
+
+A journal is a file of JSON lines, `<time>-<kind>-<release>.open.jsonl`; finished or undone, it is renamed to `….jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.canonical import writing
+from pipeline.errors import WorldError
+from pipeline.release_index import TagMove, Tombstone
+from pipeline.results import Frozen
+
+OPEN = ".open.jsonl"
+
+
+class Commit(Frozen):
+    """The tag that makes it all true, and what it names then."""
+
+    repository: str
+    tag: str
+    digest: str
+
+
+class Burial(Frozen):
+    repository: str
+    tombstone: Tombstone
+
+
+class Operation(Frozen):
+    """All that is to be done. Before its commit it can be dropped, after that it has to be finished."""
+
+    kind: Literal["promote", "rollback", "yank"]
+    release: str
+    registry: str
+    commit: Commit | None  # None: it counts from the moment it is in the journal
+    moves: tuple[TagMove, ...]
+    burials: tuple[Burial, ...] = ()
+
+
+class Restore(Frozen):
+    """A manifest that is deleted and stored again, because the registry cannot delete a tag alone."""
+
+    repository: str
+    digest: str
+    media_type: str
+    body: str
+    tags: tuple[str, ...]  # that named it and still have to
+
+
+class Journal:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def begin(cls, folder: Path, operation: Operation) -> Journal:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        journal = cls(folder / f"{stamp}-{operation.kind}-{operation.release}{OPEN}")
+        with writing(journal.path):
+            folder.mkdir(parents=True, exist_ok=True)
+        journal.write("begin", operation=operation.model_dump(mode="json"))
+        _flush_folder(folder)
+        return journal
+
+    def write(self, event: str, **more: Any) -> None:
+        """Append one event; it is on disk when this returns."""
+        line = {"time": datetime.now(UTC).isoformat(), "event": event, **more}
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def end(self, event: Literal["done", "undone"], **more: Any) -> None:
+        self.write(event, **more)
+        with writing(self.path):
+            self.path.rename(self.path.with_name(self.path.name.removesuffix(OPEN) + ".jsonl"))
+        _flush_folder(self.path.parent)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Every event; a last line that a kill cut off is none."""
+        for line in self.path.read_text("utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+    def operation(self) -> Operation | None:
+        """None: it was killed before it had written what it was about to do."""
+        begun = next(self.events(), None)
+        return None if begun is None else self._read(begun)
+
+    def unfinished_restores(self) -> tuple[Restore, ...]:
+        found: dict[tuple[str, str], Restore] = {}
+        for event in self.events():
+            if event["event"] in ("restore", "restored"):
+                restore = Restore.model_validate(event["manifest"])
+                found.pop((restore.repository, restore.digest), None)
+                if event["event"] == "restore":
+                    found[restore.repository, restore.digest] = restore
+        return tuple(found.values())
+
+    def _read(self, begun: dict[str, Any]) -> Operation:
+        try:
+            return Operation.model_validate(begun["operation"])
+        except (ValueError, KeyError) as error:
+            raise WorldError(
+                "this journal cannot be read",
+                where=str(self.path),
+                details=str(error),
+                hint="finish it with the version of the pipeline that began it",
+            ) from error
+
+
+def open_journals(folder: Path) -> tuple[Journal, ...]:
+    """Oldest first."""
+    return tuple(Journal(path) for path in sorted(folder.glob(f"*{OPEN}")))
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,87 @@
+"""Where releases go: the public registry, its release indexes, and the journals of what this checkout did to both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import StageRefusedError
+from pipeline.release_index import (
+    INDEX_TYPE,
+    NEWEST,
+    ReleaseIndex,
+    TagMove,
+    Tombstone,
+    document,
+    index_tag,
+    indexed_releases,
+    parse_index,
+)
+from pipeline.world.host_lock import host_lock
+from pipeline.world.oci import Manifest, qualified
+from pipeline.world.registry import Registry
+from pipeline.world.registry_artifacts import artifact, read_artifact
+from pipeline.world.tag_moves import finish_or_undo, tombstones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shelf:
+    registry: Registry
+    index_repository: str
+    journals: Path
+
+    @contextmanager
+    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+        """The only one on this host that moves public tags; what was cut off before is finished or undone first."""
+        with host_lock(f"promote {self.registry.host}/{self.index_repository}", say):
+            finish_or_undo(self.journals, self.registry, say)
+            yield
+
+    def releases(self) -> tuple[str, ...]:
+        """All that have an index, newest first."""
+        return indexed_releases(self.registry.tags(self.index_repository))
+
+    def index(self, release: str) -> ReleaseIndex | None:
+        content = read_artifact(self.registry, self.index_repository, index_tag(release))
+        return parse_index(content, self.place(release)) if content is not None else None
+
+    def place(self, release: str) -> str:
+        return f"{self.registry.host}/{self.index_repository}:{index_tag(release)}"
+
+    def withdrawn(self, index: ReleaseIndex) -> tuple[Tombstone, ...]:
+        """What was said of the release as a whole."""
+        return tombstones(self.registry, self.index_repository, stored(index).digest)
+
+    def due(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
+        """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due."""
+        return tuple(move for move in index.moves if self._is_due(move, index.release))
+
+    def _is_due(self, move: TagMove, release: str) -> bool:
+        if move.before == move.after or self.registry.head(*move.place) != move.before:
+            return False
+        if move.tag != NEWEST:
+            return True
+        stones = tombstones(self.registry, move.repository, str(move.after))
+        return all(stone.release != release for stone in stones)
+
+    def refuse_taken(self, moves: Iterable[TagMove]) -> None:
+        """Raises StageRefusedError when a version tag names another image than it is to name."""
+        taken = []
+        for move in moves:
+            found = self.registry.head(*move.place) if move.tag != NEWEST else None
+            if found not in (None, move.after):
+                taken.append(f"{qualified(*move.place)} names {found}, not {move.after}")
+        if taken:
+            raise StageRefusedError(
+                "promoting: version tags exist and name other images",
+                where=self.registry.host,
+                details="\n".join(taken),
+                hint="published tags do not move; release under a new name",
+            )
+
+
+def stored(index: ReleaseIndex) -> Manifest:
+    """The manifest under which an index is, or will be, in the registry."""
+    return artifact(INDEX_TYPE, document(index))

@@ -1,0 +1,131 @@
+"""Public tags, moved one by one with the journal ahead; a run that was killed is finished or dropped from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import WorldError
+from pipeline.release_index import TOMBSTONE_TYPE, TagMove, Tombstone, document, parse_tombstone
+from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
+from pipeline.world.oci import Manifest, qualified
+from pipeline.world.registry import Registry
+from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
+
+Say = Callable[[str], None]
+
+
+def finish_or_undo(folder: Path, registry: Registry, say: Say) -> None:
+    """Every open journal of this registry: finished where its commit is public, else dropped: no tag was moved."""
+    for journal in open_journals(folder):
+        operation = journal.operation()
+        if operation is None:
+            journal.end("undone", why="nothing had begun")
+        elif operation.registry == registry.host:
+            name = f"{operation.kind} of release {operation.release}"
+            if is_committed(operation, registry):
+                say(f"finishing a {name} that was cut off")
+                carry_out(operation, registry, journal, say)
+            else:
+                journal.end("undone", why="its commit is not in the registry")
+                say(f"undone: a {name} was cut off before anything of it was public")
+
+
+def is_committed(operation: Operation, registry: Registry) -> bool:
+    commit = operation.commit
+    return commit is None or registry.head(commit.repository, commit.tag) == commit.digest
+
+
+def carry_out(operation: Operation, registry: Registry, journal: Journal, say: Say) -> None:
+    """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
+
+    A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone.
+    """
+    for restore in journal.unfinished_restores():
+        _restore(registry, restore)
+    for burial in operation.burials:
+        bury(registry, burial)
+    for move in operation.moves:
+        journal.write("move", **move.model_dump())
+        now = registry.head(*move.place)
+        if now == move.before != move.after:
+            say(f"tag {move.sentence}")
+            _set(registry, move, journal, say)
+        elif now != move.after:
+            say(f"{qualified(*move.place)} names {now} by now; left alone")
+    journal.end("done")
+
+
+def _set(registry: Registry, move: TagMove, journal: Journal, say: Say) -> None:
+    if move.after is None:
+        if not _untag(registry, move, journal):
+            say(f"{qualified(*move.place)} stays: this registry deletes nothing")
+        return
+    manifest = present(registry, move.repository, move.after)
+    registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
+    found = registry.head(*move.place)
+    if found != move.after:
+        raise WorldError(
+            f"the tag {move.tag} was set to {move.after} and now names {found or 'nothing'}",
+            where=f"{registry.host}/{move.repository}",
+            hint="another release may be writing this tag; look who, then run the same command again",
+        )
+
+
+def bury(registry: Registry, burial: Burial) -> None:
+    """Attach a tombstone to the digest it speaks of."""
+    subject = present(registry, burial.repository, burial.tombstone.digest)
+    content = document(burial.tombstone)
+    stone = artifact(TOMBSTONE_TYPE, content, subject)
+    put_artifact(registry, burial.repository, stone, content)
+
+
+def tombstones(registry: Registry, repository: str, digest: str) -> tuple[Tombstone, ...]:
+    """What was said of a digest when it was withdrawn; for cards, `verify`, and who chooses what an alias names."""
+    found = []
+    for descriptor in referrers(registry, repository, digest, TOMBSTONE_TYPE):
+        content = read_artifact(registry, repository, descriptor.digest)
+        if content is not None:
+            where = f"{registry.host}/{repository}@{descriptor.digest}"
+            found.append(parse_tombstone(content, where))
+    return tuple(sorted(found, key=lambda stone: stone.time))
+
+
+def present(registry: Registry, repository: str, digest: str) -> Manifest:
+    manifest = registry.manifest(repository, digest)
+    if manifest is None:
+        raise WorldError(
+            f"the manifest {qualified(repository, digest)} is not there",
+            where=registry.host,
+            hint="its repository was cleaned up; build the image again",
+        )
+    return manifest
+
+
+def _untag(registry: Registry, move: TagMove, journal: Journal) -> bool:
+    """Delete a tag and leave its digest; False if the registry deletes neither tags nor manifests."""
+    digest = registry.head(*move.place)
+    if digest is None or registry.delete(*move.place):
+        return True
+    manifest = present(registry, move.repository, digest)
+    others = [tag for tag in registry.tags(move.repository) if tag != move.tag]
+    restore = Restore(
+        repository=move.repository,
+        digest=digest,
+        media_type=manifest.media_type,
+        body=manifest.body.decode(),
+        tags=tuple(tag for tag in others if registry.head(move.repository, tag) == digest),
+    )
+    # Between these two the digest cannot be pulled, and a kill would lose it: hence its body in the journal.
+    journal.write("restore", manifest=restore.model_dump())
+    is_deleted = registry.delete(move.repository, digest)
+    _restore(registry, restore)
+    journal.write("restored", manifest=restore.model_dump())
+    return is_deleted
+
+
+def _restore(registry: Registry, restore: Restore) -> None:
+    for reference in (restore.digest, *restore.tags):
+        if registry.head(restore.repository, reference) != restore.digest:
+            body = restore.body.encode()
+            registry.put_manifest(restore.repository, reference, body, restore.media_type)

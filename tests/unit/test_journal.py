@@ -1,0 +1,92 @@
+"""The journal of tag moves, and the lock that lets one process at a time write one."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import WorldError
+from pipeline.release_index import TagMove
+from pipeline.world.host_lock import host_lock
+from pipeline.world.journal import Commit, Journal, Operation, Restore, open_journals
+from pipeline.world.tag_moves import finish_or_undo
+from tests.fakes_registry import FakeRegistry
+
+OPERATION = Operation(
+    kind="promote",
+    release="2026.11.1",
+    registry="registry.test",
+    commit=Commit(repository="toys/releases", tag="rel-2026.11.1", digest="sha256:i"),
+    moves=(TagMove(repository="toys/a", tag="2026.11.1", before=None, after="sha256:a"),),
+)
+
+
+def test_a_journal_is_open_until_it_ends_and_is_read_back_as_written(tmp_path: Path) -> None:
+    journal = Journal.begin(tmp_path / "promotions", OPERATION)
+    assert [one.operation() for one in open_journals(tmp_path / "promotions")] == [OPERATION]
+    journal.write("move", tag="2026.11.1")
+    journal.end("done")
+    assert open_journals(tmp_path / "promotions") == ()
+    (closed,) = (tmp_path / "promotions").iterdir()
+    assert closed.name.endswith("-promote-2026.11.1.jsonl")
+    events = [event["event"] for event in Journal(closed).events()]
+    assert events == ["begin", "move", "done"]
+
+
+def test_a_line_that_a_kill_cut_off_is_no_event(tmp_path: Path) -> None:
+    journal = Journal.begin(tmp_path, OPERATION)
+    with journal.path.open("a") as file:
+        file.write('{"event": "comm')
+    assert [event["event"] for event in journal.events()] == ["begin"]
+
+
+def test_a_journal_without_a_whole_first_line_is_closed_as_nothing_begun(tmp_path: Path) -> None:
+    (tmp_path / "x-promote-1.open.jsonl").write_text('{"event": "beg')
+    finish_or_undo(tmp_path, FakeRegistry(), lambda _: None)
+    assert open_journals(tmp_path) == ()
+
+
+def test_a_journal_of_another_registry_waits_for_that_one(tmp_path: Path) -> None:
+    Journal.begin(tmp_path, OPERATION)
+    finish_or_undo(tmp_path, FakeRegistry("other.test"), lambda _: None)
+    assert len(open_journals(tmp_path)) == 1
+
+
+def test_a_journal_of_another_version_is_named_and_left(tmp_path: Path) -> None:
+    path = tmp_path / "x-promote-1.open.jsonl"
+    path.write_text('{"event": "begin", "operation": {"kind": "dance"}}\n')
+    with pytest.raises(WorldError, match="this journal cannot be read"):
+        finish_or_undo(tmp_path, FakeRegistry(), lambda _: None)
+    assert path.exists()
+
+
+def test_restores_that_were_done_are_not_done_again(tmp_path: Path) -> None:
+    journal = Journal.begin(tmp_path, OPERATION)
+    restores = [
+        Restore(repository=name, digest="sha256:d", media_type="m", body="{}", tags=("t",))
+        for name in ("toys/a", "toys/b")
+    ]
+    for restore in restores:
+        journal.write("restore", manifest=restore.model_dump())
+    journal.write("restored", manifest=restores[0].model_dump())
+    assert journal.unfinished_restores() == (restores[1],)
+
+
+def test_the_lock_is_held_by_one_and_the_next_is_told_by_whom(tmp_path: Path) -> None:
+    name, told, order = f"test {tmp_path}", list[str](), list[str]()
+
+    def second() -> None:
+        with host_lock(name, told.append):
+            order.append("second")
+
+    with host_lock(name):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not told:
+            assert thread.is_alive()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert told[0].startswith("waiting for process ")

@@ -1,0 +1,143 @@
+"""Several cells through the flow: each alone up to its card, then all of them out, or none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline import release as flow_module
+from pipeline import stage_run
+from pipeline.cell_release import CellRelease, Ended
+from pipeline.errors import StageRefusedError
+from pipeline.record import StageName
+from pipeline.release import release_cells
+from pipeline.reporter import StageLog
+from pipeline.stage_run import Outcome
+from pipeline.stages.withdraw import Withdrawal, rollback
+from pipeline.waiver import Waiver
+from tests.projects import toy_project
+from tests.releases import RELEASE, Flow, finished
+
+PUBLIC = {
+    cell: f"toys/flagrelease_{cell.replace('/', '_')}" for cell in ("abacus/poet", "loom/poet")
+}
+
+
+@pytest.fixture
+def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flow:
+    made = Flow(toy_project(tmp_path))
+    monkeypatch.setattr(flow_module, "FLOW", made.table())
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)  # told weights lie nowhere
+    return made
+
+
+def fails_for_loom(flow: Flow, monkeypatch: pytest.MonkeyPatch, stage: StageName) -> None:
+    before = flow.table()
+
+    def run(going: CellRelease, log: StageLog) -> Ended:
+        if going.cell.chip_id == "loom":
+            raise StageRefusedError("broken", where=going.cell.id)
+        return before[stage](going, log)
+
+    monkeypatch.setattr(flow_module, "FLOW", {**before, stage: run})
+
+
+def go(flow: Flow, *, allow_partial: bool = False, waiver: Waiver | None = None) -> list[Outcome]:
+    runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+    runs[0].waiver = waiver
+    return release_cells(runs, "publish", again=False, allow_partial=allow_partial)
+
+
+def ends(outcomes: list[Outcome], stage: StageName) -> dict[str, str]:
+    return {done.cell: done.status for done in outcomes if done.stage == stage}
+
+
+def tags(flow: Flow) -> list[tuple[str, ...]]:
+    return [flow.registry.tags(public) for public in PUBLIC.values()]
+
+
+def test_two_cells_go_out_in_one_step_and_then_publish_their_cards(flow: Flow) -> None:
+    outcomes = go(flow)
+    assert ends(outcomes, "promote") == ends(outcomes, "publish") == dict.fromkeys(PUBLIC, "passed")
+    assert tags(flow) == [(RELEASE, "latest")] * 2
+    first, second = (flow.record(*cell.split("/")).stages.promote for cell in PUBLIC)
+    assert first is not None
+    assert second is not None
+    assert first.result is not None
+    assert second.result is not None
+    assert first.result.index == second.result.index
+    index = flow.cell("abacus", "poet").shelf.index(RELEASE)
+    assert index is not None
+    assert [cell.cell for cell in index.cells] == list(PUBLIC)
+    assert (flow.project.store.root / RELEASE / "promote.log").exists()
+
+
+def test_a_cell_that_stopped_before_holds_the_others_back(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for_loom(flow, monkeypatch, "smoke")
+    outcomes = go(flow)
+    (waiting,) = [done for done in outcomes if done.stage == "promote"]
+    assert (waiting.cell, waiting.status) == ("abacus/poet", "not done")
+    assert waiting.why == "waits for loom/poet (smoke: failed); --allow-partial promotes without"
+    assert tags(flow) == [(), ()]
+    assert flow.record("abacus", "poet").stages.promote is None
+    assert ends(outcomes, "publish") == {}
+
+
+def test_a_part_goes_out_when_asked_and_says_who_is_missing(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for_loom(flow, monkeypatch, "smoke")
+    outcomes = go(flow, allow_partial=True)
+    assert ends(outcomes, "publish") == {"abacus/poet": "passed"}
+    assert tags(flow) == [(RELEASE, "latest"), ()]
+    promoted = flow.record("abacus", "poet").stages.promote
+    assert promoted is not None
+    assert promoted.result is not None
+    assert promoted.result.left_out == ("loom/poet: smoke: failed",)
+
+
+def test_the_cell_that_was_missing_follows_under_the_same_name(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for_loom(flow, monkeypatch, "smoke")
+    go(flow, allow_partial=True)
+    monkeypatch.setattr(flow_module, "FLOW", flow.table())
+    outcomes = go(flow)
+    assert ends(outcomes, "promote") == {"abacus/poet": "reused", "loom/poet": "passed"}
+    assert tags(flow) == [(RELEASE, "latest")] * 2
+
+
+def test_an_undecided_accuracy_that_is_waived_goes_on_to_promotion(flow: Flow) -> None:
+    measured = finished().stages.accuracy
+    assert measured is not None
+    assert measured.result is not None
+    flow.ends["accuracy"] = ("inconclusive", measured.result, "too few items")
+    waiver = Waiver(
+        cell="abacus/poet",
+        by="Ada",
+        reason="too few items",
+        expires=datetime.now(UTC).date() + timedelta(days=1),
+    )
+    outcomes = go(flow, waiver=waiver, allow_partial=True)
+    assert ends(outcomes, "accuracy") == dict.fromkeys(PUBLIC, "inconclusive")
+    assert ends(outcomes, "promote") == {"abacus/poet": "passed"}
+    promoted = flow.record("abacus", "poet").stages.promote
+    assert promoted is not None
+    assert promoted.result is not None
+    assert promoted.result.waiver == waiver.sentence
+
+
+def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> None:
+    go(flow)
+    run = flow.cell("abacus", "poet")
+    given = Withdrawal(release=RELEASE, by="Ada", reason="wrong answers", time="2026-11-25")
+    rollback(given, run.shelf, say=lambda _: None)
+    outcomes = go(flow)
+    assert ends(outcomes, "promote") == dict.fromkeys(PUBLIC, "failed")
+    assert any("was rolled back" in str(done.error) for done in outcomes)
+    public = [flow.registry.head(name, RELEASE) for name in PUBLIC.values()]
+    assert public == [None, None]

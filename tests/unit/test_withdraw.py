@@ -1,0 +1,307 @@
+"""rollback and yank over registries in memory: what tags name afterwards, and what tombstones say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import NoAnswerError, StageRefusedError
+from pipeline.release_index import Tombstone
+from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.withdraw import Withdrawal, rollback, yank
+from pipeline.world.journal import open_journals
+from pipeline.world.shelf import Shelf
+from pipeline.world.tag_moves import finish_or_undo, tombstones
+from tests.fakes_registry import FakeRegistry, gated_record, push_image
+
+FIRST, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3"
+PUBLIC = {"cpu/a": "toys/flagrelease_cpu_a", "cpu/b": "toys/flagrelease_cpu_b"}
+
+
+@dataclass
+class Toys:
+    """Releases of two cells, each of another image."""
+
+    registry: FakeRegistry
+    folder: Path
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(registry=self.registry, index_repository="toys/releases", journals=self.folder)
+
+    def promote(self, release: str, content: str = "", *cells: str) -> dict[str, str]:
+        found = {}
+        candidates = []
+        for cell in cells or tuple(PUBLIC):
+            staging = f"toys/staging/{cell}"
+            layer = f"{cell} {content or release}".encode()
+            found[cell] = push_image(self.registry, staging, layer)
+            candidates.append(
+                Candidate(
+                    record=gated_record(found[cell], cell),
+                    source=self.registry,
+                    source_repository=staging,
+                    public=PUBLIC[cell],
+                )
+            )
+        promote(
+            Release(name=release, candidates=candidates, left_out={}),
+            self.shelf,
+            today=date(2026, 11, 24),
+            say=self.said.append,
+        )
+        return found
+
+    def rollback(self, release: str) -> tuple[Tombstone, ...]:
+        return rollback(withdrawal(release), self.shelf, say=self.said.append)
+
+    def yank(self, release: str, *cells: str) -> tuple[Tombstone, ...]:
+        return yank(withdrawal(release), cells, self.shelf, say=self.said.append)
+
+    def latest(self, cell: str = "cpu/a") -> str | None:
+        return self.registry.head(PUBLIC[cell], "latest")
+
+    def tags(self, cell: str = "cpu/a") -> tuple[str, ...]:
+        return tuple(
+            tag for tag in self.registry.tags(PUBLIC[cell]) if not tag.startswith("sha256-")
+        )
+
+    def stones(self, digest: str, cell: str = "cpu/a") -> list[str]:
+        return [stone.sentence for stone in tombstones(self.registry, PUBLIC[cell], digest)]
+
+
+def withdrawal(release: str) -> Withdrawal:
+    return Withdrawal(
+        release=release, by="Ada", reason="wrong answers", time="2026-11-24T12:00:00+00:00"
+    )
+
+
+@pytest.fixture(params=["deletes tags", "deletes manifests"])
+def toys(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Toys]:
+    registry = FakeRegistry(deletes_tags=request.param == "deletes tags")
+    yield Toys(registry, tmp_path)
+    assert open_journals(tmp_path) == ()
+
+
+def test_rollback_moves_aliases_back_takes_version_tags_away_and_keeps_digests(toys: Toys) -> None:
+    old, new = toys.promote(FIRST), toys.promote(SECOND)
+    stones = toys.rollback(SECOND)
+    assert toys.tags("cpu/a") == toys.tags("cpu/b") == (FIRST, "latest")
+    assert toys.latest("cpu/a") == old["cpu/a"]
+    assert toys.registry.head(PUBLIC["cpu/a"], new["cpu/a"]) == new["cpu/a"]
+    told = (
+        f"release {SECOND} was rolled back on 2026-11-24 by Ada: wrong answers; use release {FIRST}"
+    )
+    assert toys.stones(new["cpu/a"]) == [told]
+    assert [(stone.cell, stone.sentence) for stone in stones] == [("cpu/a", told), ("cpu/b", told)]
+
+
+def test_rollback_of_the_first_release_leaves_no_public_tag(toys: Toys) -> None:
+    new = toys.promote(FIRST)
+    toys.rollback(FIRST)
+    assert toys.tags() == ()
+    assert toys.registry.head(PUBLIC["cpu/a"], new["cpu/a"]) == new["cpu/a"]
+
+
+def test_a_release_that_was_rolled_back_is_never_promoted_again(toys: Toys) -> None:
+    toys.promote(FIRST)
+    toys.rollback(FIRST)
+    with pytest.raises(StageRefusedError, match="was rolled back on 2026-11-24 by Ada") as caught:
+        toys.promote(FIRST)
+    assert caught.value.hint == "release under a new name"
+    toys.promote(SECOND, FIRST)  # the same image, under another name
+    assert toys.tags() == (SECOND, "latest")
+
+
+def test_rollback_leaves_alone_what_moved_on(toys: Toys) -> None:
+    toys.promote(FIRST)
+    toys.promote(SECOND)
+    third = toys.promote(THIRD)
+    toys.rollback(SECOND)
+    assert toys.latest() == third["cpu/a"]
+    assert toys.tags() == (FIRST, THIRD, "latest")
+    assert any(f":latest names {third['cpu/a']} by now; left alone" in line for line in toys.said)
+
+
+def test_rollback_does_not_go_back_to_what_was_yanked(toys: Toys) -> None:
+    first = toys.promote(FIRST)
+    toys.promote(SECOND)
+    toys.promote(THIRD)
+    toys.yank(SECOND, "cpu/a")
+    toys.rollback(THIRD)
+    assert toys.latest("cpu/a") == first["cpu/a"]
+
+
+def test_rollback_a_second_time_says_so_and_changes_nothing(toys: Toys) -> None:
+    toys.promote(FIRST)
+    toys.rollback(FIRST)
+    toys.registry.changes.clear()
+    assert toys.rollback(FIRST) == ()
+    assert toys.registry.changes == []
+    assert "was rolled back" in toys.said[-1]
+
+
+def test_another_tag_of_the_same_digest_outlives_a_rollback(toys: Toys) -> None:
+    old = toys.promote(FIRST, "same")
+    toys.promote(SECOND, "same")
+    toys.rollback(SECOND)
+    assert toys.tags() == (FIRST, "latest")
+    assert toys.latest() == old["cpu/a"]
+
+
+def test_yank_keeps_the_version_tag_and_moves_the_alias_back(toys: Toys) -> None:
+    old, new = toys.promote(FIRST), toys.promote(SECOND)
+    toys.yank(SECOND, "cpu/a")
+    assert toys.tags("cpu/a") == (FIRST, SECOND, "latest")
+    assert toys.latest("cpu/a") == old["cpu/a"]
+    assert toys.latest("cpu/b") == new["cpu/b"]
+    told = f"release {SECOND} was yanked on 2026-11-24 by Ada: wrong answers; use release {FIRST}"
+    assert toys.stones(new["cpu/a"]) == [told]
+    assert toys.stones(new["cpu/b"], "cpu/b") == []
+
+
+def test_yank_of_an_older_release_leaves_the_alias(toys: Toys) -> None:
+    old, new = toys.promote(FIRST), toys.promote(SECOND)
+    (stone,) = toys.yank(FIRST, "cpu/a")
+    assert toys.latest("cpu/a") == new["cpu/a"]
+    assert (stone.digest, stone.replaced_by) == (old["cpu/a"], SECOND)
+
+
+def test_yank_passes_over_releases_that_were_withdrawn(toys: Toys) -> None:
+    first = toys.promote(FIRST)
+    toys.promote(SECOND)
+    toys.promote(THIRD)
+    toys.yank(SECOND, "cpu/a")
+    toys.yank(THIRD, "cpu/a")
+    assert toys.latest("cpu/a") == first["cpu/a"]
+
+
+def test_yank_of_the_only_release_takes_the_alias_away(toys: Toys) -> None:
+    only = toys.promote(FIRST)
+    (stone,) = toys.yank(FIRST, "cpu/a")
+    assert toys.tags("cpu/a") == (FIRST,)
+    assert toys.registry.head(PUBLIC["cpu/a"], FIRST) == only["cpu/a"]
+    assert stone.replaced_by is None
+
+
+def test_yank_twice_leaves_one_tombstone(toys: Toys) -> None:
+    only = toys.promote(FIRST)
+    toys.yank(FIRST, "cpu/a")
+    assert toys.yank(FIRST, "cpu/a") == ()
+    assert len(toys.stones(only["cpu/a"])) == 1
+
+
+def test_a_yanked_image_does_not_go_out_again_under_another_name(toys: Toys) -> None:
+    toys.promote(FIRST, "same")
+    toys.yank(FIRST, "cpu/a")
+    with pytest.raises(StageRefusedError, match="this very image was withdrawn") as caught:
+        toys.promote(SECOND, "same", "cpu/a")
+    assert f"release {FIRST} was yanked" in caught.value.details
+
+
+def test_promoting_a_yanked_release_again_does_not_bring_its_alias_back(toys: Toys) -> None:
+    old, _ = toys.promote(FIRST), toys.promote(SECOND)
+    toys.yank(SECOND, "cpu/a")
+    toys.promote(SECOND, "", "cpu/b")
+    assert toys.latest("cpu/a") == old["cpu/a"]
+
+
+def test_what_was_never_promoted_is_not_withdrawn(toys: Toys) -> None:
+    toys.promote(FIRST, "", "cpu/a")
+    with pytest.raises(StageRefusedError, match="has no index") as caught:
+        toys.rollback(SECOND)
+    assert caught.value.hint == f"the newest releases are {FIRST}"
+    with pytest.raises(StageRefusedError, match="it does not have cpu/b"):
+        toys.yank(FIRST, "cpu/a", "cpu/b")
+    assert toys.tags("cpu/a") == (FIRST, "latest")
+
+
+class Killed(BaseException):
+    pass
+
+
+class KilledAt(FakeRegistry):
+    """Dies after its n-th change."""
+
+    left = -1
+
+    def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
+        digest = super().put_manifest(repository, reference, body, media_type)
+        self._count()
+        return digest
+
+    def delete(self, repository: str, reference: str) -> bool:
+        is_deleted = super().delete(repository, reference)
+        if is_deleted:
+            self._count()
+        return is_deleted
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("deletes_tags", [True, False])
+def test_a_rollback_killed_at_any_change_is_finished_and_loses_no_digest(
+    tmp_path: Path, deletes_tags: bool
+) -> None:
+    kills = 0
+    for change in range(1, 40):
+        registry = KilledAt(deletes_tags=deletes_tags)
+        toys = Toys(registry, tmp_path / f"{change}")
+        old, new = toys.promote(FIRST), toys.promote(SECOND)
+        registry.left = change
+        try:
+            toys.rollback(SECOND)
+        except Killed:
+            kills += 1
+            registry.left = -1
+            finish_or_undo(toys.folder, registry, toys.said.append)
+        for cell in PUBLIC:
+            assert toys.tags(cell) == (FIRST, "latest")
+            assert toys.latest(cell) == old[cell]
+            assert registry.head(PUBLIC[cell], new[cell]) == new[cell]
+            assert len(toys.stones(new[cell], cell)) == 1
+    assert kills >= 10
+
+
+class DeletesNothing(FakeRegistry):
+    def delete(self, repository: str, reference: str) -> bool:
+        return False
+
+
+def test_a_registry_that_deletes_nothing_keeps_the_version_tag_and_says_so(tmp_path: Path) -> None:
+    toys = Toys(DeletesNothing(), tmp_path)
+    old, new = toys.promote(FIRST), toys.promote(SECOND)
+    toys.rollback(SECOND)
+    assert toys.latest() == old["cpu/a"]
+    assert toys.registry.head(PUBLIC["cpu/a"], SECOND) == new["cpu/a"]
+    assert f"{PUBLIC['cpu/a']}:{SECOND} stays: this registry deletes nothing" in toys.said
+
+
+def test_a_registry_that_stops_answering_is_gone_on_with_later(tmp_path: Path) -> None:
+    class Deaf(FakeRegistry):
+        is_deaf = False
+
+        def put_manifest(
+            self, repository: str, reference: str, body: bytes, media_type: str
+        ) -> str:
+            if self.is_deaf and reference == "latest":
+                raise NoAnswerError("could not ask", where=self.host)
+            return super().put_manifest(repository, reference, body, media_type)
+
+    registry = Deaf(deletes_tags=True)
+    toys = Toys(registry, tmp_path)
+    old, _ = toys.promote(FIRST), toys.promote(SECOND)
+    registry.is_deaf = True
+    with pytest.raises(NoAnswerError):
+        toys.yank(SECOND, "cpu/a")
+    registry.is_deaf = False
+    toys.promote(SECOND, "", "cpu/b")
+    assert toys.latest("cpu/a") == old["cpu/a"]
