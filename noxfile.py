@@ -147,6 +147,18 @@ def cards(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def attest(session: nox.Session) -> None:
+    """Attach bill of materials, provenance and record to the images, signed."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
+def verify(session: nox.Session) -> None:
+    """Check an image, its record, signatures and card against each other (`-- IMAGE --key FILE`)."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def promote(session: nox.Session) -> None:
     """Copy the selected cells by digest to the public repositories: all of them or none."""
     run_pipeline(session)

@@ -6,10 +6,10 @@ from pipeline.cell import Cell
 from pipeline.matrix_values import Text
 from pipeline.names import Names
 from pipeline.parts import CONVERTER
-from pipeline.record import About, StackAbout
+from pipeline.record import About, ReleaseKey, StackAbout
 
 
-def about(cell: Cell, names: Names) -> About:
+def about(cell: Cell, names: Names, release_key: ReleaseKey | None = None) -> About:
     return About(
         title=cell.model.title,
         modality=cell.model.modality,
@@ -42,6 +42,8 @@ def about(cell: Cell, names: Names) -> About:
         cards=cell.cards,
         known_problems=cell.known_problems,
         skipped_operators=cell.chip.skipped_operators,
+        is_attested=cell.chip.base.node is None,
+        release_key=release_key,
         image_alias=names.alias,
     )
 

@@ -92,6 +92,8 @@ _TEXTS = {
     "flageval": "Have the FlagEval service evaluate a server of yours; it gives scores, never a verdict.",
     "performance": "Measure throughput and latency of every stack.",
     "rehearse": "Run the commands of cells' cards as printed, the way a reader would.",
+    "verify": "Check an image, its record, signatures and card against each other; needs no matrix.",
+    "attest": "Sign what is known of images, and attach it to them.",
     "card": "Write the card of a cell anew from its newest record. Runs no stage.",
     "cards": "Write all cards anew from their records, show what changed, publish it.",
     "promote": "Copy tested images by digest to the public repositories and tag them: all cells or none.",
@@ -104,9 +106,27 @@ _TEXTS = {
 _RUNNING = [stage for stage in STAGES if stage not in ("render", "card")]
 _CARDS = ("card", "cards")
 _WITHDRAWING = ("rollback", "yank")
-_NO_CELLS = ("collect", "flageval", "gc", "page", "rollback", "simulate")
+_NO_CELLS = ("collect", "flageval", "gc", "page", "rollback", "simulate", "verify")
 _CELLS = [name for name in _TEXTS if name not in _NO_CELLS]
 _ARGUMENTS = (
+    _argument(
+        ["verify"], "image", metavar="IMAGE", help="host/repository:tag or host/repository@digest"
+    ),
+    _argument(
+        ["verify"], "--key", type=Path, metavar="FILE", help="the public key of who released it"
+    ),
+    _argument(
+        ["verify"], "--unsigned", action="store_true", help="accept an image that nobody signed"
+    ),
+    _argument(
+        ["verify"],
+        "--card",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="published files to be compared; default: the card made again from the record",
+    ),
     _argument(
         _CELLS,
         "cells",

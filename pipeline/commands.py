@@ -153,7 +153,10 @@ def do_cards(options: Options, report: Reporter) -> int:
     if options.publish:
         ask_consent(options, "publish")
     project = project_of(options)
-    cards = cards_of(project, select(project.matrix, options.cells), options.release)
+    cells = select(project.matrix, options.cells)
+    if options.command == "card" and not options.check:
+        _fetch_records(project, cells, options, report)
+    cards = cards_of(project, cells, options.release)
     if options.check:
         refuse_stale(cards, project.root)
         report.say(f"cards: {len(cards)}, all as their records give them")
@@ -165,6 +168,33 @@ def do_cards(options: Options, report: Reporter) -> int:
     report.say("\n".join([*shown, f"cards: {len(cards)}, changed: {len(changed)}"]))
     if options.publish:
         _publish_cards(project, cards, project.target(options.target), report)
+    return 0
+
+
+def _fetch_records(
+    project: Project, cells: Sequence[Cell], options: Options, report: Reporter
+) -> None:
+    from pipeline.fetching import Source, fetch_where_none
+    from pipeline.world.registry import Registry
+
+    target = project.target(options.target)
+    registry = Registry(target.registry.partition("/")[0])
+    source = Source(project=project, target=target, registry=registry)
+    for cell in cells:
+        fetch_where_none(source, cell, options.release, report.say)
+
+
+def do_verify(options: Options, report: Reporter) -> int:
+    from pipeline.verifying import verify_image
+
+    verify_image(
+        options.image,
+        key=options.key,
+        unsigned=options.unsigned,
+        cards=options.card,
+        templates=project_of(options).templates,
+        report=report,
+    )
     return 0
 
 
@@ -354,6 +384,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "rollback": do_rollback,
     "yank": do_yank,
     "gc": do_gc,
+    "verify": do_verify,
     "card": do_cards,
     "cards": do_cards,
     **{stage: do_stage for stage in STAGES if stage not in ("render", "card")},

@@ -33,6 +33,7 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
             selection.actions(_planned_name(options, selection), until), report, as_json=False
         )
         return 0
+    _refuse_unsigned(options, selection.project.target(options.target), until)
     ask_consent(options, until)
     from pipeline.cell_release import World
     from pipeline.release import release_cells
@@ -137,6 +138,16 @@ def _builder_of(engine: Callable[[], Engine]) -> str | None:
         return engine().builder
     except WorldError:
         return None
+
+
+def _refuse_unsigned(options: Options, target: Target, until: StageName) -> None:
+    attests = STAGES.index(until) >= STAGES.index("attest")
+    if options.target != "local" and attests and target.public_key is None:
+        raise UsageError(
+            f"the target {options.target} is public, so its releases are signed, and it names no public key",
+            where=f"targets.{options.target}.public_key",
+            hint="docs/attestations.md says how to make one; or stop earlier with --until card",
+        )
 
 
 def ask_consent(options: Options, until: StageName) -> None:

@@ -27,6 +27,14 @@ def promotable_digest(record: Record, waiver: Waiver | None, today: date) -> str
     return digest
 
 
+def attested_sha256(record: Record) -> str:
+    """Of the sealed record, as it is attached to the image; for records that may be promoted."""
+    attest = record.stages.attest
+    if attest is None or attest.result is None:
+        raise LookupError(f"{record.cell} is promoted and was not attested")
+    return attest.result.record_sha256
+
+
 def is_waived(record: Record, waiver: Waiver | None, today: date) -> bool:
     """Whether accuracy was not decided, and somebody takes it upon himself."""
     accuracy = record.stages.accuracy
@@ -46,6 +54,7 @@ def _reasons_against(
     rehearse = record.stages.rehearse
     if rehearse is None or rehearse.status not in ("passed", "not_applicable"):
         yield f"rehearse: {rehearse.status if rehearse else 'not_run'}"
+    yield from _not_attested(record, digest)
     if record.image is not None and not record.image.published:
         yield "image: built from a base that cannot be pulled (published: false)"
     if record.image is None or digest is None:
@@ -60,6 +69,14 @@ def _reasons_against(
         measured = stage.parts.get("image", "none") if stage else None
         if measured not in (None, digest, record.image.config_digest):
             yield f"{name}: passed for image {measured}, this one is {record.image.config_digest}"
+
+
+def _not_attested(record: Record, digest: str | None) -> Iterator[str]:
+    attest = record.stages.attest
+    if attest is None or attest.status != "passed" or attest.result is None:
+        yield f"attest: {attest.status if attest else 'not_run'}"
+    elif attest.result.digest != digest:
+        yield f"attest: passed for image {attest.result.digest}, this one is {digest}"
 
 
 def _why_not_waived(waiver: Waiver | None, today: date) -> str:

@@ -24,11 +24,13 @@ class Project(Strict):
 
 
 class Target(Strict):
-    """Where a release goes. `staging` is the registry prefix that candidates are pushed to; default: the same."""
+    """Where a release goes. `staging` is the registry prefix that candidates are pushed to; default: the same.
+    `public_key` is a PEM file of the repository: what readers verify its releases with. Without one nobody signs."""
 
     registry: Prefix
     staging: Prefix | None = None
     hubs: list[Hub] = []
+    public_key: str | None = None
 
 
 class CellExclusion(Strict):

@@ -85,6 +85,14 @@ SUITES: Mapping[str, tuple[str, ...]] = {
         "world/reader.py",
         "world/reader.sh",
     ),
+    "attest": (
+        "sbom.py",
+        "signatures.py",
+        "stages/attest.py",
+        "statements.py",
+        "world/attachments.py",
+        "world/inventory_inside.py",
+    ),
     "card": (
         "stages/card.py",
         "cards/blocks.py",
@@ -134,6 +142,7 @@ def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release
         "performance": lambda: _performance(cell, inputs, done),
         "rehearse": lambda: _rehearse(cell, inputs, done, release),
         "card": lambda: card_parts(inputs.about, done, release, inputs.templates, inputs.suites),
+        "attest": lambda: _attest(inputs, done),
         "promote": lambda: {"image": _image(done), "target": inputs.registry, "tag": release},
         "publish": lambda: publish_parts(done, inputs.hubs),
     }
@@ -276,6 +285,15 @@ def _rehearse(cell: Cell, inputs: Inputs, done: Stages, release: str) -> Parts:
         "weights": weights.result.sha256 if weights and weights.result else UNKNOWN,
         "node": inputs.node,
         **_suite("rehearse", inputs),
+    }
+
+
+def _attest(inputs: Inputs, done: Stages) -> Parts:
+    """The card's key stands for the record: results, release, and what was asked for, with the key that signs."""
+    return {
+        "card": done.card.key if done.card else UNKNOWN,
+        "image": _image(done),
+        **_suite("attest", inputs),
     }
 
 

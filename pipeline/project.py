@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.matrix_names import nearest
 from pipeline.names import names
 from pipeline.nodes import lock_on_node, on_node
 from pipeline.parts import SUITES, Inputs
-from pipeline.record import Record, RecordStore
+from pipeline.record import Record, RecordStore, ReleaseKey
 from pipeline.stages.card import guide_blocks
 from pipeline.stages.render import render_chip, render_model
 from pipeline.templates import Templates
@@ -103,6 +104,21 @@ class Project:
             raise UsageError(f"no target is called {name}", hint=nearest(name, self.matrix.targets))
         return self.matrix.targets[name]
 
+    def release_key(self, target: Target) -> ReleaseKey | None:
+        """The public key that the target names. Raises UsageError unless it is a PEM file."""
+        if target.public_key is None:
+            return None
+        try:
+            pem = (self.root / target.public_key).read_text("ascii")
+            der = base64.b64decode("".join(pem.strip().splitlines()[1:-1]), validate=True)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the public key of a target cannot be read: {error}",
+                where=target.public_key,
+                hint="docs/attestations.md says how to make one",
+            ) from error
+        return ReleaseKey(path=target.public_key, pem=pem, fingerprint=sha256_bytes(der))
+
     def files(self, cell: Cell) -> dict[str, bytes]:
         """What a cell's images are built from: fresh renders, the requirement lock, our own files."""
         rendered = {**render_chip(cell, self.templates), **render_model(cell, self.templates)}
@@ -126,7 +142,7 @@ class Project:
             builder=builder,
             node=node,
             registry=target.registry,
-            about=about(cell, names(cell, target)),
+            about=about(cell, names(cell, target), self.release_key(target)),
             hubs=tuple(hub.text for hub in target.hubs),
             blocks=self._blocks_sha256,
         )

@@ -19,6 +19,7 @@ from pipeline.policy import Gate
 from pipeline.rehearsal import RehearseResult
 from pipeline.results import (
     AccuracyResult,
+    AttestResult,
     BuildResult,
     CardResult,
     Frozen,
@@ -42,10 +43,12 @@ StageName = Literal[
     "performance",
     "rehearse",
     "card",
+    "attest",
     "promote",
     "publish",
 ]
 STAGES: tuple[StageName, ...] = get_args(StageName)
+AFTER_THE_SEAL: tuple[StageName, ...] = STAGES[STAGES.index("attest") :]
 
 
 R = TypeVar("R", bound=Frozen)
@@ -74,6 +77,7 @@ class Stages(Frozen):
     performance: StageRecord[PerformanceResult] | None = None
     rehearse: StageRecord[RehearseResult] | None = None
     card: StageRecord[CardResult] | None = None
+    attest: StageRecord[AttestResult] | None = None
     promote: StageRecord[PromoteResult] | None = None
     publish: StageRecord[PublishResult] | None = None
 
@@ -90,6 +94,14 @@ class StackAbout(Frozen):
     command: tuple[str, ...]  # what starts it inside the container
     log_path: str  # of the server, inside the container
     compiler: Compiler | None = None  # None: the one that torch brings
+
+
+class ReleaseKey(Frozen):
+    """The public key that the attestations of a target's releases are verified with."""
+
+    path: str  # in the project's repository
+    pem: str
+    fingerprint: str  # SHA-256 of its DER form, in hex
 
 
 class About(Frozen):
@@ -127,6 +139,8 @@ class About(Frozen):
     cards: int = 1  # that serving takes
     known_problems: tuple[Problem, ...] = ()  # of the chip, then of the model
     skipped_operators: SkippedOperators | None = None
+    is_attested: bool = False  # False: made before attestations were
+    release_key: ReleaseKey | None = None  # None: nobody signs
     image_alias: str | None = None  # FlagRelease's long image name, where all its facts are known
 
 
@@ -161,6 +175,12 @@ class Record(Frozen):
     def with_stage(self, name: StageName, stage: StageRecord[Any]) -> Record:
         """The record with one stage replaced and every later stage kept."""
         return self.model_copy(update={"stages": self.stages.model_copy(update={name: stage})})
+
+    @property
+    def sealed(self) -> Record:
+        """As it is attested: without the stages that come after."""
+        none: dict[str, None] = dict.fromkeys(AFTER_THE_SEAL)
+        return self.model_copy(update={"stages": self.stages.model_copy(update=none)})
 
     def not_passed(self, names: Iterable[StageName]) -> Iterator[str]:
         """A line for each of these stages that is not passed with a result."""

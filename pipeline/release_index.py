@@ -39,7 +39,7 @@ class IndexedCell(Frozen):
     cell: str
     repository: str
     digest: str
-    record_sha256: str  # of the record as it was promoted
+    record_sha256: str  # of the sealed record, as it is attached to the image
     waiver: str | None = None
 
 

@@ -332,6 +332,30 @@ class CardResult(Frozen):
     files: tuple[FileHash, ...]
 
 
+class Attestation(Frozen):
+    """One statement of the image, as it is attached to it."""
+
+    kind: Literal["SBOM", "provenance", "record"]
+    predicate_type: str
+    sha256: str  # of the statement
+    size_bytes: int
+    manifest_digest: str  # of the document in the registry that refers to the image
+
+
+class AttestResult(Frozen):
+    """The record is sealed by it: later stages write elsewhere what others have to see."""
+
+    digest: str  # of the image's manifest
+    record_sha256: str  # of the record up to the card
+    attestations: tuple[Attestation, ...]
+    signed_by: str | None  # fingerprint of the public key; None: nobody signed
+    signature_tags: tuple[str, ...]  # of cosign's older scheme; () unsigned
+    packages: int  # in the bill of materials
+    build_level: int  # of SLSA's build track, claimed
+    why_level: str
+    seconds: Mapping[str, float]  # by what they were spent on
+
+
 class PromoteResult(Frozen):
     reference: str  # registry/repository@sha256:…
     tag: str

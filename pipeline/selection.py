@@ -51,6 +51,10 @@ class Options:
     folder: Path = Path()
     word: str = ""
     ids: list[str] = field(default_factory=list)
+    image: str = ""
+    key: Path | None = None
+    unsigned: bool = False
+    card: list[Path] = field(default_factory=list)
     url: str | None = None
     tokenizer: str | None = None
     layout: Literal["flat", "eval_infos"] = "flat"

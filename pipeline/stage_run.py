@@ -16,12 +16,24 @@ from pipeline.next_step import next_step
 from pipeline.parts import parts_of
 from pipeline.plan import Action, act, reused
 from pipeline.record import ImageIdentity, StageName, StageRecord
-from pipeline.results import BuildResult, PromoteResult, PublishResult, WeightsResult
+from pipeline.results import (
+    AttestResult,
+    BuildResult,
+    PromoteResult,
+    PublishResult,
+    WeightsResult,
+)
 from pipeline.stages.weights import is_whole
 from pipeline.world.hub import holds
 
 T = TypeVar("T")
-LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = ("build", "weights", "promote", "publish")
+LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = (
+    "build",
+    "weights",
+    "attest",
+    "promote",
+    "publish",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +137,10 @@ def _is_gone(run: CellRelease, action: Action) -> bool:
             return staging.head(model.repository, str(model.manifest_digest)) is None
         case WeightsResult() as found:
             return not is_whole(run.project.share, run.cell, found)
+        case AttestResult(attestations=attestations):
+            staging = run.world.registry(run.names.staging_host)
+            place = run.names.staging_model
+            return not all(staging.head(place, one.manifest_digest) for one in attestations)
         case PromoteResult(tag=tag, digest=digest):
             public = run.world.registry(run.names.host)
             return public.head(run.names.public, tag) != digest

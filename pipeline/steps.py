@@ -155,6 +155,12 @@ def _card(run: CellRelease, log: StageLog) -> Ended:
     return "passed", card_result(files), ""
 
 
+def _attest(run: CellRelease, log: StageLog) -> Ended:
+    from pipeline.attest_step import attest_image  # cryptography is loaded by who needs it
+
+    return attest_image(run, log)
+
+
 def _publish(run: CellRelease, log: StageLog) -> Ended:
     if missing := [name for name in HUB_FILES if not (run.folder / name).exists()]:
         raise StageRefusedError(
@@ -187,5 +193,6 @@ FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {
     "performance": _performance,
     "rehearse": rehearse_commands,
     "card": _card,
+    "attest": _attest,
     "publish": _publish,
 }

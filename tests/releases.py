@@ -25,13 +25,13 @@ from pipeline.world.hubs import hubs_of
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import one_cell
-from tests.record_parts import build_of, file, passed
+from tests.record_parts import attest_result, build_of, digest, file, passed
 from tests.records import cpu_record
 
 RELEASE = "2026.11.24.1"
 NODE = "Test Processor x2"
 TOLD: tuple[StageName, ...] = (
-    *("build", "weights", "smoke", "accuracy", "performance", "rehearse", "card"),
+    *("build", "weights", "smoke", "accuracy", "performance", "rehearse", "card", "attest"),
 )  # render, promote and publish are always the real ones
 
 
@@ -46,6 +46,7 @@ def finished() -> Record:
     rehearsed = RehearseResult(blocks_sha256="0" * 64, blocks=())
     record = cpu_record().with_stage("rehearse", passed(rehearsed))
     record = record.with_stage("card", passed(card))
+    record = record.with_stage("attest", passed(attest_result(digest("cpu model manifest"))))
     record = record.with_stage("promote", passed(promoted))
     return record.with_stage("publish", passed(PublishResult(publications=())))
 
@@ -162,6 +163,8 @@ class Flow:
     def _result(self, stage: StageName, run: CellRelease) -> Frozen:
         if stage == "build":
             return self._built(run)
+        if stage == "attest":
+            return attest_result(str(run.built.model.manifest_digest))
         if stage == "card":
             cards = cards_of(run.release)
             for name, content in cards.items():

@@ -23,7 +23,6 @@ R = TypeVar("R", bound=Frozen)
 
 NEEDED: tuple[StageName, ...] = ("build", "weights", "smoke", "accuracy", "performance")
 MEASURED: tuple[StageName, ...] = ("smoke", "accuracy", "performance")
-LATER = ("rehearse", "attest")  # a card can be written without them and then says so
 
 # By what names a part of the stack may be installed; the first one that an image has counts.
 PACKAGES: Mapping[str, tuple[str, ...]] = {

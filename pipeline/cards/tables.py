@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.cards.facts import LATER, MEASURED, NEEDED, Measured
+from pipeline.cards.facts import MEASURED, NEEDED, Measured
 from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
@@ -181,12 +181,6 @@ def nodes(record: Record) -> tuple[str, ...]:
     """Where the image was served to be measured, each node once."""
     found = (record.stages.get(name) for name in MEASURED)
     return tuple(dict.fromkeys(stage.node for stage in found if stage))
-
-
-def stages_not_done(record: Record) -> tuple[str, ...]:
-    """Stages that a card can do without and that did not pass."""
-    found = ((name, getattr(record.stages, name, None)) for name in LATER)
-    return tuple(name for name, stage in found if stage is None or stage.status != "passed")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,6 @@ from pipeline.cards.tables import (
     rehearsal,
     smoke_answer,
     stage_rows,
-    stages_not_done,
     start_rows,
     untested_options,
 )
@@ -41,6 +40,7 @@ from pipeline.errors import StageRefusedError
 from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
 from pipeline.results import CardResult, FileHash, Frozen
+from pipeline.statements import ATTESTED
 from pipeline.templates import Templates
 
 CARDS = ("card.en.md", "card.zh.md")
@@ -180,7 +180,7 @@ def context(found: Measured) -> dict[str, object]:
         "stages": stage_rows(found.record),
         "starts": start_rows(found),
         "nodes": nodes(found.record),
-        "stages_not_done": stages_not_done(found.record),
+        "attested": ATTESTED,
         "rehearsal": rehearsal(found.record),
         "untested_options": untested_options(found),
         "answer": smoke_answer(found),

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from pipeline.canonical import sha256_bytes
 from pipeline.errors import PipelineError, StageRefusedError
-from pipeline.gates import is_waived, promotable_digest
-from pipeline.record import Record, record_bytes
+from pipeline.gates import attested_sha256, is_waived, promotable_digest
+from pipeline.record import Record
 from pipeline.release_index import (
     NEWEST,
     IndexedCell,
@@ -178,7 +177,7 @@ def _indexed(one: Accepted) -> IndexedCell:
         cell=one.candidate.cell,
         repository=one.candidate.public,
         digest=one.digest,
-        record_sha256=sha256_bytes(record_bytes(one.candidate.record)),
+        record_sha256=attested_sha256(one.candidate.record),
         waiver=one.waiver,
     )
 

@@ -7,6 +7,7 @@ Where a registry keeps no list of referrers (docker-registry 2.8), the clients k
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.canonical import canonical
@@ -18,17 +19,24 @@ from pipeline.world.registry import Registry
 EMPTY, EMPTY_TYPE = b"{}", "application/vnd.oci.empty.v1+json"
 
 
-def artifact(kind: str, content: bytes, subject: Manifest | None = None) -> Manifest:
+def artifact(
+    kind: str,
+    content: bytes,
+    subject: Manifest | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
     """The manifest of a document of this media type. Pure: its digest is known before it is stored."""
     body: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "artifactType": kind,
-        "config": _described(EMPTY_TYPE, EMPTY),
-        "layers": [_described(kind, content)],
+        "config": described(EMPTY_TYPE, EMPTY),
+        "layers": [described(kind, content)],
     }
     if subject is not None:
-        body["subject"] = _described(subject.media_type, subject.body)
+        body["subject"] = described(subject.media_type, subject.body)
+    if annotations:
+        body["annotations"] = dict(annotations)
     data = canonical(body)
     return Manifest(digest=digest_of(data), media_type=OCI_MANIFEST, body=data)
 
@@ -102,8 +110,8 @@ def _entry(manifest: Manifest) -> dict[str, Any]:
         "annotations": content.get("annotations"),
     }
     named = {name: value for name, value in more.items() if value}
-    return {**_described(manifest.media_type, manifest.body), **named}
+    return {**described(manifest.media_type, manifest.body), **named}
 
 
-def _described(media_type: str, data: bytes) -> dict[str, str | int]:
+def described(media_type: str, data: bytes) -> dict[str, str | int]:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}

@@ -30,7 +30,8 @@ from tests.releases import RELEASE, Flow
 
 PUBLIC = (
     "targets:\n",
-    "targets:\n  world: {registry: public.test/toys, hubs: [{folder: out/world}]}\n",
+    "targets:\n  world: {registry: public.test/toys, hubs: [{folder: out/world}], public_key: world.pub}\n"
+    "  nobody: {registry: public.test/toys}\n",
 )
 
 
@@ -62,6 +63,8 @@ def line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[CommandLine]:
     toy_project(tmp_path, PUBLIC)
+    pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+    (tmp_path / "world.pub").write_text(pem)  # nothing here gets so far as to use it
     monkeypatch.chdir(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     made = CommandLine(tmp_path, capsys)
@@ -118,10 +121,10 @@ def test_a_broken_matrix_ends_with_2_and_all_its_faults(line: CommandLine) -> No
     assert (code, output) == (2, "")
     assert error == (
         "error: matrix.yaml has 4 faults\n"
-        "matrix.yaml:5:29: gate.margin: expected a number from 0 to 1, got 3\n"
-        "matrix.yaml:50:5: models.poet.modality: this key is required\n"
-        "matrix.yaml:50:5: models.poet.weights: this key is required\n"
-        "matrix.yaml:51:8: models.poet.x: unknown key (known: architecture, base_model, benchmarks, chat,"
+        "matrix.yaml:6:29: gate.margin: expected a number from 0 to 1, got 3\n"
+        "matrix.yaml:51:5: models.poet.modality: this key is required\n"
+        "matrix.yaml:51:5: models.poet.weights: this key is required\n"
+        "matrix.yaml:52:8: models.poet.x: unknown key (known: architecture, base_model, benchmarks, chat,"
         " gate, hub_name, known_problems, languages, license, load, modality, port, published, serve, size, smoke,"
         " title, weights)\n"
         "hint: docs/matrix.schema.json describes every key\n"
@@ -162,6 +165,18 @@ def test_a_public_target_without_consent_ends_with_2_before_anything_runs(
         "",
         "error: the target world is public and needs consent\n"
         "hint: add --yes, or stop earlier with --until card\n",
+    )
+    assert not (line.folder / "out").exists()
+
+
+def test_a_public_target_without_a_key_ends_with_2_before_anything_runs(line: CommandLine) -> None:
+    words = ("release", "--target", "nobody", "--release", RELEASE, "--yes")
+    assert line.run(*words) == (
+        2,
+        "",
+        "error: targets.nobody.public_key: the target nobody is public, so its releases are signed,"
+        " and it names no public key\n"
+        "hint: docs/attestations.md says how to make one; or stop earlier with --until card\n",
     )
     assert not (line.folder / "out").exists()
 

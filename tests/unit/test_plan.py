@@ -115,6 +115,7 @@ def test_one_changed_serve_value_names_itself_and_leaves_the_runtime_alone(
         "performance": ("image changes",),
         "rehearse": ("blocks changes", "image changes"),
         "card": ("measurements changes", "what was asked for changed"),
+        "attest": ("card changes", "image changes"),
         "promote": ("image changes",),
         "publish": ("cards changes",),
     }
@@ -144,6 +145,7 @@ def test_another_release_needs_its_own_card_and_promotion_and_nothing_else(tmp_p
     project = copied_project(tmp_path)
     assert runs(planned(project, recorded(project), release="2026.11.25.1")) == {
         "card": ("release 2026.11.24.1 → 2026.11.25.1",),
+        "attest": ("card changes",),
         "promote": ("tag 2026.11.24.1 → 2026.11.25.1",),
         "publish": ("cards changes",),
     }
@@ -162,6 +164,7 @@ def test_a_stage_that_did_not_pass_runs_again(tmp_path: Path, status: str) -> No
         "accuracy": (f"{status} in {RELEASE}",),
         "rehearse": ("blocks changes",),
         "card": ("measurements changes",),
+        "attest": ("card changes",),
         "publish": ("cards changes",),
     }
 
@@ -191,6 +194,7 @@ def test_a_changed_template_of_cards_touches_no_image(tmp_path: Path) -> None:
     template.write_text(template.read_text("utf-8") + "\nThe end.\n", "utf-8")
     assert runs(planned(project_in(tmp_path), record)) == {
         "card": ("templates/card.en.md.j2 changed",),
+        "attest": ("card changes",),
         "publish": ("cards changes",),
     }
 
@@ -234,6 +238,7 @@ def test_another_node_measures_anew_the_same_image(tmp_path: Path) -> None:
         "performance": moved,
         "rehearse": ("blocks changes", *moved),
         "card": ("measurements changes",),
+        "attest": ("card changes",),
         "publish": ("cards changes",),
     }
 
@@ -245,7 +250,7 @@ def test_a_changed_margin_judges_anew_and_serves_nothing_else(tmp_path: Path) ->
     assert actions["accuracy"] == (
         f"matrix.yaml: gate.margin {committed().matrix.gate.margin} → 0.05",
     )
-    assert set(actions) == {"accuracy", "rehearse", "card", "publish"}
+    assert set(actions) == {"accuracy", "rehearse", "card", "attest", "publish"}
 
 
 def test_new_weights_leave_the_image_alone(tmp_path: Path) -> None:
@@ -259,7 +264,7 @@ def test_new_weights_leave_the_image_alone(tmp_path: Path) -> None:
     assert actions["weights"] == ("weights revision changed",)
     assert actions["smoke"] == ("weights changes",)
     measured = {"weights", "smoke", "accuracy", "performance"}
-    assert set(actions) == {*measured, "rehearse", "card", "publish"}
+    assert set(actions) == {*measured, "rehearse", "card", "attest", "publish"}
 
 
 def test_keys_do_not_depend_on_the_order_of_keys(tmp_path: Path) -> None:

@@ -561,6 +561,7 @@ def test_promote_refuses_a_record_in_which_nothing_ran_and_names_every_reason(
         "smoke: not_run\n"
         "accuracy: not_run\n"
         "rehearse: not_run\n"
+        "attest: not_run\n"
         "image: no registry has given it a manifest digest\n"
         "hint: run `nox -s release -- cpu smollm2` until these stages pass"
     )

@@ -27,6 +27,8 @@ LAYERS = (
         "submitting",
         "republishing",
         "collecting",
+        "verifying",
+        "fetching",
     ),
     (
         "steps",
@@ -34,7 +36,7 @@ LAYERS = (
         "stage_run",
         "promote_step",
     ),  # how each stage ends; cards without a stage
-    ("accuracy_step", "rehearse_step"),
+    ("accuracy_step", "rehearse_step", "attest_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked

@@ -67,4 +67,4 @@ def test_actions_are_pinned_by_commit_and_permissions_are_read_only(name: str) -
 def test_secrets_are_given_to_single_steps() -> None:
     text = (ROOT / ".github/workflows/release.yml").read_text("utf-8")
     given = [value for step in steps(RELEASE) for value in step.get("env", {}).values()]
-    assert len(re.findall(r"secrets\.", text)) == len([v for v in given if "secrets." in v]) == 6
+    assert len(re.findall(r"secrets\.", text)) == len([v for v in given if "secrets." in v]) == 8

@@ -1,0 +1,205 @@
+"""verify: an image, its attestations, its record and its card against each other. Needs the public key, no matrix."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from pipeline.agreement import (
+    DisagreementError,
+    Statement,
+    bill_agrees,
+    cards_agree,
+    index_agrees,
+    origin_agrees,
+    read_statement,
+    record_agrees,
+)
+from pipeline.canonical import sha256_bytes
+from pipeline.errors import PipelineError
+from pipeline.naming import release_order
+from pipeline.record import Record, parse_record
+from pipeline.release_index import ReleaseIndex, index_tag, parse_index
+from pipeline.results import Check
+from pipeline.signatures import PublicKey
+from pipeline.statements import PREDICATES, Kind, stated_record
+from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
+from pipeline.world.registry_artifacts import read_artifact
+from pipeline.world.tag_moves import tombstones
+
+T = TypeVar("T")
+Sealed = tuple[Record, bytes]  # a record, and its bytes as they were attested
+INDEXES = "releases"  # the repository beside the public ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    place: Place
+    tag: str | None
+    key: PublicKey | None  # None: what nobody signed is taken as it is
+    labels: Callable[[], Mapping[str, str]]  # of the image
+    made: Callable[[Record], Mapping[str, bytes]]  # the card, as this checkout writes it
+    cards: Sequence[Path]  # published ones, to be compared instead
+
+
+def verify(asked: Asked) -> tuple[Check, ...]:
+    """Every check with what it saw; a failed one names what is wrong. What could not be looked at failed."""
+    looks, found = Looks(), dict[Kind, "tuple[Payload, ...]"]()
+    looks.at("image", lambda: _whole(asked.place))
+    looks.at("signature", lambda: _signature(asked))
+    for kind in PREDICATES:
+        found[kind] = looks.at(kind, partial(_stated, asked, kind)) or ()
+    looks.at("tags of cosign 2", lambda: _tagged(asked, found))
+    sealed = looks.at("record of the image", lambda: _record(asked, found["record"]))
+    looks.at("SBOM of the image", lambda: _bill(asked, found["SBOM"], sealed))
+    looks.at("provenance of the image", lambda: _origin(asked, found["provenance"], sealed))
+    looks.at("release index", lambda: _index(asked, sealed))
+    looks.at("card", lambda: _card(asked, sealed))
+    return tuple(looks.checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payload:
+    """A statement that is signed as it should be, of the right kind and of this image."""
+
+    content: bytes
+    statement: Statement
+
+
+def stated(place: Place, kind: Kind, key: PublicKey | None) -> tuple[Payload, ...]:
+    """All statements of a kind about an image. Raises ValueError or WorldError for the first that does not hold."""
+    contents = [
+        one.statement(key) for one in attached(place) if one.predicate_type == PREDICATES[kind]
+    ]
+    return tuple(
+        Payload(content=data, statement=read_statement(kind, data, place.image.digest))
+        for data in contents
+    )
+
+
+def sealed_records(payloads: Sequence[Payload], where: str) -> tuple[Sealed, ...]:
+    """Oldest release first: an image that did not change is in many."""
+    contents = [stated_record(one.statement.predicate) for one in payloads]
+    found = [(parse_record(content, where), content) for content in contents]
+    return tuple(sorted(found, key=lambda sealed: release_order(sealed[0].release)))
+
+
+@dataclass(kw_only=True)
+class Looks:
+    checks: list[Check] = field(default_factory=list)
+
+    def at(self, name: str, look: Callable[[], tuple[str, T]]) -> T | None:
+        started, value, passed = time.monotonic(), None, True
+        try:
+            seen, value = look()
+        except (ValueError, PipelineError) as error:
+            seen, passed = str(error), False
+        seconds = round(time.monotonic() - started, 2)
+        self.checks.append(Check(name=name, passed=passed, seen=seen, seconds=seconds))
+        return value
+
+
+def _whole(place: Place) -> tuple[str, None]:
+    """Every byte of config and layers, hashed."""
+    for blob in place.image.blobs:
+        place.registry.save_blob(place.repository, blob.digest, Path(os.devnull))
+    size = sum(blob.size_bytes for blob in place.image.blobs)
+    return f"{place.image.digest}, {size / 1e6:.1f} MB in {len(place.image.blobs)} blobs", None
+
+
+def _signature(asked: Asked) -> tuple[str, None]:
+    if asked.key is None:
+        if any(one.is_signed for one in attached(asked.place)):
+            raise DisagreementError("it is signed: give the key to check it with, --key FILE")
+        return "none: nobody signed this release, and --unsigned accepts that", None
+    name = check_signature(asked.place, asked.key)
+    return f"as {name}, by {asked.key.fingerprint}", None
+
+
+def _stated(asked: Asked, kind: Kind) -> tuple[str, tuple[Payload, ...]]:
+    found = stated(asked.place, kind, asked.key)
+    if not found:
+        raise DisagreementError("none is attached to the image")
+    hashes = ", ".join(sha256_bytes(one.content) for one in found)
+    return f"{'signed' if asked.key else 'unsigned'}: statement {hashes}", found
+
+
+def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str, None]:
+    """What cosign 2 reads is what later versions read."""
+    tag = asked.place.statements_tag
+    tagged = set(tagged_statements(asked.place, asked.key)) if asked.key else set()
+    referring = {one.content for payloads in found.values() for one in payloads}
+    if asked.key and tagged != referring:
+        raise DisagreementError(f"{tag} holds other statements than refer to the image")
+    return f"{tag}: the same statements" if asked.key else "none: nobody signed", None
+
+
+def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
+    """The record of the release that the tag names, else of the newest; of several the one in the release index."""
+    image, known = asked.place.image, sealed_records(payloads, "record")
+    if not known:
+        raise DisagreementError("not looked at: it needs a record that holds")
+    release = asked.tag if asked.tag in [one.release for one, _ in known] else known[-1][0].release
+    mine = [sealed for sealed in known if sealed[0].release == release]
+    index = _read_index(asked.place, release) if len(mine) > 1 else None
+    named = {cell.record_sha256 for cell in index.cells} if index else set()
+    record, content = next((one for one in mine if sha256_bytes(one[1]) in named), mine[-1])
+    config = image.content.config
+    seen = record_agrees(record, image.digest, config.digest if config else "")
+    return seen, (record, content)
+
+
+def _bill(asked: Asked, payloads: Sequence[Payload], sealed: Sealed | None) -> tuple[str, None]:
+    if not payloads or sealed is None:
+        raise DisagreementError("not looked at: it needs an SBOM and a record that hold")
+    bill, digest = payloads[-1].statement.predicate, asked.place.image.digest
+    return bill_agrees(bill, sealed[0], digest), None
+
+
+def _origin(asked: Asked, payloads: Sequence[Payload], sealed: Sealed | None) -> tuple[str, None]:
+    if not payloads or sealed is None:
+        raise DisagreementError("not looked at: it needs a provenance and a record that hold")
+    return origin_agrees(payloads[-1].statement.predicate, sealed[0], asked.labels()), None
+
+
+def _index(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
+    """What the registry says of the release as a whole, and whether the image was withdrawn."""
+    registry, repository = asked.place.registry, asked.place.repository
+    digest = asked.place.image.digest
+    if stones := tombstones(registry, repository, digest):
+        raise DisagreementError("; ".join(stone.sentence for stone in stones))
+    if sealed is None:
+        raise DisagreementError("not looked at: it needs a record that holds")
+    record, content = sealed
+    if f"{registry.host}/{repository}" != record.about.repository:
+        return f"none here: the image is released as {record.about.repository}", None
+    index = _read_index(asked.place, record.release)
+    if index is None:
+        raise DisagreementError(f"release {record.release} has none: it was not promoted")
+    return index_agrees(index, record, content, digest), None
+
+
+def _read_index(place: Place, release: str) -> ReleaseIndex | None:
+    indexes, tag = f"{place.repository.rpartition('/')[0]}/{INDEXES}", index_tag(release)
+    found = read_artifact(place.registry, indexes, tag)
+    return None if found is None else parse_index(found, f"{indexes}:{tag}")
+
+
+def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
+    """Published files, or the card as this checkout makes it from the record."""
+    if sealed is None:
+        raise DisagreementError("not looked at: it needs a record that holds")
+    if asked.cards:
+        return cards_agree({path.name: path.read_bytes() for path in asked.cards}, sealed[0]), None
+    try:
+        return cards_agree(asked.made(sealed[0]), sealed[0]), None
+    except DisagreementError as error:
+        raise DisagreementError(
+            f"{error}; this checkout may have other templates than the release:"
+            " give the published card with --card FILE"
+        ) from error

@@ -1,0 +1,336 @@
+"""What is said of an image, who signed it, and what verify says when things disagree."""
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from pipeline.canonical import canonical, sha256_file
+from pipeline.errors import StageRefusedError, UsageError
+from pipeline.fetching import Source, fetch_where_none
+from pipeline.record import ReleaseKey, record_bytes
+from pipeline.release_index import TOMBSTONE_TYPE, Tombstone, document
+from pipeline.rewriting import cards_of
+from pipeline.sbom import Inventory, Package, sbom
+from pipeline.signatures import (
+    NotSignedError,
+    PublicKey,
+    SigningKey,
+    opened_envelope,
+    sealed_envelope,
+)
+from pipeline.stages.attest import Subject, attest
+from pipeline.stages.card import card
+from pipeline.statements import PREDICATES, sealed_sha256, statement
+from pipeline.world.attachments import attach, attached
+from pipeline.world.registry_artifacts import artifact, put_artifact
+from pipeline.world.signing_key import KEY, PASSWORD, signing_key
+from tests.attested import (
+    REPOSITORY,
+    REVISION,
+    Pair,
+    Released,
+    inventory_of,
+    new_pair,
+    put_index,
+    release_image,
+    templates,
+)
+from tests.fakes_registry import FakeRegistry
+from tests.projects import Changes, copied_project, one_cell
+from tests.record_parts import passed, sha256
+
+CHECKS = [
+    *("image", "signature", "SBOM", "provenance", "record", "tags of cosign 2"),
+    *("record of the image", "SBOM of the image", "provenance of the image"),
+    *("release index", "card"),
+]
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return new_pair()
+
+
+@pytest.fixture
+def released(pair: Pair) -> Released:
+    return release_image(FakeRegistry(), pair)
+
+
+def predicate(released: Released, kind: str) -> dict[str, object]:
+    wanted = [uri for name, uri in PREDICATES.items() if name == kind]
+    found = [one for one in attached(released.place) if one.predicate_type in wanted]
+    key = released.pair.verifying if released.pair else None
+    content: dict[str, object] = json.loads(found[0].statement(key))["predicate"]
+    return content
+
+
+def test_a_signed_release_agrees_with_itself(released: Released) -> None:
+    checks = released.verified()
+    assert (list(checks), released.failed()) == (CHECKS, {})
+    assert (
+        checks["provenance of the image"].seen
+        == f"built from {REVISION}; SLSA build level 1 claimed"
+    )
+
+
+def test_an_unsigned_release_agrees_with_itself_and_says_that_nobody_signed_it() -> None:
+    released = release_image(FakeRegistry(), None)
+    assert released.failed() == {}
+    assert released.verified()["signature"].seen.startswith("none: nobody signed this release")
+    assert (released.result.signed_by, released.result.signature_tags) == (None, ())
+
+
+def test_another_key_is_refused_for_all_that_is_signed(released: Released) -> None:
+    checks = released.verified(new_pair().verifying)
+    wrong = "its signature is not of this key, or it was changed"
+    for name in ("signature", "SBOM", "provenance", "record", "tags of cosign 2"):
+        assert (checks[name].passed, checks[name].seen) == (False, wrong)
+
+
+def test_a_signed_release_is_not_taken_for_an_unsigned_one(released: Released) -> None:
+    without = Released(
+        place=released.place, record=released.record, result=released.result, pair=None
+    )
+    assert "give the key" in without.failed()["signature"]
+    assert "no key to check it with" in without.failed()["record"]
+
+
+def test_an_unsigned_release_does_not_pass_under_a_key(pair: Pair) -> None:
+    checks = release_image(FakeRegistry(), None).verified(pair.verifying)
+    assert checks["signature"].seen == "the image has no signature"
+    assert checks["record"].seen == "nobody signed it"
+
+
+def test_a_statement_of_another_image_is_named(released: Released, pair: Pair) -> None:
+    other = release_image(FakeRegistry(), pair, b"another layer")
+    theirs = next(one for one in attached(other.place) if one.predicate_type == PREDICATES["SBOM"])
+    attach(released.place, theirs.statement(pair.verifying), PREDICATES["SBOM"], pair.signing)
+    seen = released.failed()["SBOM"]
+    assert seen == f"it is of {other.place.image.digest}, not of {released.place.image.digest}"
+
+
+def test_an_index_that_names_another_record_is_named(released: Released) -> None:
+    digest = released.place.image.digest
+    put_index(released.place.registry, released.record, digest, sha256("another record"))
+    expected = f"record in the index: stated {sha256('another record')}, it is {released.result.record_sha256}"
+    assert released.failed() == {"release index": expected}
+
+
+def test_a_release_without_an_index_was_not_promoted(released: Released) -> None:
+    registry = released.place.registry
+    index = registry.head("toys/releases", f"rel-{released.record.release}")
+    assert index is not None
+    assert registry.delete("toys/releases", index)
+    assert released.failed() == {
+        "release index": f"release {released.record.release} has none: it was not promoted"
+    }
+
+
+def test_a_withdrawn_image_fails_with_the_reason(released: Released) -> None:
+    place, digest = released.place, released.place.image.digest
+    stone = Tombstone(
+        event="yanked",
+        release=released.record.release,
+        cell=released.record.cell,
+        digest=digest,
+        by="somebody",
+        reason="it answers in riddles",
+        time="2026-11-25T00:00:00+00:00",
+        replaced_by=None,
+    )
+    manifest = artifact(TOMBSTONE_TYPE, document(stone), place.image)
+    put_artifact(place.registry, REPOSITORY, manifest, document(stone))
+    assert "it answers in riddles" in released.failed()["release index"]
+
+
+def test_an_sbom_without_a_package_that_ran_is_named(pair: Pair) -> None:
+    released = release_image(FakeRegistry(), pair)
+    inventory, digest = inventory_of(released.record), released.place.image.digest
+    *others, gone = inventory.packages
+    fewer = inventory.model_copy(update={"packages": tuple(others)})
+    bill = sbom(fewer, "n", digest, "2026-11-24T09:00:00+00:00")
+    attach(released.place, statement("SBOM", digest, bill, "n"), PREDICATES["SBOM"], pair.signing)
+    seen = released.failed()["SBOM of the image"]
+    assert seen == f"the running image has {gone.name} {gone.version}, the SBOM not"
+
+
+def test_a_published_card_is_compared_by_its_bytes(released: Released, tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_bytes(card(released.record, templates())["card.en.md"])
+    assert released.verified(cards=(path,))["card"].passed
+    path.write_bytes(path.read_bytes() + b" ")
+    check = released.verified(cards=(path,))["card"]
+    assert (check.passed, check.seen) == (False, "README.md: not as the record was sealed with")
+
+
+def test_attesting_again_changes_nothing(released: Released) -> None:
+    assert released.record.stages.build is not None
+    assert released.record.stages.build.result is not None
+    registry = released.place.registry
+    assert isinstance(registry, FakeRegistry)
+    assert released.pair is not None
+    before = (registry.tags(REPOSITORY), len(attached(released.place)))
+    again = attest(
+        released.record,
+        released.record.stages.build.result,
+        Subject(
+            registry=registry,
+            repository=REPOSITORY,
+            digest=released.place.image.digest,
+            name=f"{registry.host}/{REPOSITORY}",
+        ),
+        lambda: inventory_of(released.record),
+        released.pair.signing,
+    )
+    assert again.attestations == released.result.attestations
+    assert (registry.tags(REPOSITORY), len(attached(released.place))) == before
+
+
+def test_the_sealed_record_does_not_hold_what_comes_after(released: Released) -> None:
+    later = released.record.with_stage("attest", passed(released.result))
+    assert sealed_sha256(later) == sealed_sha256(released.record) == released.result.record_sha256
+    stated = predicate(released, "record")
+    assert canonical(stated["record"]) + b"\n" == record_bytes(released.record)
+    assert stated["stages"]["accuracy"] == "passed"  # type: ignore[index]
+
+
+def test_provenance_claims_level_one_and_says_why(released: Released) -> None:
+    definition = predicate(released, "provenance")["buildDefinition"]
+    assert isinstance(definition, dict)
+    claim = definition["internalParameters"]["claimedBuildLevel"]
+    assert claim["level"] == 1
+    assert "level 2 asks for a hosted platform" in claim["why"]
+    source, *_ = definition["resolvedDependencies"]
+    assert source["digest"] == {"gitCommit": REVISION}
+    named = {one.get("name"): one["digest"] for one in definition["resolvedDependencies"]}
+    assert named["images/cpu/Dockerfile"] == {"sha256": sha256("Dockerfile")}
+
+
+def test_the_sbom_keeps_the_schema_and_names_packages_by_their_url(released: Released) -> None:
+    bill = predicate(released, "SBOM")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
+    components = bill["components"]
+    assert isinstance(components, list)
+    assert components[0]["purl"] == (
+        "pkg:deb/debian/libc6@2.36-9%2Bdeb12u10?arch=amd64&distro=debian-12"
+    )
+    unread = {"name": "io.flagos.release.unread", "value": "conda"}
+    assert unread in bill["metadata"]["properties"]  # type: ignore[index]
+
+
+def test_a_package_installed_twice_is_one_component_with_two_places() -> None:
+    twice = [Package(kind="pypi", name="wheel", version="1", place=place) for place in ("/a", "/b")]
+    inventory = Inventory(system="debian", system_version="12", packages=tuple(twice), unread=())
+    (component,) = sbom(inventory, "n", f"sha256:{'0' * 64}", "2026-11-24T09:00:00+00:00")[
+        "components"
+    ]
+    places = [one["location"] for one in component["evidence"]["occurrences"]]
+    assert places == ["/a", "/b"]
+
+
+def test_an_envelope_whose_payload_changed_does_not_open(pair: Pair) -> None:
+    envelope = json.loads(sealed_envelope(b"{}", pair.signing))
+    assert opened_envelope(canonical(envelope), pair.verifying) == b"{}"
+    envelope["payload"] = base64.b64encode(b"[]").decode()
+    with pytest.raises(NotSignedError):
+        opened_envelope(canonical(envelope), pair.verifying)
+
+
+def test_a_signature_is_the_same_each_time(pair: Pair) -> None:
+    assert pair.signing.sign(b"x") == pair.signing.sign(b"x")
+
+
+def test_a_private_key_needs_its_password_and_no_error_shows_either() -> None:
+    locked = new_pair("open sesame").private
+    assert SigningKey.read(locked, "open sesame", "k").public
+    for password in (None, "open says me"):
+        with pytest.raises(UsageError) as caught:
+            SigningKey.read(locked, password, "signing.key")
+        text = str(caught.value)
+        assert text.startswith("signing.key: this is no P-256 private key in PEM, or the password")
+        assert "says me" not in text
+        assert "PRIVATE" not in text
+
+
+def test_the_signing_key_is_the_private_half_of_the_targets_key(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = ReleaseKey(path="k.pub", pem=pair.public, fingerprint=pair.verifying.fingerprint)
+    monkeypatch.delenv(KEY, raising=False)
+    monkeypatch.delenv(PASSWORD, raising=False)
+    with pytest.raises(UsageError, match=f"{KEY} is not set"):
+        signing_key(key)
+    monkeypatch.setenv(KEY, pair.private.decode())
+    assert signing_key(key).public == pair.verifying
+    (tmp_path / "k").write_bytes(new_pair().private)
+    monkeypatch.setenv(KEY, str(tmp_path / "k"))
+    with pytest.raises(UsageError, match="the private half of another key"):
+        signing_key(key)
+
+
+def test_what_is_no_public_key_is_refused() -> None:
+    with pytest.raises(UsageError, match="no P-256 public key"):
+        PublicKey.read("-----BEGIN NOTHING-----", "k.pub")
+
+
+def fresh_checkout(folder: Path, registry: FakeRegistry, pair: Pair | None) -> Source:
+    """A checkout that never built anything, with the target's public key in it."""
+    target: Changes = {("targets", "local", "registry"): "registry.test/toys"}
+    if pair is not None:
+        target = {**target, ("targets", "local", "public_key"): "toys.pub"}
+        (folder / "toys.pub").write_text(pair.public)
+    project = copied_project(folder, target)
+    return Source(project=project, target=project.target("local"), registry=registry)
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_a_checkout_that_never_built_makes_the_same_card_from_the_registry(
+    tmp_path: Path, pair: Pair, *, is_signed: bool
+) -> None:
+    registry, said = FakeRegistry("registry.test"), list[str]()
+    released = release_image(registry, pair if is_signed else None)
+    source = fresh_checkout(tmp_path, registry, pair if is_signed else None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, said.append)
+    (found,) = cards_of(source.project, [cell], released.record.release)
+    found.write()
+    assert (found.folder / "record.json").read_bytes() == record_bytes(released.record)
+    sealed = released.record.stages.card
+    assert sealed is not None
+    assert sealed.result is not None
+    made = {path.name: sha256_file(path) for path in found.folder.iterdir()}
+    assert {one.path: one.sha256 for one in sealed.result.files}.items() <= made.items()
+    by = f"signed by {pair.verifying.fingerprint}" if is_signed else "signed by nobody"
+    assert said == [
+        f"out/{released.record.release}/cpu/smollm2/record.json: fetched from {released.image}, {by}"
+    ]
+
+
+def test_a_record_that_the_targets_key_did_not_sign_is_not_fetched(
+    tmp_path: Path, pair: Pair
+) -> None:
+    registry = FakeRegistry("registry.test")
+    release_image(registry, new_pair())
+    source = fresh_checkout(tmp_path, registry, pair)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    with pytest.raises(StageRefusedError, match="its signature is not of this key"):
+        fetch_where_none(source, cell, None, list[str]().append)
+    assert source.project.store.releases("cpu", "smollm2") == ()
+
+
+def test_a_registry_without_the_release_is_told_and_a_known_record_is_not_fetched(
+    tmp_path: Path,
+) -> None:
+    registry, said = FakeRegistry("registry.test"), list[str]()
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, "2026.11.1.1", said.append)
+    assert said == ["registry.test/toys has no release 2026.11.1.1 of cpu/smollm2"]
+    released = release_image(registry, None)
+    source.project.store.write(released.record)
+    fetch_where_none(source, cell, None, said.append)
+    assert len(said) == 1
