@@ -20,7 +20,7 @@ from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
 from pipeline.overview import print_keys, print_plan
 from pipeline.project import Project
-from pipeline.record import STAGES, StageName
+from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
@@ -141,7 +141,8 @@ def do_release(options: Options, report: Reporter) -> int:
 
 def do_stage(options: Options, report: Reporter) -> int:
     until: StageName = next(stage for stage in STAGES if stage == options.command)
-    return flow(options, report, until=until)
+    sealed = until in AFTER_THE_SEAL
+    return flow(options, report, until=until, since=AFTER_THE_SEAL[0] if sealed else STAGES[0])
 
 
 def do_cards(options: Options, report: Reporter) -> int:

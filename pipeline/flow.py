@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from pipeline.cell import Cell
-from pipeline.errors import UsageError, WorldError
+from pipeline.errors import NothingSelectedError, UsageError, WorldError
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.overview import print_images, print_outcomes, print_plan
@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from pipeline.world.engine import Engine
 
 
-def flow(options: Options, report: Reporter, *, until: StageName) -> int:
-    """Plan, then run what is not done; the exit code of the first cell that failed."""
+def flow(
+    options: Options, report: Reporter, *, until: StageName, since: StageName = STAGES[0]
+) -> int:
+    """Plan, then run what is not done; the exit code of the first cell that failed.
+
+    With `since`, a later stage of a release whose records are here; what is before it runs nowhere.
+    """
     engine = lazy_engine(cleans=not options.dry_run)
     selection = selection_of(options, builder=_builder_of(engine))
     if options.dry_run:
@@ -45,17 +50,24 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
     hubs = cache(partial(hubs_of, target.hubs, selection.project.root))
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it
-    release = _name(
-        options,
-        selection,
-        until,
-        lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
+    is_begun = since != STAGES[0]
+    release = (
+        _begun(options, selection, until)
+        if is_begun
+        else _name(
+            options,
+            selection,
+            until,
+            lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
+        )
     )
     world = World(
         engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
     )
     runs = [_start(cell, selection, target, release, world) for cell in selection.cells]
-    outcomes = release_cells(runs, until, again=options.again, allow_partial=options.allow_partial)
+    outcomes = release_cells(
+        runs, until, since=since, again=options.again, allow_partial=options.allow_partial
+    )
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
     # Cells that were refused together have one error.
@@ -63,6 +75,24 @@ def flow(options: Options, report: Reporter, *, until: StageName) -> int:
     for error in errors:
         report.error(error)
     return errors[0].exit_code if errors else 0
+
+
+def _begun(options: Options, selection: Selection, until: StageName) -> str:
+    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
+    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
+    absent = [
+        cell.id
+        for cell in selection.cells
+        if all(record.release != release for record in selection.past[cell.id])
+    ]
+    if release is None or absent:
+        raise NothingSelectedError(
+            f"no record of {', '.join(absent)} is in release {release}",
+            where=until,
+            hint="bring out/<release>/<chip>/<model> from where it was made, name another release with --release, "
+            f"or make it: nox -s release -- {absent[0]}",
+        )
+    return release
 
 
 def _start(

@@ -23,12 +23,21 @@ ALONE = STAGES.index("promote")  # so many stages go cell by cell before it
 
 
 def release_cells(
-    runs: Sequence[CellRelease], until: StageName, *, again: bool, allow_partial: bool
+    runs: Sequence[CellRelease],
+    until: StageName,
+    *,
+    since: StageName = STAGES[0],
+    again: bool,
+    allow_partial: bool,
 ) -> list[Outcome]:
-    """Run the flow up to a stage. A cell stops at its first stage that does not pass; its record keeps the others."""
+    """Run the flow up to a stage. A cell stops at its first stage that does not pass; its record keeps the others.
+
+    Stages before `since` are what the record says of them: it may have come from another machine.
+    """
     stages = stages_until(until)
     forced = until if again else None
-    outcomes = [done for run in runs for done in _go(run, stages[:ALONE], forced)]
+    alone = stages[STAGES.index(since) : ALONE]
+    outcomes = [done for run in runs for done in _go(run, alone, forced)]
     if "promote" in stages:
         stopped = {done.cell: done for done in outcomes if not _goes_on(runs, done)}
         ready = [run for run in runs if run.cell.id not in stopped]
