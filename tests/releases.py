@@ -130,11 +130,14 @@ class Flow:
         until: StageName = "publish",
         release: str = RELEASE,
         again: bool = False,
+        since: StageName = STAGES[0],
+        node: str = NODE,
     ) -> list[Outcome]:
         self.ran.clear()
         self.on_disk.clear()
         run = self.cell(*patterns, release=release)
-        return release_cells([run], until, again=again, allow_partial=False)
+        run.inputs = replace(run.inputs, node=node)
+        return release_cells([run], until, since=since, again=again, allow_partial=False)
 
     def record(self, chip: str, model: str, release: str = RELEASE) -> Record:
         found = self.project.store.read(release, chip, model)

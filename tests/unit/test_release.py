@@ -329,6 +329,29 @@ def test_a_published_card_that_is_gone_or_was_edited_is_put_back(flow: Flow) -> 
     assert flow.ran == ["publish"]
 
 
+def test_another_machine_promotes_what_was_measured_elsewhere_without_measuring_it(
+    flow: Flow,
+) -> None:
+    flow.go("abacus", "poet", until="card")
+    measured = flow.record("abacus", "poet").stages
+    done = flow.go("abacus", "poet", since="attest", node="another machine")
+    assert {outcome.stage: outcome.status for outcome in done} == dict.fromkeys(
+        ("attest", "promote", "publish"), "passed"
+    )
+    assert set(flow.ran) <= {"attest", "publish"}
+    assert flow.record("abacus", "poet").stages.smoke == measured.smoke
+    flow.go("abacus", "poet", until="smoke", node="another machine")
+    assert "smoke" in flow.ran  # asked for the whole flow, it measures anew
+
+
+def test_what_has_passed_no_gate_is_not_promoted_by_starting_late(flow: Flow) -> None:
+    flow.go("abacus", "poet", until="build")
+    before = {name: flow.registry.tags(name) for name in flow.registry.repositories()}
+    *_, last = flow.go("abacus", "poet", since="attest")
+    assert last.status not in ("passed", "reused")
+    assert {name: flow.registry.tags(name) for name in flow.registry.repositories()} == before
+
+
 def test_promote_refuses_what_a_gate_did_not_pass(flow: Flow) -> None:
     accuracy = finished().stages.accuracy
     assert accuracy is not None
