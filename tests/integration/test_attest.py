@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,21 +15,28 @@ from pipeline.world.attachments import attached
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import referrers
 from tests.attested import REPOSITORY, Released, new_pair, release_image
+from tests.projects import ROOT
 from tests.real_registry import real_registry
 
+pytestmark = pytest.mark.integration
 EMPTY_ROOT = {"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}
 
 
-def program(name: str) -> str:
-    """bootstrap puts it beside the Python that runs us."""
-    found = shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
-    assert found, f"{name} is not there: ./bootstrap unpacks it into .venv/bin"
-    return found
+def program(name: str) -> str | None:
+    return shutil.which(name) or shutil.which(name, path=ROOT / ".venv/bin")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def readers_tools() -> None:
+    if not all(map(program, ("cosign", "oras"))):
+        subprocess.run([ROOT / "bootstrap", "--readers-tools"], check=True, timeout=300)
 
 
 def ran(name: str, *words: str | Path) -> tuple[int, str]:
+    found = program(name)
+    assert found, f"{name} is not there, although bootstrap unpacked it"
     done = subprocess.run(
-        [program(name), *map(str, words)],
+        [found, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from pipeline.canonical import sha256_bytes
 from pipeline.record import STAGES
 from pipeline.world.registry import Registry
-from tests.integration.conftest import CELL, Checkout
+from tests.integration.conftest import CELL, Checkout, copy_of_project
 
 pytestmark = pytest.mark.integration
 REPOSITORY = "flagrelease/flagrelease_cpu_smollm2"
@@ -80,6 +81,28 @@ def test_the_published_card_is_the_card_of_the_record(released: Checkout) -> Non
     hub = released.root / "out" / "hub" / record.about.hub_name
     assert sha256_bytes((hub / "README.md").read_bytes()) == hashes["card.en.md"]
     assert sha256_bytes((hub / "README_zh.md").read_bytes()) == hashes["card.zh.md"]
+
+
+def test_the_released_image_verifies_and_is_refused_where_a_signature_is_asked_for(
+    released: Checkout,
+) -> None:
+    record = released.record()
+    image = f"{record.about.repository}:{record.release}"
+    ran = released.run("verify", image, "--unsigned")
+    assert ran.code == 0, ran.output
+    refused = released.run("verify", image)
+    assert (refused.code, "--unsigned" in refused.output) == (2, True)
+
+
+def test_a_fresh_checkout_makes_the_published_card(released: Checkout, tmp_path: Path) -> None:
+    fresh, record = copy_of_project(tmp_path), released.record()
+    ran = fresh.run("card", *CELL, "--release", record.release)
+    assert ran.code == 0, ran.output
+    assert "record.json: fetched from" in ran.output
+    made = fresh.root / released.folder().relative_to(released.root)
+    hub = released.root / "out" / "hub" / record.about.hub_name
+    assert (made / "card.en.md").read_bytes() == (hub / "README.md").read_bytes()
+    assert (made / "card.zh.md").read_bytes() == (hub / "README_zh.md").read_bytes()
 
 
 def test_a_second_release_does_nothing_in_under_two_seconds(changed: Checkout) -> None:
