@@ -58,8 +58,11 @@ def fetch_record(source: Source, cell: Cell, release: str | None, say: Say) -> b
             by = f"signed by {release_key.fingerprint}" if release_key else "signed by nobody"
             say(f"{path.relative_to(project.root)}: fetched from {image}, {by}")
             return True
+    by = f"signed by {release_key.path}" if release_key else "without a signature"
     raise StageRefusedError(
-        f"no record of {cell.id} is attached to the image", where=image, hint="ask who promoted it"
+        f"no record of {cell.id} {by} is attached to the image",
+        where=image,
+        hint="ask who promoted it, and under which key",
     )
 
 

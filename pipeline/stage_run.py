@@ -15,7 +15,7 @@ from pipeline.keys import Parts, key_of
 from pipeline.next_step import next_step
 from pipeline.parts import parts_of
 from pipeline.plan import Action, act, reused
-from pipeline.record import ImageIdentity, StageName, StageRecord
+from pipeline.record import ImageIdentity, StageName, StageRecord, read_record
 from pipeline.results import (
     AttestResult,
     BuildResult,
@@ -174,4 +174,5 @@ def _write(run: CellRelease, stage: StageName, found: StageRecord[Any]) -> None:
     run.record = run.record.with_stage(stage, found)
     if stage == "build" and found.result:
         run.record = run.record.model_copy(update={"image": ImageIdentity.of(found.result)})
-    run.project.store.write(run.record)
+    # Later stages read what is stored: a card made in this run is the one made of its record anywhere.
+    run.record = read_record(run.project.store.write(run.record))

@@ -22,7 +22,7 @@ from pipeline.agreement import (
 )
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import PipelineError
-from pipeline.naming import release_order
+from pipeline.naming import CALVER, release_order
 from pipeline.record import Record, parse_record
 from pipeline.release_index import ReleaseIndex, index_tag, parse_index
 from pipeline.results import Check
@@ -72,13 +72,17 @@ class Payload:
 
 
 def stated(place: Place, kind: Kind, key: PublicKey | None) -> tuple[Payload, ...]:
-    """All statements of a kind about an image. Raises ValueError or WorldError for the first that does not hold."""
+    """All statements of a kind that this key signed, or without a key nobody.
+
+    Raises ValueError or WorldError for the first that does not hold.
+    """
     contents = [
         one.statement(key) for one in attached(place) if one.predicate_type == PREDICATES[kind]
     ]
     return tuple(
         Payload(content=data, statement=read_statement(kind, data, place.image.digest))
         for data in contents
+        if data is not None
     )
 
 
@@ -114,9 +118,8 @@ def _whole(place: Place) -> tuple[str, None]:
 
 def _signature(asked: Asked) -> tuple[str, None]:
     if asked.key is None:
-        if any(one.is_signed for one in attached(asked.place)):
-            raise DisagreementError("it is signed: give the key to check it with, --key FILE")
-        return "none: nobody signed this release, and --unsigned accepts that", None
+        signed = sum(one.is_signed for one in attached(asked.place))
+        return f"none asked for, by --unsigned; {signed} signed statements were not looked at", None
     name = check_signature(asked.place, asked.key)
     return f"as {name}, by {asked.key.fingerprint}", None
 
@@ -124,7 +127,8 @@ def _signature(asked: Asked) -> tuple[str, None]:
 def _stated(asked: Asked, kind: Kind) -> tuple[str, tuple[Payload, ...]]:
     found = stated(asked.place, kind, asked.key)
     if not found:
-        raise DisagreementError("none is attached to the image")
+        by = "that this key signed" if asked.key else "that needs no key"
+        raise DisagreementError(f"none {by} is attached to the image")
     hashes = ", ".join(sha256_bytes(one.content) for one in found)
     return f"{'signed' if asked.key else 'unsigned'}: statement {hashes}", found
 
@@ -134,9 +138,9 @@ def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str,
     tag = asked.place.statements_tag
     tagged = set(tagged_statements(asked.place, asked.key)) if asked.key else set()
     referring = {one.content for payloads in found.values() for one in payloads}
-    if asked.key and tagged != referring:
+    if asked.key and (not tagged or tagged != referring):
         raise DisagreementError(f"{tag} holds other statements than refer to the image")
-    return f"{tag}: the same statements" if asked.key else "none: nobody signed", None
+    return f"{tag}: the same statements" if asked.key else "none asked for, by --unsigned", None
 
 
 def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
@@ -144,8 +148,10 @@ def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
     image, known = asked.place.image, sealed_records(payloads, "record")
     if not known:
         raise DisagreementError("not looked at: it needs a record that holds")
-    release = asked.tag if asked.tag in [one.release for one, _ in known] else known[-1][0].release
+    release = asked.tag if asked.tag and CALVER.match(asked.tag) else known[-1][0].release
     mine = [sealed for sealed in known if sealed[0].release == release]
+    if not mine:
+        raise DisagreementError(f"no record of release {release} is attached to the image")
     index = _read_index(asked.place, release) if len(mine) > 1 else None
     named = {cell.record_sha256 for cell in index.cells} if index else set()
     record, content = next((one for one in mine if sha256_bytes(one[1]) in named), mine[-1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from pipeline.signatures import (
     sealed_envelope,
 )
 from pipeline.world.host_lock import host_lock
-from pipeline.world.oci import OCI_MANIFEST, Manifest, digest_of
+from pipeline.world.oci import OCI_MANIFEST, Manifest
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import (
     artifact,
@@ -37,7 +38,6 @@ ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
-CERTIFICATE = "dev.sigstore.cosign/certificate"
 PREDICATE = "dev.sigstore.bundle.predicateType"
 CONTENT = {"dev.sigstore.bundle.content": "dsse-envelope"}
 
@@ -113,20 +113,23 @@ class Attached:
     is_signed: bool
     content: str  # digest of its blob
 
-    def statement(self, key: PublicKey | None) -> bytes:
-        """The statement inside. Raises NotSignedError unless the key signed it; WorldError if its bytes changed."""
+    def statement(self, key: PublicKey | None) -> bytes | None:
+        """The statement inside; None if it is for others: signed by another key, or without a key signed at all.
+
+        Raises NotSignedError unless the key that it names signed it; WorldError if its bytes changed.
+        """
+        if self.is_signed is (key is None):
+            return None
         content = self.place.registry.blob(self.place.repository, self.content)
         if key is None:
-            if self.is_signed:
-                raise NotSignedError("somebody signed it, and no key to check it with was given")
             return content
-        if not self.is_signed:
-            raise NotSignedError("nobody signed it")
         try:
-            envelope = canonical(json.loads(content)["dsseEnvelope"])
+            bundle = json.loads(content)
+            hint = bundle["verificationMaterial"]["publicKey"]["hint"]
+            envelope = canonical(bundle["dsseEnvelope"])
         except (ValueError, KeyError, TypeError):
             raise NotSignedError("it is no bundle with a signed envelope") from None
-        return opened_envelope(envelope, key)
+        return opened_envelope(envelope, key) if hint == key.hint else None
 
 
 def attached(place: Place) -> tuple[Attached, ...]:
@@ -153,15 +156,13 @@ def attached(place: Place) -> tuple[Attached, ...]:
 
 
 def tagged_statements(place: Place, key: PublicKey) -> tuple[bytes, ...]:
-    """What stands under the tag of cosign 2. Raises NotSignedError unless the key signed all of it.
-
-    A layer with a certificate is a keyless one beside ours, for others to check.
-    """
-    return tuple(
-        opened_envelope(place.registry.blob(place.repository, layer["digest"]), key)
-        for layer in _layers(place, place.statements_tag)
-        if CERTIFICATE not in (layer.get("annotations") or {})
-    )
+    """What this key signed under the tag of cosign 2, beside whom else. Raises WorldError if bytes changed."""
+    found = []
+    for layer in _layers(place, place.statements_tag):
+        envelope = place.registry.blob(place.repository, layer["digest"])
+        with suppress(NotSignedError):
+            found.append(opened_envelope(envelope, key))
+    return tuple(found)
 
 
 def _refer(place: Place, media_type: str, content: bytes, annotations: Mapping[str, str]) -> str:
@@ -178,9 +179,9 @@ def _tag(
     # Two writers would lose one another's layers.
     with host_lock(f"{registry.host}/{repository}:{tag[:24]}{tag[-4:]}"):
         layers = _layers(place, tag)
-        if digest_of(content) in [layer["digest"] for layer in layers]:
-            return
         layer = {**described(media_type, content), "annotations": dict(annotations)}
+        if layer in layers:  # two keys sign the same payload, and differ in the annotation
+            return
         config, manifest = _cosign_manifest([*layers, layer])
         registry.put_blob(repository, content)
         registry.put_blob(repository, config)

@@ -29,8 +29,11 @@ def sign_keyless(place: Place, key: PublicKey | None) -> None:
     run(["cosign", "sign", "--yes", image], doing="signing keyless", hint=HINT)
     with tempfile.TemporaryDirectory(prefix="flagrelease-keyless-") as folder:
         for one in attached(place):
+            statement = one.statement(key)
+            if statement is None:
+                continue
             path = Path(folder, "predicate.json")
-            path.write_text(json.dumps(json.loads(one.statement(key))["predicate"]), "utf-8")
+            path.write_text(json.dumps(json.loads(statement)["predicate"]), "utf-8")
             kind = COSIGN_TYPES.get(one.predicate_type, one.predicate_type)
             words = ["cosign", "attest", "--yes", "--type", kind, "--predicate", str(path), image]
             run(words, doing="attesting keyless", hint=HINT)

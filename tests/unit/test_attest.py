@@ -25,7 +25,7 @@ from pipeline.signatures import (
 from pipeline.stages.attest import Subject, attest
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
-from pipeline.world.attachments import attach, attached
+from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
 from pipeline.world.registry_artifacts import artifact, put_artifact
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
 from tests.attested import (
@@ -64,7 +64,7 @@ def predicate(released: Released, kind: str) -> dict[str, object]:
     wanted = [uri for name, uri in PREDICATES.items() if name == kind]
     found = [one for one in attached(released.place) if one.predicate_type in wanted]
     key = released.pair.verifying if released.pair else None
-    content: dict[str, object] = json.loads(found[0].statement(key))["predicate"]
+    content: dict[str, object] = json.loads(found[0].statement(key) or b"")["predicate"]
     return content
 
 
@@ -80,35 +80,86 @@ def test_a_signed_release_agrees_with_itself(released: Released) -> None:
 def test_an_unsigned_release_agrees_with_itself_and_says_that_nobody_signed_it() -> None:
     released = release_image(FakeRegistry(), None)
     assert released.failed() == {}
-    assert released.verified()["signature"].seen.startswith("none: nobody signed this release")
+    assert released.verified()["signature"].seen.startswith(
+        "none asked for, by --unsigned; 0 signed"
+    )
     assert (released.result.signed_by, released.result.signature_tags) == (None, ())
 
 
 def test_another_key_is_refused_for_all_that_is_signed(released: Released) -> None:
     checks = released.verified(new_pair().verifying)
-    wrong = "its signature is not of this key, or it was changed"
-    for name in ("signature", "SBOM", "provenance", "record", "tags of cosign 2"):
-        assert (checks[name].passed, checks[name].seen) == (False, wrong)
+    assert checks["signature"].seen == "its signature is not of this key, or it was changed"
+    for name in ("SBOM", "provenance", "record"):
+        assert checks[name].seen == "none that this key signed is attached to the image"
+    assert {name for name, check in checks.items() if check.passed} == {"image"}
+
+
+def test_a_bundle_that_names_our_key_and_is_not_signed_by_it_is_named(
+    released: Released, pair: Pair
+) -> None:
+    """As somebody would make it who has the public key alone."""
+    other = release_image(FakeRegistry(), new_pair(), b"another layer")
+    theirs = next(one for one in attached(other.place) if one.predicate_type == PREDICATES["SBOM"])
+    bundle = json.loads(other.place.registry.blob(REPOSITORY, theirs.content))
+    bundle["verificationMaterial"]["publicKey"]["hint"] = pair.verifying.hint
+    content, place = canonical(bundle), released.place
+    annotations = {PREDICATE: PREDICATES["SBOM"]}
+    manifest = artifact(BUNDLE_TYPE, content, place.image, annotations)
+    put_artifact(place.registry, REPOSITORY, manifest, content)
+    assert released.failed()["SBOM"] == "its signature is not of this key, or it was changed"
+
+
+def test_what_another_key_signed_stands_beside_ours(released: Released) -> None:
+    """Keys change, and targets share their staging."""
+    twice = release_image(released.place.registry, new_pair())
+    put_index(
+        released.place.registry,
+        released.record,
+        released.place.image.digest,
+        released.result.record_sha256,
+    )
+    assert twice.place.image.digest == released.place.image.digest
+    assert released.failed() == {}
+    assert len(attached(released.place)) == 6
+    assert set(twice.failed()) == {"release index"}
 
 
 def test_a_signed_release_is_not_taken_for_an_unsigned_one(released: Released) -> None:
     without = Released(
         place=released.place, record=released.record, result=released.result, pair=None
     )
-    assert "give the key" in without.failed()["signature"]
-    assert "no key to check it with" in without.failed()["record"]
+    failed = without.failed()
+    assert failed["record"] == "none that needs no key is attached to the image"
+    assert "signature" not in failed
 
 
 def test_an_unsigned_release_does_not_pass_under_a_key(pair: Pair) -> None:
     checks = release_image(FakeRegistry(), None).verified(pair.verifying)
     assert checks["signature"].seen == "the image has no signature"
-    assert checks["record"].seen == "nobody signed it"
+    assert checks["record"].seen == "none that this key signed is attached to the image"
+
+
+def test_a_tag_of_a_release_whose_record_is_not_there_is_named(released: Released) -> None:
+    place = released.place
+    later = Released(
+        place=place,
+        record=released.record.model_copy(update={"release": "2026.11.30.1"}),
+        result=released.result,
+        pair=released.pair,
+    )
+    place.registry.put_manifest(
+        REPOSITORY, "2026.11.30.1", place.image.body, place.image.media_type
+    )
+    seen = later.failed()["record of the image"]
+    assert seen == "no record of release 2026.11.30.1 is attached to the image"
 
 
 def test_a_statement_of_another_image_is_named(released: Released, pair: Pair) -> None:
     other = release_image(FakeRegistry(), pair, b"another layer")
     theirs = next(one for one in attached(other.place) if one.predicate_type == PREDICATES["SBOM"])
-    attach(released.place, theirs.statement(pair.verifying), PREDICATES["SBOM"], pair.signing)
+    about_theirs = theirs.statement(pair.verifying)
+    assert about_theirs is not None
+    attach(released.place, about_theirs, PREDICATES["SBOM"], pair.signing)
     seen = released.failed()["SBOM"]
     assert seen == f"it is of {other.place.image.digest}, not of {released.place.image.digest}"
 
@@ -317,7 +368,7 @@ def test_a_record_that_the_targets_key_did_not_sign_is_not_fetched(
     release_image(registry, new_pair())
     source = fresh_checkout(tmp_path, registry, pair)
     cell = one_cell(source.project, "cpu", "smollm2")
-    with pytest.raises(StageRefusedError, match="its signature is not of this key"):
+    with pytest.raises(StageRefusedError, match=r"signed by toys\.pub is attached"):
         fetch_where_none(source, cell, None, list[str]().append)
     assert source.project.store.releases("cpu", "smollm2") == ()
 

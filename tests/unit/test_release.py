@@ -19,6 +19,7 @@ from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_op
 from pipeline.parts import base_parts
 from pipeline.probes import cell_check
 from pipeline.record import STAGES, ImageIdentity, StageName
+from pipeline.release import release_cells
 from pipeline.results import Verdict
 from pipeline.stage_run import Outcome
 from pipeline.stages import smoke as smoke_module
@@ -85,6 +86,13 @@ def test_a_stage_is_recorded_with_its_key_parts_node_and_time(flow: Flow) -> Non
             None,
         )
         assert found.started.endswith("+00:00")
+
+
+def test_later_stages_read_the_record_as_it_is_stored(flow: Flow) -> None:
+    """Its order of keys and its numbers too: a card prints both."""
+    run = flow.cell(*POET)
+    release_cells([run], "card", again=False, allow_partial=False)
+    assert run.record.model_dump_json() == flow.record(*POET).model_dump_json()
 
 
 def test_every_stage_has_a_log_of_its_own(flow: Flow) -> None:
