@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -77,6 +78,8 @@ class Connection:
         self._session.headers["User-Agent"] = "flagrelease-pipeline"
         # A blob is compared with its digest as stored, so nobody may decode it on the way.
         self._session.headers["Accept-Encoding"] = "identity"
+        # Who sends Harbor's cookie back is asked for the token of a web page.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Proxy variables of the environment must not catch loopback traffic.
         self._session.trust_env = not self.is_local
         # Given with every request, for else a bundle of the environment goes before it.
