@@ -30,7 +30,8 @@ class Check:
         try:
             return self.find()
         except PipelineError as error:
-            seen = "; ".join(filter(None, (error.message, *error.details.splitlines()[:2])))
+            head = f"{error.where}: {error.message}" if error.where else error.message
+            seen = "; ".join([head, *error.details.splitlines()[:2]])
             return Finding(state="wrong", seen=seen, to_do=error.hint)
 
 

@@ -39,13 +39,8 @@ def checks(
     is_public: bool,
     mends: bool,
 ) -> Iterator[Check]:
-    """In the order in which a release needs them. `are_named`: the cells were asked for, and are not just all."""
-    chips = {cell.chip_id: cell.chip for cell in cells}
-    yield Check("git", _git)
-    yield Check("engine", partial(_engine, engine))
-    yield Check("disk of images", partial(_disk, engine, chips, are_named=are_named))
-    for name, chip in chips.items():
-        yield Check(f"devices of {name}", partial(_devices, chip, is_named=are_named))
+    """In the order in which a release needs them; each is to be made before the next is taken."""
+    yield from machine_checks(cells, engine, are_named=are_named)
     yield from registry_checks(
         target,
         partial(registry_of, target),
@@ -53,7 +48,23 @@ def checks(
         is_public=is_public,
         mends=mends,
     )
-    for hub in target.hubs:
+    yield from hub_checks(target.hubs, root)
+
+
+def machine_checks(
+    cells: Sequence[Cell], engine: Callable[[], Engine], *, are_named: bool
+) -> Iterator[Check]:
+    """`are_named`: the cells were asked for, and are not just all."""
+    chips = {cell.chip_id: cell.chip for cell in cells}
+    yield Check("git", _git)
+    yield Check("engine", partial(_engine, engine))
+    yield Check("disk of images", partial(_disk, engine, chips, are_named=are_named))
+    for name, chip in chips.items():
+        yield Check(f"devices of {name}", partial(_devices, chip, is_named=are_named))
+
+
+def hub_checks(hubs: Sequence[Hub], root: Path) -> Iterator[Check]:
+    for hub in hubs:
         yield Check(f"hub {_title(hub)}", partial(_hub, hub, root))
 
 

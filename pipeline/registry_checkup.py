@@ -44,6 +44,10 @@ class Visit:
         except WorldError as error:
             return error
 
+    def end(self) -> None:
+        if not isinstance(self.greeting, WorldError):
+            self.registry.close()
+
     @property
     def silent(self) -> Finding:
         return unknown(f"{self.host} does not answer", "see above")
@@ -72,6 +76,8 @@ def registry_checks(
         yield Check("immutable tag rule", partial(_rule, visit, project, mends=mends))
     guards = partial(_guards_versions, visit, public[2], is_public=is_public)
     yield Check("version tags in public", guards)
+    for visit in visits.values():
+        visit.end()
 
 
 def _answers(visit: Visit) -> Finding:

@@ -22,7 +22,7 @@ USER = "robot"
 CONFIGURATION = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: {deletes}}}{more}}}
 http: {{addr: "{host}", secret: toys{tls}}}
 {auth}
 """
@@ -45,7 +45,12 @@ def free_host() -> str:
 
 @contextmanager
 def real_registry(
-    folder: Path, *, passwords: Path | None = None, tls: Tls | None = None
+    folder: Path,
+    *,
+    passwords: Path | None = None,
+    tls: Tls | None = None,
+    is_read_only: bool = False,
+    deletes: bool = True,
 ) -> Iterator[str]:
     """Its host, while it runs; what it holds is under `folder`, and stays."""
     if not PROGRAM.exists():
@@ -56,7 +61,14 @@ def real_registry(
     auth = f"auth: {{htpasswd: {{realm: toys, path: {passwords}}}}}" if passwords else ""
     secure = f", tls: {{certificate: {tls.certificate}, key: {tls.key}}}" if tls else ""
     config.write_text(
-        CONFIGURATION.format(storage=folder / "storage", host=host, tls=secure, auth=auth)
+        CONFIGURATION.format(
+            storage=folder / "storage",
+            host=host,
+            tls=secure,
+            auth=auth,
+            deletes=str(deletes).lower(),
+            more=", maintenance: {readonly: {enabled: true}}" if is_read_only else "",
+        )
     )
     log = folder / "log"
     with log.open("ab") as file:
