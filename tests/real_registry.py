@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path("/usr/bin/docker-registry")
-# What crypt_blowfish's own test vectors give for these passwords; docker-registry takes bcrypt alone.
+# docker-registry takes bcrypt alone. Two are test vectors of crypt_blowfish; the third was made with Perl's crypt.
 PASSWORDS = {
     "U*U": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
+    "planted-registry-password": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.5ceNJISmFTj2Ba.XEU/Q9OSd.EqRjlG",
     "U*U*": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK",
 }
 USER = "robot"

@@ -25,10 +25,10 @@ from pipeline.world.harbor import VERSIONS_STAY, Harbor
 from pipeline.world.registry import Registry
 from tests.fakes_harbor import PASSWORD, Kept, fake_harbor
 from tests.projects import ROOT, one_cell, toy_project
-from tests.real_registry import PASSWORDS, USER, free_host, real_registry, write_passwords
+from tests.real_registry import USER, free_host, real_registry, write_passwords
 from tests.small_disk import fill, small_disk
 
-RIGHT, OTHER = PASSWORDS
+RIGHT, OTHER = "U*U", "U*U*"
 STAGING, PUBLIC = "toys/staging/doctor", "toys/doctor"
 PUSH, VERSIONS = "push to staging", "version tags in public"
 
