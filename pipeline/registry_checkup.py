@@ -16,8 +16,9 @@ from pipeline.matrix import Target
 from pipeline.names import trial_repositories
 from pipeline.world.harbor import VERSIONS, VERSIONS_STAY, Harbor
 from pipeline.world.oci import Manifest, qualified
-from pipeline.world.registry import Greeting, Registry
+from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact
+from pipeline.world.registry_connection import Greeting
 from pipeline.world.registry_credentials import docker_config_path, read_credentials
 
 TRIAL_TYPE = "application/vnd.flagos.release.trial.v1+json"

@@ -20,7 +20,8 @@ from pipeline.world.oci import (
     Manifest,
     qualified,
 )
-from pipeline.world.registry import Greeting, Registry
+from pipeline.world.registry import Registry
+from pipeline.world.registry_connection import Greeting
 from tests.record_parts import attest_result
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,19 +15,17 @@ import requests
 from pipeline.errors import WorldError
 from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
 from pipeline.world.registry_blobs import cancel_upload, read_blob, uploads, write_blob
-from pipeline.world.registry_connection import CERTIFICATES, Call, Connection, not_what_was_asked
+from pipeline.world.registry_connection import (
+    CERTIFICATES,
+    Call,
+    Connection,
+    Greeting,
+    not_what_was_asked,
+)
 from pipeline.world.registry_credentials import docker_config_path
 from pipeline.world.registry_lists import referring, repository_names, tag_names
 from pipeline.world.registry_login import to_delete, to_pull, to_push
 from pipeline.world.registry_retries import date_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Greeting:
-    """What a registry says first. `lets_in`: it takes this account, or asks for none."""
-
-    lets_in: bool
-    time: datetime | None  # its clock, to the second
 
 
 class Registry:

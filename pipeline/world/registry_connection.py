@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urljoin
@@ -40,6 +41,14 @@ class Call:
     stream: bool = False
     once: bool = False  # it may have had its effect although no answer came
     timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeting:
+    """What a registry says first. `lets_in`: it takes this account, or asks for none."""
+
+    lets_in: bool
+    time: datetime | None  # its clock, to the second
 
 
 class PassingError(NoAnswerError):
