@@ -183,6 +183,12 @@ def gc(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def doctor(session: nox.Session) -> None:
+    """Look at everything that a release needs, and say what is wrong (`-- nvidia --target flagos`)."""
+    run_pipeline(session)
+
+
+@nox.session(default=False)
 def publish(session: nox.Session) -> None:
     """Commit the cards to the hubs and read them back."""
     run_pipeline(session)

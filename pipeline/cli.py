@@ -100,6 +100,7 @@ _TEXTS = {
     "rollback": "Take a whole release back: its tag moves backwards, and a tombstone at every image.",
     "yank": "Withdraw cells of a release: a tombstone at each image, and `latest` away from it.",
     "gc": "Say which images in staging no record, card, index or public tag names.",
+    "doctor": "Look at everything that a release needs, and say what is wrong and what to do.",
     "publish": "Publish the cards of promoted cells to the target's hubs.",
 }
 
@@ -172,7 +173,7 @@ _ARGUMENTS = (
         help="write nothing; fail on drift and show it",
     ),
     _argument(
-        ["release", "plan", "login", *_RUNNING, *_CARDS, *_WITHDRAWING, "gc"],
+        ["release", "plan", "login", *_RUNNING, *_CARDS, *_WITHDRAWING, "gc", "doctor"],
         "--target",
         default="local",
         help="where the release goes: a target of the matrix",
@@ -186,6 +187,12 @@ _ARGUMENTS = (
     _argument(_WITHDRAWING, "--release", metavar="NAME", help="whose images are withdrawn"),
     _argument(_WITHDRAWING, "--reason", default="", metavar="TEXT", help="shown to everybody"),
     _argument(_WITHDRAWING, "--by", metavar="NAME", help="who withdraws; default: this user"),
+    _argument(
+        ["doctor"],
+        "--fix",
+        action="store_true",
+        help="add what a Harbor lacks: its immutable tag rule",
+    ),
     _argument(["gc"], "--dry-run", action="store_true", help="delete nothing; needed so far"),
     _argument(
         ["release", "plan", *_RUNNING],
@@ -226,7 +233,7 @@ _ARGUMENTS = (
         _CARDS, "--publish", action="store_true", help="commit changed cards of promoted releases"
     ),
     _argument(
-        ["release", "promote", "publish", *_CARDS, *_WITHDRAWING],
+        ["release", "promote", "publish", "doctor", *_CARDS, *_WITHDRAWING],
         "--yes",
         action="store_true",
         help="consent to a target other than local",

@@ -368,6 +368,33 @@ def do_gc(options: Options, report: Reporter) -> int:
     return print_unnamed(options, report)
 
 
+def do_doctor(options: Options, report: Reporter) -> int:
+    """Every check, each told as soon as it is known; 1 if anything is wrong."""
+    from pipeline.doctor import checks
+
+    if options.fix:
+        ask_consent(options, "promote")
+    project = project_of(options)
+    found = []
+    for check in checks(
+        project.root,
+        select(project.matrix, options.cells),
+        project.target(options.target),
+        lazy_engine(cleans=False),
+        are_named=bool(options.cells),
+        is_public=options.target != "local",
+        mends=options.fix,
+    ):
+        finding = check.found()
+        found.append(finding.state)
+        report.say(f"{finding.state:7}  {check.name}: {finding.seen}")
+        if finding.state != "ok" and finding.to_do:
+            report.say(f"         to do: {'; '.join(finding.to_do.splitlines())}")
+    counts = ", ".join(f"{found.count(state)} {state}" for state in ("ok", "wrong", "unknown"))
+    report.say(f"{len(found)} checks: {counts}")
+    return 1 if "wrong" in found else 0
+
+
 COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "release": do_release,
     "plan": do_plan,
@@ -386,6 +413,7 @@ COMMANDS: Mapping[str, Callable[[Options, Reporter], int]] = {
     "yank": do_yank,
     "gc": do_gc,
     "verify": do_verify,
+    "doctor": do_doctor,
     "card": do_cards,
     "cards": do_cards,
     **{stage: do_stage for stage in STAGES if stage not in ("render", "card")},

@@ -42,11 +42,11 @@ def flow(
     ask_consent(options, until)
     from pipeline.cell_release import World
     from pipeline.release import release_cells
+    from pipeline.world.harbor import registry_of
     from pipeline.world.hubs import hubs_of
-    from pipeline.world.registry import Registry
 
-    registry = cache(Registry)
     target = selection.project.target(options.target)
+    registry = cache(partial(registry_of, target))
     hubs = cache(partial(hubs_of, target.hubs, selection.project.root))
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it

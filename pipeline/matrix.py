@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -25,9 +25,12 @@ class Project(Strict):
 
 class Target(Strict):
     """Where a release goes. `staging` is the registry prefix that candidates are pushed to; default: the same.
-    `public_key` is a PEM file of the repository: what readers verify its releases with. Without one nobody signs."""
+    `public_key` is a PEM file of the repository: what readers verify its releases with. Without one nobody signs.
+    `kind: harbor` says that the registry has Harbor's own interface beside that of OCI (docs/harbor.md).
+    """
 
     registry: Prefix
+    kind: Literal["oci", "harbor"] = "oci"
     staging: Prefix | None = None
     hubs: list[Hub] = []
     public_key: str | None = None

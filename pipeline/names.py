@@ -25,6 +25,10 @@ class Names:
     hub: str  # model repository, without its owner
     alias: str | None  # FlagRelease's long name of the image; None where a fact of it is not known
 
+    @property
+    def public_repositories(self) -> tuple[str, ...]:
+        return (self.public, *([self.alias] if self.alias else []))
+
 
 def names(cell: Cell, target: Target) -> Names:
     host, _, prefix = target.registry.partition("/")
@@ -47,6 +51,12 @@ def names(cell: Cell, target: Target) -> Names:
 def index_repository(target: Target) -> str:
     """Where the release indexes of a target are, without its host."""
     return f"{target.registry.partition('/')[2]}/releases"
+
+
+def trial_repositories(target: Target) -> tuple[str, str]:
+    """Where `doctor` tries what this account may do: in staging and in public, each with its host."""
+    staging = target.staging or f"{target.registry}/staging"
+    return f"{staging}/doctor", f"{target.registry}/doctor"
 
 
 def hub_name(cell: Cell) -> str:

@@ -18,7 +18,7 @@ from pipeline.reporter import Reporter
 from pipeline.selection import Options, project_of
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.tombstones import keep_tombstone
-from pipeline.world.registry import Registry
+from pipeline.world.harbor import registry_of
 from pipeline.world.shelf import Shelf
 
 
@@ -51,7 +51,7 @@ def print_unnamed(options: Options, report: Reporter) -> int:
         )
     project = project_of(options)
     target = project.target(options.target)
-    staging = Registry((target.staging or target.registry).partition("/")[0])
+    staging = registry_of(target, (target.staging or target.registry).partition("/")[0])
     found = collect_unnamed(project, target, staging, _shelf(project, target))
     if found.unnamed:
         rows = [(one.repository, one.tag, one.manifest.digest) for one in found.unnamed]
@@ -82,7 +82,7 @@ def _asked(options: Options) -> Withdrawal:
 
 def _shelf(project: Project, target: Target) -> Shelf:
     return Shelf(
-        registry=Registry(target.registry.partition("/")[0]),
+        registry=registry_of(target, target.registry.partition("/")[0]),
         index_repository=index_repository(target),
         journals=project.journals,
     )

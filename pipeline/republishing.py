@@ -9,13 +9,15 @@ from typing import Any
 from pipeline.canonical import sha256_bytes
 from pipeline.keys import Parts, key_of
 from pipeline.matrix import Target
+from pipeline.names import names
 from pipeline.naming import release_order
 from pipeline.parts import card_parts, publish_parts
 from pipeline.project import Project
 from pipeline.record import Record, StageName, StageRecord
 from pipeline.rewriting import Card
 from pipeline.stages.card import card_result
-from pipeline.stages.publish import HUB_FILES, publish
+from pipeline.stages.publish import HUB_FILES, describe, publish
+from pipeline.world.harbor import registry_of
 from pipeline.world.hub import Hub
 
 
@@ -27,6 +29,7 @@ def publish_changed(
     say: Callable[[str], None],
 ) -> None:
     """`hubs` are those of the target. A record in out/ keeps what was published; one in records/ stays as it is."""
+    cells = {cell.id: cell for cell in project.cells}
     for card, record in _newest(cards):
         promoted = record.stages.promote
         if promoted is None or promoted.status != "passed":
@@ -39,6 +42,9 @@ def publish_changed(
             for done in result.publications:
                 state = "published" if done.changed else "is the same already"
                 say(f"{record.cell} {record.release}: {done.location} {state}")
+            registry = registry_of(target, target.registry.partition("/")[0])
+            repositories = names(cells[record.cell], target).public_repositories
+            describe(registry, repositories, card.files, result.publications, say)
             if card.folder.is_relative_to(project.store.root):
                 parts = publish_parts(written.stages, [hub.text for hub in target.hubs])
                 project.store.write(

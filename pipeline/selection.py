@@ -31,6 +31,7 @@ class Options:
     github: bool = False
     explain: bool = False
     yes: bool = False
+    fix: bool = False
     again: bool = False
     allow_partial: bool = False
     by: str | None = None

@@ -24,7 +24,7 @@ from pipeline.stages.build import Builder, build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import performance
-from pipeline.stages.publish import HUB_FILES, publish, weight_files
+from pipeline.stages.publish import HUB_FILES, describe, publish, weight_files
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch, weights_folder
@@ -170,12 +170,15 @@ def _publish(run: CellRelease, log: StageLog) -> Ended:
         )
     cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
     hubs = run.world.hubs()
+    registry = run.world.registry(run.names.host)
     if not hubs:
+        describe(registry, run.names.public_repositories, cards, (), log.say)
         return "not_applicable", PublishResult(publications=()), ""
     weights = _weights_to_publish(run) if any(hub.takes_weights for hub in hubs) else {}
     result = publish(run.record, cards, hubs, run.record.about.hub_name, weights)
     for done in result.publications:
         log.say(f"{done.location} {'written' if done.changed else 'is the same already'}")
+    describe(registry, run.names.public_repositories, cards, result.publications, log.say)
     return "passed", result, ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.world.oci import (
     qualified,
 )
 from pipeline.world.registry import Registry
+from pipeline.world.registry_connection import Greeting
 from tests.record_parts import attest_result
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -35,6 +37,8 @@ class Repository:
 
 class FakeRegistry(Registry):
     """Has every public method of `Registry`; notes each change in `changes`."""
+
+    keeps_referrers = True
 
     def __init__(
         self,
@@ -56,6 +60,9 @@ class FakeRegistry(Registry):
 
     def ping(self) -> None:
         pass
+
+    def greeting(self) -> Greeting:
+        return Greeting(lets_in=True, time=datetime.now(UTC))
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         held = self._held(repository)
@@ -144,6 +151,10 @@ class FakeRegistry(Registry):
             self.changes.append(f"tag {repository}:{reference}")
             held.tags[reference] = digest
         return digest
+
+    def can_overwrite(self, repository: str, tag: str, manifest: Manifest) -> bool:
+        self.put_manifest(repository, tag, manifest.body, manifest.media_type)
+        return True
 
     def _check(self, repository: str, reference: str, manifest: Manifest) -> None:
         """Refuse what a real registry refuses: a wrong digest, a type unknown, parts it lacks."""

@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path("/usr/bin/docker-registry")
-# What crypt_blowfish's own test vectors give for these passwords; docker-registry takes bcrypt alone.
+# docker-registry takes bcrypt alone. Two are test vectors of crypt_blowfish; the third was made with Perl's crypt.
 PASSWORDS = {
     "U*U": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW",
+    "planted-registry-password": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.5ceNJISmFTj2Ba.XEU/Q9OSd.EqRjlG",
     "U*U*": "$2a$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK",
 }
 USER = "robot"
 CONFIGURATION = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}
+storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: {deletes}}}{more}}}
 http: {{addr: "{host}", secret: toys{tls}}}
 {auth}
 """
@@ -45,7 +46,12 @@ def free_host() -> str:
 
 @contextmanager
 def real_registry(
-    folder: Path, *, passwords: Path | None = None, tls: Tls | None = None
+    folder: Path,
+    *,
+    passwords: Path | None = None,
+    tls: Tls | None = None,
+    is_read_only: bool = False,
+    deletes: bool = True,
 ) -> Iterator[str]:
     """Its host, while it runs; what it holds is under `folder`, and stays."""
     if not PROGRAM.exists():
@@ -56,7 +62,14 @@ def real_registry(
     auth = f"auth: {{htpasswd: {{realm: toys, path: {passwords}}}}}" if passwords else ""
     secure = f", tls: {{certificate: {tls.certificate}, key: {tls.key}}}" if tls else ""
     config.write_text(
-        CONFIGURATION.format(storage=folder / "storage", host=host, tls=secure, auth=auth)
+        CONFIGURATION.format(
+            storage=folder / "storage",
+            host=host,
+            tls=secure,
+            auth=auth,
+            deletes=str(deletes).lower(),
+            more=", maintenance: {readonly: {enabled: true}}" if is_read_only else "",
+        )
     )
     log = folder / "log"
     with log.open("ab") as file:

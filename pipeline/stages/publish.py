@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from pipeline.canonical import sha256_bytes
+from pipeline.cards.description import repository_description
 from pipeline.errors import StageRefusedError
 from pipeline.record import Record
-from pipeline.results import FileHash, PublishResult, WeightsResult
+from pipeline.results import FileHash, Publication, PublishResult, WeightsResult
+from pipeline.world.harbor import Harbor
 from pipeline.world.hub import Hub, HubFile, Terms
 from pipeline.world.hub import publish as to_hub
+from pipeline.world.registry import Registry
 
 # A hub shows README.md; the other language lies beside it.
 HUB_FILES: Mapping[str, str] = {
@@ -53,6 +56,23 @@ def publish(
             for hub in hubs
         )
     )
+
+
+def describe(
+    registry: Registry,
+    repositories: Sequence[str],
+    cards: Mapping[str, bytes],
+    publications: Sequence[Publication],
+    say: Callable[[str], None],
+) -> None:
+    """The beginning of the card beside its images, where their registry shows such words, as Harbor does."""
+    if not isinstance(registry, Harbor):
+        return
+    places = [done.location for done in publications]
+    text = repository_description(cards["card.en.md"], places)
+    for repository in repositories:
+        changed = registry.describe(repository, text)
+        say(f"description of {repository} {'written' if changed else 'is the same already'}")
 
 
 def weight_files(result: WeightsResult, folder: Path) -> dict[str, HubFile]:

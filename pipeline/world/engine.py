@@ -77,6 +77,14 @@ class Limits:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How and where the engine keeps its images; the path is one of its own machine."""
+
+    driver: str
+    root: Path
+
+
 class Engine:
     """A Docker Engine. Everything it raises is a WorldError, unless a build step itself failed."""
 
@@ -112,10 +120,14 @@ class Engine:
             memory_bytes=int(info["MemTotal"]),
         )
 
+    def storage(self) -> Storage:
+        with _asking("reading where the engine keeps its images"):
+            info = self._client.info()
+        return Storage(driver=info["Driver"], root=Path(info["DockerRootDir"]))
+
     def free_bytes(self) -> int:
         """Free space where the engine keeps its images."""
-        with _asking("reading where the engine keeps its images"):
-            root = Path(self._client.info()["DockerRootDir"])
+        root = self.storage().root
         while not root.exists():
             root = root.parent
         return shutil.disk_usage(root).free

@@ -17,6 +17,11 @@ def revision() -> str:
     return os.environ.get("FLAGRELEASE_REVISION") or _git("rev-parse", "HEAD").strip() or "unknown"
 
 
+def changed_files() -> tuple[str, ...]:
+    """Tracked files that differ from the commit."""
+    return tuple(line[3:] for line in _git("status", "--porcelain", "-uno").splitlines())
+
+
 def _git(*words: str) -> str:
     try:
         return run(["git", *words], doing="asking git", hint="").output

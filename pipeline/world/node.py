@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from pipeline.chip import Chip
+from pipeline.chip import Chip, Smi
 from pipeline.errors import PipelineError
 from pipeline.world.command import run
 
@@ -27,10 +27,16 @@ def node_class(chip: Chip) -> str:
     if shutil.which(smi.command.split()[0]) is None:
         return f"{host}, no {smi.command}"
     try:
-        listed = run((smi.list or smi.command).split(), doing="listing the cards", hint="").output
+        return ", ".join(cards(chip, smi))
     except PipelineError:
         return f"{host}, {smi.command} fails"
-    return ", ".join(card_names(chip, listed))
+
+
+def cards(chip: Chip, smi: Smi) -> tuple[str, ...]:
+    """The names of this machine's cards, by the chip's tool. Raises CommandError, or WorldError without the tool."""
+    words = (smi.list or smi.command).split()
+    hint = f"a release of {chip.title.en} needs a machine with its driver and {words[0]}"
+    return card_names(chip, run(words, doing="listing the cards", hint=hint, timeout_s=60).output)
 
 
 def card_names(chip: Chip, listed: str) -> tuple[str, ...]:

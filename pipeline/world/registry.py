@@ -15,14 +15,24 @@ import requests
 from pipeline.errors import WorldError
 from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
 from pipeline.world.registry_blobs import cancel_upload, read_blob, uploads, write_blob
-from pipeline.world.registry_connection import CERTIFICATES, Call, Connection, not_what_was_asked
+from pipeline.world.registry_connection import (
+    CERTIFICATES,
+    Call,
+    Connection,
+    Greeting,
+    not_what_was_asked,
+)
 from pipeline.world.registry_credentials import docker_config_path
 from pipeline.world.registry_lists import referring, repository_names, tag_names
 from pipeline.world.registry_login import to_delete, to_pull, to_push
+from pipeline.world.registry_retries import date_of
 
 
 class Registry:
     """A registry by its host, such as `127.0.0.1:5000`; one per thread."""
+
+    # Whether a manifest that is deleted and stored again still has what refers to it.
+    keeps_referrers = True
 
     def __init__(
         self,
@@ -41,8 +51,13 @@ class Registry:
 
     def ping(self) -> None:
         """Return if a registry answers; a 401 is an answer."""
+        self.greeting()
+
+    def greeting(self) -> Greeting:
         doing = "say whether it is there"
-        self._ask(Call("GET", "/v2/", doing, accepts=(200, 401), timeout_s=2.0))
+        response = self._ask(Call("GET", "/v2/", doing, accepts=(200, 401), timeout_s=2.0))
+        lets_in = response.status_code == 200
+        return Greeting(lets_in=lets_in, time=date_of(response.headers.get("Date", "")))
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """The manifest under a tag or digest, its bytes checked; None if absent."""
@@ -137,21 +152,39 @@ class Registry:
 
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
         """Store a manifest under a tag or its digest; returns the digest."""
+        self._put_manifest(repository, reference, body, media_type, (201,))
+        return digest_of(body)
+
+    def can_overwrite(self, repository: str, tag: str, manifest: Manifest) -> bool:
+        """Try to set a tag that exists to another manifest; False if the registry answers no."""
+        no = (400, 403, 405, 409, 412)  # 412 is Harbor's; others have others
+        put = self._put_manifest(repository, tag, manifest.body, manifest.media_type, (201, *no))
+        return put.status_code == 201
+
+    def _put_manifest(
+        self,
+        repository: str,
+        reference: str,
+        body: bytes,
+        media_type: str,
+        accepts: tuple[int, ...],
+    ) -> requests.Response:
         digest = digest_of(body)
         call = Call(
             "PUT",
             f"/v2/{repository}/manifests/{reference}",
             f"store manifest {qualified(repository, reference)}",
             to_push(repository),
-            (201,),
+            accepts,
             headers={"Content-Type": media_type},
             body=body,
             timeout_s=30.0,
         )
-        told = self._ask(call).headers.get("Docker-Content-Digest", digest)
+        response = self._ask(call)
+        told = response.headers.get("Docker-Content-Digest", digest)
         if told != digest:
             raise not_what_was_asked(self.host, f"to store manifest {digest}", told)
-        return digest
+        return response
 
     def delete(self, repository: str, reference: str) -> bool:
         """Delete a tag, or a manifest by digest with all its tags; False if the registry cannot (405, or 400 of a tag).

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -39,6 +41,14 @@ class Call:
     stream: bool = False
     once: bool = False  # it may have had its effect although no answer came
     timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greeting:
+    """What a registry says first. `lets_in`: it takes this account, or asks for none."""
+
+    lets_in: bool
+    time: datetime | None  # its clock, to the second
 
 
 class PassingError(NoAnswerError):
@@ -77,6 +87,8 @@ class Connection:
         self._session.headers["User-Agent"] = "flagrelease-pipeline"
         # A blob is compared with its digest as stored, so nobody may decode it on the way.
         self._session.headers["Accept-Encoding"] = "identity"
+        # Who sends Harbor's cookie back is asked for the token of a web page.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # Proxy variables of the environment must not catch loopback traffic.
         self._session.trust_env = not self.is_local
         # Given with every request, for else a bundle of the environment goes before it.

@@ -15,6 +15,8 @@ from pipeline.world.registry_credentials import read_credentials
 from pipeline.world.registry_retries import CONNECT_TIMEOUT_S, is_passing_answer
 
 Scopes = tuple[str, ...]
+# For interfaces that give no challenge, as Harbor's own: the password goes with the first request.
+UNASKED: Scopes = ("unasked",)
 
 
 def to_pull(repository: str) -> Scopes:
@@ -50,7 +52,7 @@ class Login:
         self._credentials = found = read_credentials(config_path, host)
         self._basic = f"Basic {found.pair}" if found and not found.is_identity_token else None
         self._secrets = [found.pair, found.secret] if found else []
-        self._headers: dict[Scopes, str] = {}
+        self._headers: dict[Scopes, str] = {UNASKED: self._basic} if self._basic else {}
         self._takes_basic = False
 
     @property

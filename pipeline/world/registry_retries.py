@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 import requests
@@ -74,7 +75,13 @@ def retry_after_s(response: requests.Response) -> float:
     header = response.headers.get("Retry-After", "")
     if header.isdigit():
         return float(header)
+    until = date_of(header)
+    return until.timestamp() - time.time() if until else 0.0
+
+
+def date_of(header: str) -> datetime | None:
+    """The time that an HTTP header gives; None if it gives none."""
     try:
-        return parsedate_to_datetime(header).timestamp() - time.time()
+        return parsedate_to_datetime(header)
     except ValueError:
-        return 0.0
+        return None

@@ -59,7 +59,7 @@ def carry_out(operation: Operation, registry: Registry, journal: Journal, say: S
 def _set(registry: Registry, move: TagMove, journal: Journal, say: Say) -> None:
     if move.after is None:
         if not _untag(registry, move, journal):
-            say(f"{qualified(*move.place)} stays: this registry deletes nothing")
+            say(f"{qualified(*move.place)} stays: this registry does not delete it")
         return
     manifest = present(registry, move.repository, move.after)
     registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
@@ -103,10 +103,12 @@ def present(registry: Registry, repository: str, digest: str) -> Manifest:
 
 
 def _untag(registry: Registry, move: TagMove, journal: Journal) -> bool:
-    """Delete a tag and leave its digest; False if the registry deletes neither tags nor manifests."""
+    """Delete a tag and leave its digest; False if the registry does neither that nor deletes manifests unharmed."""
     digest = registry.head(*move.place)
     if digest is None or registry.delete(*move.place):
         return True
+    if not registry.keeps_referrers:
+        return False
     manifest = present(registry, move.repository, digest)
     others = [tag for tag in registry.tags(move.repository) if tag != move.tag]
     restore = Restore(

@@ -7,7 +7,7 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -62,6 +62,19 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def test_it_answers_a_ping(registry: Registry) -> None:
     registry.ping()
+    greeting = registry.greeting()
+    assert greeting.lets_in
+    assert greeting.time is not None
+    assert abs((datetime.now(UTC) - greeting.time).total_seconds()) < 60
+
+
+def test_a_tag_can_be_overwritten_where_nothing_guards_it(registry: Registry, name: str) -> None:
+    push_image(registry, name, b"old", tag="2026.11.24.1")
+    digest = push_image(registry, name, b"new")
+    newer = registry.manifest(name, digest)
+    assert newer is not None
+    assert registry.can_overwrite(name, "2026.11.24.1", newer)
+    assert registry.head(name, "2026.11.24.1") == digest
 
 
 def test_what_was_never_pushed_is_absent(registry: Registry, name: str) -> None:

@@ -14,14 +14,14 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pipeline import registry_commands, stage_run
 from pipeline import release as flow_module
+from pipeline import stage_run
 from pipeline.cli import main
 from pipeline.commands import COMMANDS
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.record import STAGES, StageName
 from pipeline.tombstones import tombstone_beside
-from pipeline.world import registry as registry_module
+from pipeline.world import harbor
 from pipeline.world.engine import Engine
 from tests.fakes_registry import push_image
 from tests.projects import edited, toy_project
@@ -337,8 +337,7 @@ def withdrawn_from(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Flow:
     monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
     monkeypatch.setattr(flow_module, "FLOW", flow.table())
     monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
-    monkeypatch.setattr(registry_module, "Registry", lambda _: flow.registry)
-    monkeypatch.setattr(registry_commands, "Registry", lambda _: flow.registry)
+    monkeypatch.setattr(harbor, "Registry", lambda _: flow.registry)
     code, _, error = line.run("release", "*", "poet", "--release", RELEASE)
     assert (code, error) == (0, "")
     return flow

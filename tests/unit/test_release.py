@@ -24,8 +24,9 @@ from pipeline.results import Verdict
 from pipeline.stage_run import Outcome
 from pipeline.stages import smoke as smoke_module
 from pipeline.world import operators, server
+from pipeline.world.harbor import Harbor
 from tests.fakes import FakeEngine, ServingImage
-from tests.fakes_registry import push_image
+from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, free_port
 from tests.projects import one_cell, toy_project
 from tests.record_parts import digest
@@ -482,3 +483,31 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
     )
     log = read_log(flow, *POET, "smoke")
     assert "FAIL completion: HTTP 500: no kernel image is available (0.0 s)\n" in log
+
+
+class DescribedRegistry(FakeRegistry, Harbor):
+    """A Harbor in memory, as far as publishing sees one."""
+
+    def __init__(self) -> None:
+        super().__init__("registry.test")
+        self.texts: dict[str, str] = {}
+
+    def describe(self, repository: str, description: str) -> bool:
+        self.texts[repository] = description
+        return True
+
+
+@pytest.mark.parametrize("hub", [True, False])
+def test_a_harbor_gets_the_beginning_of_the_card_with_or_without_a_hub(
+    hub: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edits = [] if hub else [(", hubs: [{folder: out/hub}]", "")]
+    flow = Flow(toy_project(tmp_path, *edits))
+    flow.registry = registry = DescribedRegistry()
+    monkeypatch.setattr(flow_module, "FLOW", flow.table())
+    monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
+    outcomes = flow.go(*POET)
+
+    assert statuses(outcomes)["publish"] == ("passed" if hub else "not_applicable")
+    assert registry.texts.keys() == {"toys/flagrelease_abacus_poet"}
+    assert "description of toys/flagrelease_abacus_poet written" in read_log(flow, *POET, "publish")

@@ -29,6 +29,7 @@ LAYERS = (
         "collecting",
         "verifying",
         "fetching",
+        "doctor",
     ),
     (
         "steps",
@@ -43,6 +44,7 @@ LAYERS = (
     ("about",),
     ("stages",),
     ("layers",),  # what images are made of
+    ("registry_checkup",),  # what doctor asks of a registry
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
     ("gate", "world"),
 )

@@ -282,7 +282,7 @@ def test_a_registry_that_deletes_nothing_keeps_the_version_tag_and_says_so(tmp_p
     toys.rollback(SECOND)
     assert toys.latest() == old["cpu/a"]
     assert toys.registry.head(PUBLIC["cpu/a"], SECOND) == new["cpu/a"]
-    assert f"{PUBLIC['cpu/a']}:{SECOND} stays: this registry deletes nothing" in toys.said
+    assert f"{PUBLIC['cpu/a']}:{SECOND} stays: this registry does not delete it" in toys.said
 
 
 def test_a_registry_that_stops_answering_is_gone_on_with_later(tmp_path: Path) -> None:

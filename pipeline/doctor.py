@@ -1,0 +1,135 @@
+"""doctor: everything that a release needs, looked at one by one; says what is wrong and what to do about it.
+
+A check never ends another one: on a machine where half is absent, the other half is still looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from pipeline.cell import Cell
+from pipeline.checkup import Check, Finding, ok, unknown, wrong
+from pipeline.chip import Chip
+from pipeline.errors import UsageError, WorldError
+from pipeline.hub_accounts import Hub
+from pipeline.matrix import Target
+from pipeline.registry_checkup import registry_checks
+from pipeline.world import git
+from pipeline.world.engine import START_HINT, Engine
+from pipeline.world.harbor import registry_of
+from pipeline.world.hubs import hubs_of
+from pipeline.world.node import cards, processor
+
+GIB = 1 << 30
+SLOW_DRIVERS = ("vfs", "devicemapper")
+
+
+def checks(
+    root: Path,
+    cells: Sequence[Cell],
+    target: Target,
+    engine: Callable[[], Engine],
+    *,
+    are_named: bool,
+    is_public: bool,
+    mends: bool,
+) -> Iterator[Check]:
+    """In the order in which a release needs them; each is to be made before the next is taken."""
+    yield from machine_checks(cells, engine, are_named=are_named)
+    yield from registry_checks(
+        target,
+        partial(registry_of, target),
+        lambda: datetime.now(UTC),
+        is_public=is_public,
+        mends=mends,
+    )
+    yield from hub_checks(target.hubs, root)
+
+
+def machine_checks(
+    cells: Sequence[Cell], engine: Callable[[], Engine], *, are_named: bool
+) -> Iterator[Check]:
+    """`are_named`: the cells were asked for, and are not just all."""
+    chips = {cell.chip_id: cell.chip for cell in cells}
+    yield Check("git", _git)
+    yield Check("engine", partial(_engine, engine))
+    yield Check("disk of images", partial(_disk, engine, chips, are_named=are_named))
+    for name, chip in chips.items():
+        yield Check(f"devices of {name}", partial(_devices, chip, is_named=are_named))
+
+
+def hub_checks(hubs: Sequence[Hub], root: Path) -> Iterator[Check]:
+    for hub in hubs:
+        yield Check(f"hub {_title(hub)}", partial(_hub, hub, root))
+
+
+def _git() -> Finding:
+    revision, changed = git.revision(), git.changed_files()
+    if revision == "unknown":
+        return unknown("no commit to be read here", "work in a clone, or set FLAGRELEASE_REVISION")
+    if changed:
+        named = ", ".join([*changed[:3], *(["…"] if len(changed) > 3 else [])])
+        return wrong(
+            f"{len(changed)} tracked files differ from {revision[:12]}: {named}",
+            "commit them: labels and records name the commit, and it must hold what was built",
+        )
+    return ok(f"clean at {revision[:12]}")
+
+
+def _engine(engine: Callable[[], Engine]) -> Finding:
+    found = engine()
+    driver = found.storage().driver
+    seen = f"Docker {found.version} answers, storage driver {driver}"
+    if driver in SLOW_DRIVERS:
+        return wrong(f"{seen}, which copies whole layers", "set `storage-driver` to overlay2")
+    return ok(seen)
+
+
+def _disk(engine: Callable[[], Engine], chips: dict[str, Chip], *, are_named: bool) -> Finding:
+    try:
+        found = engine()
+    except WorldError:
+        return unknown("the engine says where images are, and does not answer", START_HINT)
+    root, host = found.storage().root, os.environ.get("DOCKER_HOST", "")
+    if host and not host.startswith("unix://"):
+        return unknown(f"{root} is on another machine", f"df {root} on the machine of the engine")
+    free = found.free_bytes() / GIB
+    short = [name for name, chip in chips.items() if chip.build_disk_gib > free]
+    needs = ", ".join(f"{name} {chips[name].build_disk_gib:.0f}" for name in short)
+    if not short:
+        return ok(f"{free:.0f} GiB free in {root}")
+    seen = f"{free:.1f} GiB free in {root}; a build of these needs more: {needs}"
+    to_do = "docker system df shows what is large, docker image prune frees some"
+    is_wrong = are_named or len(short) == len(chips)
+    return wrong(seen, to_do) if is_wrong else unknown(seen, to_do)
+
+
+def _devices(chip: Chip, *, is_named: bool) -> Finding:
+    if chip.smi is None:
+        return ok(f"no card needed; {processor()} x{os.cpu_count()}")
+    tool = chip.smi.command.split()[0]
+    if shutil.which(tool) is None and not is_named:
+        return unknown(f"no {tool} here", "no fault, unless cells of this chip are served here")
+    found = cards(chip, chip.smi)
+    if found:
+        return ok(", ".join(found))
+    return wrong(f"{tool} runs and names no card", f"look at what {chip.smi.command} prints")
+
+
+def _hub(hub: Hub, root: Path) -> Finding:
+    """Whether there is a token; it is not shown, and not tried, for no hub has a trial that leaves no trace."""
+    try:
+        hubs_of([hub], root)
+    except UsageError as error:
+        return wrong("no token", error.hint)
+    return ok("needs none" if hub.folder is not None else "its token is set, not tried")
+
+
+def _title(hub: Hub) -> str:
+    account = hub.modelscope or hub.huggingface
+    return hub.text if account is None else f"{hub.kinds[0]}:{account.organisation}"
