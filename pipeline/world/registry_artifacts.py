@@ -86,7 +86,7 @@ def list_referrer(registry: Registry, repository: str, manifest: Manifest) -> No
         return
     tag = fallback_tag(subject.digest)
     # Two writers would lose one another's entries.
-    with host_lock(f"{registry.host}/{repository}:{tag[:24]}"):
+    with host_lock(f"referrers {registry.host}/{repository}"):
         held = registry.manifest(repository, tag)
         index: dict[str, Any] = json.loads(held.body) if held else _EMPTY_INDEX
         entry = _entry(manifest)
