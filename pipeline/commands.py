@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.canonical import write_whole
+from pipeline.card_commands import do_cards
 from pipeline.cell import Cell, select
 from pipeline.errors import (
     InconclusiveError,
@@ -14,6 +14,7 @@ from pipeline.errors import (
     StageRefusedError,
     UsageError,
 )
+from pipeline.flow import ask_consent, flow, lazy_engine
 from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
@@ -22,17 +23,10 @@ from pipeline.overview import print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter
+from pipeline.selection import Options, project_of, selection_of
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
 from pipeline.world.login import USER, login
-
-if TYPE_CHECKING:
-    from pipeline.matrix import Target
-    from pipeline.rewriting import Card
-
-
-from pipeline.flow import ask_consent, flow, lazy_engine
-from pipeline.selection import Options, project_of, selection_of
 
 
 def do_render(options: Options, report: Reporter) -> int:
@@ -145,46 +139,6 @@ def do_stage(options: Options, report: Reporter) -> int:
     return flow(options, report, until=until, since=AFTER_THE_SEAL[0] if sealed else STAGES[0])
 
 
-def do_cards(options: Options, report: Reporter) -> int:
-    """Write cards anew from their records, or check them; then the changed ones to the hubs."""
-    from pipeline.rewriting import cards_of, differences, refuse_stale
-
-    if options.check and options.publish:
-        raise UsageError("--check writes nothing and --publish does", hint="leave one of them out")
-    if options.publish:
-        ask_consent(options, "publish")
-    project = project_of(options)
-    cells = select(project.matrix, options.cells)
-    if options.command == "card" and not options.check:
-        _fetch_records(project, cells, options, report)
-    cards = cards_of(project, cells, options.release)
-    if options.check:
-        refuse_stale(cards, project.root)
-        report.say(f"cards: {len(cards)}, all as their records give them")
-        return 0
-    shown = list(differences(cards, project.root))
-    changed = [card for card in cards if card.changed]
-    for card in changed:
-        card.write()
-    report.say("\n".join([*shown, f"cards: {len(cards)}, changed: {len(changed)}"]))
-    if options.publish:
-        _publish_cards(project, cards, project.target(options.target), report)
-    return 0
-
-
-def _fetch_records(
-    project: Project, cells: Sequence[Cell], options: Options, report: Reporter
-) -> None:
-    from pipeline.fetching import Source, fetch_where_none
-    from pipeline.world.registry import Registry
-
-    target = project.target(options.target)
-    registry = Registry(target.registry.partition("/")[0])
-    source = Source(project=project, target=target, registry=registry)
-    for cell in cells:
-        fetch_where_none(source, cell, options.release, report.say)
-
-
 def do_verify(options: Options, report: Reporter) -> int:
     from pipeline.verifying import verify_image
 
@@ -197,15 +151,6 @@ def do_verify(options: Options, report: Reporter) -> int:
         report=report,
     )
     return 0
-
-
-def _publish_cards(
-    project: Project, cards: Sequence[Card], target: Target, report: Reporter
-) -> None:
-    from pipeline.republishing import publish_changed
-    from pipeline.world.hubs import hubs_of
-
-    publish_changed(project, cards, target, hubs_of(target.hubs, project.root), report.say)
 
 
 def do_bisect(options: Options, report: Reporter) -> int:

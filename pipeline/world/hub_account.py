@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 from pipeline.errors import UsageError, WorldError
@@ -50,6 +50,42 @@ def account(settings: HubAccount, *, title: str, variable: str) -> Account:
             hint=f"make a token that may write for {settings.organisation}, and set {variable}",
         )
     return Account(settings=settings, title=title, variable=variable, token=token)
+
+
+class AccountHub:
+    """What a hub of either client says of itself, and how it asks: every fault of the client is one WorldError."""
+
+    def __init__(
+        self,
+        account: Account,
+        kind: str,
+        read: Callable[[BaseException], Answer | None],
+        *,
+        pages: str = "",  # of repositories, below the endpoint
+    ) -> None:
+        self._account = account
+        self._kind = kind
+        self._read = read
+        self._pages = pages
+
+    @property
+    def name(self) -> str:
+        return f"{self._kind}:{self._account.settings.organisation}"
+
+    @property
+    def is_private(self) -> bool:
+        return self._account.settings.visibility == "private"
+
+    @property
+    def takes_weights(self) -> bool:
+        return self._account.settings.weights
+
+    def location(self, name: str) -> str:
+        endpoint = self._account.settings.endpoint
+        return f"{endpoint}/{self._pages}{self._account.repository(name)}"
+
+    def _asking(self, doing: str, name: str) -> AbstractContextManager[None]:
+        return asking(self._account, doing, name, self._read)
 
 
 @contextmanager

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.hub_accounts import HubAccount
 from pipeline.world.hub import Change, Repository, Terms
-from pipeline.world.hub_account import PASSING, Account, Answer, account, asking, quiet
+from pipeline.world.hub_account import PASSING, AccountHub, Answer, account, quiet
 
 
-class HuggingFaceHub:
+class HuggingFaceHub(AccountHub):
     """Repositories of one organisation. A commit holds all files of a change, or none."""
 
     def __init__(self, settings: HubAccount) -> None:
@@ -19,25 +18,12 @@ class HuggingFaceHub:
         from huggingface_hub import HfApi
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
-        self._account: Account = account(settings, title="Hugging Face", variable="HF_TOKEN")
+        super().__init__(
+            account(settings, title="Hugging Face", variable="HF_TOKEN"), "huggingface", _answer
+        )
         self._api = HfApi(endpoint=settings.endpoint, token=self._account.token)
         disable_progress_bars()
         quiet("huggingface_hub")
-
-    @property
-    def name(self) -> str:
-        return f"huggingface:{self._account.settings.organisation}"
-
-    @property
-    def is_private(self) -> bool:
-        return self._account.settings.visibility == "private"
-
-    @property
-    def takes_weights(self) -> bool:
-        return self._account.settings.weights
-
-    def location(self, name: str) -> str:
-        return f"{self._account.settings.endpoint}/{self._account.repository(name)}"
 
     def look(self, name: str) -> Repository | None:
         from huggingface_hub.errors import RepositoryNotFoundError
@@ -94,9 +80,6 @@ class HuggingFaceHub:
             except EntryNotFoundError:
                 return None
             return Path(file).read_bytes()
-
-    def _asking(self, doing: str, name: str) -> AbstractContextManager[None]:
-        return asking(self._account, doing, name, _answer)
 
 
 def _answer(error: BaseException) -> Answer | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from requests import RequestException
 
 from pipeline.hub_accounts import HubAccount
 from pipeline.world.hub import Change, HubFile, Repository, Terms
-from pipeline.world.hub_account import PASSING, Account, Answer, account, asking, quiet
+from pipeline.world.hub_account import PASSING, AccountHub, Answer, account, quiet
 
 MODEL = "model"
 REVISION = "master"
@@ -19,7 +18,7 @@ REVISION = "master"
 INLINE_BYTES = 64 * 1024
 
 
-class ModelScopeHub:
+class ModelScopeHub(AccountHub):
     """Repositories of one organisation. A commit holds all files of a change, or none.
 
     The client's upload_folder is not used: it commits what it could upload when a file fails, commits again when the
@@ -30,26 +29,10 @@ class ModelScopeHub:
         # Slow to import, and only who publishes needs it.
         from modelscope.hub.api import HubApi
 
-        self._account: Account = account(
-            settings, title="ModelScope", variable="MODELSCOPE_API_TOKEN"
-        )
+        token = account(settings, title="ModelScope", variable="MODELSCOPE_API_TOKEN")
+        super().__init__(token, "modelscope", _answer, pages="models/")
         self._api = HubApi(endpoint=settings.endpoint, token=self._account.token)
         quiet("modelscope_hub")
-
-    @property
-    def name(self) -> str:
-        return f"modelscope:{self._account.settings.organisation}"
-
-    @property
-    def is_private(self) -> bool:
-        return self._account.settings.visibility == "private"
-
-    @property
-    def takes_weights(self) -> bool:
-        return self._account.settings.weights
-
-    def location(self, name: str) -> str:
-        return f"{self._account.settings.endpoint}/models/{self._account.repository(name)}"
 
     def look(self, name: str) -> Repository | None:
         from modelscope.hub.constants import ModelVisibility
@@ -112,9 +95,6 @@ class ModelScopeHub:
                 if url := hub.validate_blobs(repository, MODEL, asked).get(file.sha256):
                     with file.content.open("rb") as content:
                         hub.upload_blob(url, content, file.size_bytes)
-
-    def _asking(self, doing: str, name: str) -> AbstractContextManager[None]:
-        return asking(self._account, doing, name, _answer)
 
 
 def _is_large(file: HubFile) -> bool:

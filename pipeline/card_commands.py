@@ -1,0 +1,66 @@
+"""Cards without a stage: written anew from their records, checked, published where they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.cell import Cell, select
+from pipeline.errors import UsageError
+from pipeline.flow import ask_consent
+from pipeline.project import Project
+from pipeline.reporter import Reporter
+from pipeline.selection import Options, project_of
+
+if TYPE_CHECKING:
+    from pipeline.matrix import Target
+    from pipeline.rewriting import Card
+
+
+def do_cards(options: Options, report: Reporter) -> int:
+    """Write cards anew from their records, or check them; then the changed ones to the hubs."""
+    from pipeline.rewriting import cards_of, differences, refuse_stale
+
+    if options.check and options.publish:
+        raise UsageError("--check writes nothing and --publish does", hint="leave one of them out")
+    if options.publish:
+        ask_consent(options, "publish")
+    project = project_of(options)
+    cells = select(project.matrix, options.cells)
+    if options.command == "card" and not options.check:
+        _fetch_records(project, cells, options, report)
+    cards = cards_of(project, cells, options.release)
+    if options.check:
+        refuse_stale(cards, project.root)
+        report.say(f"cards: {len(cards)}, all as their records give them")
+        return 0
+    shown = list(differences(cards, project.root))
+    changed = [card for card in cards if card.changed]
+    for card in changed:
+        card.write()
+    report.say("\n".join([*shown, f"cards: {len(cards)}, changed: {len(changed)}"]))
+    if options.publish:
+        _publish_cards(project, cards, project.target(options.target), report)
+    return 0
+
+
+def _fetch_records(
+    project: Project, cells: Sequence[Cell], options: Options, report: Reporter
+) -> None:
+    from pipeline.fetching import Source, fetch_where_none
+    from pipeline.world.registry import Registry
+
+    target = project.target(options.target)
+    registry = Registry(target.registry.partition("/")[0])
+    source = Source(project=project, target=target, registry=registry)
+    for cell in cells:
+        fetch_where_none(source, cell, options.release, report.say)
+
+
+def _publish_cards(
+    project: Project, cards: Sequence[Card], target: Target, report: Reporter
+) -> None:
+    from pipeline.republishing import publish_changed
+    from pipeline.world.hubs import hubs_of
+
+    publish_changed(project, cards, target, hubs_of(target.hubs, project.root), report.say)
