@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from pipeline.world.evaluator import Endpoint
+from tests.loopback import running
 
 ANSWER = "The sign says FLAGOS, so \\boxed{7} it is.\nANSWER: A"
 TOO_LONG = "This one is too long for the context."
@@ -70,12 +70,6 @@ class Handler(BaseHTTPRequestHandler):
 def chat_server() -> Iterator[tuple[ChatServer, Endpoint]]:
     server = ChatServer(("127.0.0.1", 0), Handler)
     server.seen = []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with running(server):
         url = f"http://127.0.0.1:{server.server_port}"
         yield server, Endpoint(base_url=url, model="toy", timeout_s=20)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -20,15 +20,15 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 from jsonschema import Draft4Validator, FormatChecker
 
+from tests.loopback import AnyMethodHandler, running
 from tests.projects import ROOT
 
 FILE = ROOT / "tests/fixtures/harbor/swagger.yaml"
@@ -127,29 +127,15 @@ def _matches(pattern: str, text: str) -> bool:
 @contextmanager
 def fake_harbor(registry: str, storage: Path) -> Iterator[FakeHarbor]:
     """Raises AssertionError at its end if anything was not as Harbor's API description says."""
-    server = FakeHarbor(registry, storage)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with running(FakeHarbor(registry, storage)) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert server.faults == []
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
+class _Handler(AnyMethodHandler):
     server: FakeHarbor
 
-    def handle_one_request(self) -> None:
-        self.raw_requestline = self.rfile.readline()
-        if not self.raw_requestline or not self.parse_request():
-            self.close_connection = True
-            return
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    def answer(self, body: bytes) -> None:
         if self.path.startswith("/v2/"):
             self._oci(body)
         else:

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.loopback import running
+
 TOKEN = "hub-token-that-nobody-may-see"
 
 
@@ -324,12 +326,5 @@ def git_oid(data: bytes) -> str:
 
 @contextmanager
 def serving(handler: type[HubHandler]) -> Iterator[HubServer]:
-    server = HubServer(handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True)
-    thread.start()
-    try:
+    with running(HubServer(handler)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

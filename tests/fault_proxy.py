@@ -7,9 +7,11 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from http.server import ThreadingHTTPServer
+from threading import Lock
 from typing import Literal
+
+from tests.loopback import AnyMethodHandler, running
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,8 @@ def fault_proxy(upstream: str) -> Iterator[Proxy]:
     proxy = Proxy(upstream)
     server = _Server(proxy)
     proxy.host = f"127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with running(server):
         yield proxy
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -99,17 +95,10 @@ class _Server(ThreadingHTTPServer):
 Told = tuple[int, tuple[tuple[str, str], ...], bytes]  # status, headers, body
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
+class _Handler(AnyMethodHandler):
     server: _Server
 
-    def handle_one_request(self) -> None:
-        self.raw_requestline = self.rfile.readline()
-        if not self.raw_requestline or not self.parse_request():
-            self.close_connection = True
-            return
-        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+    def answer(self, body: bytes) -> None:
         match self.server.proxy.ask(self.command, self.path, len(body)):
             case Answer(status, headers):
                 self._say((status, headers, b""))

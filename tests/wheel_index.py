@@ -6,7 +6,8 @@ import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+
+from tests.loopback import running
 
 
 @contextmanager
@@ -37,12 +38,5 @@ def wheel_index(wheels: Mapping[str, bytes], account: str, given: set[str]) -> I
 
         do_HEAD = do_GET  # noqa: N815 the name that http.server calls
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as server:
         yield f"http://{account}@127.0.0.1:{server.server_port}/simple"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

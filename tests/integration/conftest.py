@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,24 @@ class Checkout:
 
     def folder(self) -> Path:
         return RecordStore(self.root / "out").folder(self.record().release, *CELL)
+
+
+def run_with_our_programs(
+    words: list[str], root: Path, environment: Mapping[str, str], *, timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    """A command in a checkout, with the programs of our environment first; both outputs in order."""
+    path = f"{ROOT}/.venv/bin:{os.environ['PATH']}"
+    return subprocess.run(
+        words,
+        cwd=root,
+        env={**os.environ, **environment, "PATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
 
 
 def copy_of_project(folder: Path) -> Checkout:

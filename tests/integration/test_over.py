@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import CELL, ROOT, Checkout, copy_of_project, take_over_environment
+from tests.integration.conftest import (
+    CELL,
+    Checkout,
+    copy_of_project,
+    run_with_our_programs,
+    take_over_environment,
+)
 from tests.ssh_server import ssh_server
 
 pytestmark = pytest.mark.integration
@@ -41,21 +46,8 @@ def machine(tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
 
 
 def over(here: Checkout, config: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(here.root / "node/over"), *words],
-        cwd=here.root,
-        env={
-            **os.environ,
-            "SSH_CONFIG": str(config),
-            "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    program, environment = str(here.root / "node/over"), {"SSH_CONFIG": str(config)}
+    return run_with_our_programs([program, *words], here.root, environment, timeout_s=600)
 
 
 def test_a_release_runs_on_the_other_machine_and_its_record_comes_back(

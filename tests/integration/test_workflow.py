@@ -7,24 +7,27 @@ what a finished release measured, under a new name: nothing changed, so nothing 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from pipeline.record import Record, RecordStore
 from pipeline.world.registry import Registry
-from tests.integration.conftest import CELL, ROOT, Checkout, copy_of_project, take_over_environment
+from tests.integration.conftest import (
+    CELL,
+    ROOT,
+    Checkout,
+    copy_of_project,
+    run_with_our_programs,
+    take_over_environment,
+)
 
-pytestmark = pytest.mark.integration
 JOBS: Mapping[str, Any] = yaml.safe_load(
     (ROOT / ".github/workflows/release.yml").read_text("utf-8")
 )["jobs"]
@@ -63,22 +66,12 @@ class Workflow:
         files = {
             name: self.folder / f"{job}.{name}" for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")
         }
-        done = subprocess.run(
+        given = {name: str(path) for name, path in files.items()}
+        done = run_with_our_programs(
             ["bash", "-e", "-o", "pipefail", "-c", line],
-            cwd=root,
-            env={
-                **os.environ,
-                **values,
-                **{name: str(path) for name, path in files.items()},
-                "GITHUB_ACTIONS": "true",
-                "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=900,
-            check=False,
+            root,
+            {**values, **given, "GITHUB_ACTIONS": "true"},
+            timeout_s=900,
         )
         assert done.returncode == 0, f"{job}: {line}\n{done.stdout}"
         if files["GITHUB_OUTPUT"].exists():

@@ -9,7 +9,6 @@ import base64
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -21,6 +20,7 @@ import pytest
 from pipeline.cards.blocks import code_blocks
 from pipeline.stages.card import card
 from pipeline.templates import Templates
+from tests.loopback import running
 from tests.records import nvidia_record
 
 pytestmark = pytest.mark.skipif(
@@ -78,12 +78,8 @@ def _chat(kind: str, *choices: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever)
-        thread.start()
+    with running(Server()) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def run(script: str, server: Server, folder: Path) -> str:

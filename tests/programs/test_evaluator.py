@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of, load_items, shuffled_order
 from pipeline.world.evaluator import Endpoint, evaluate
 from pipeline.world.scoring import best_choice, continuation_logprob, extracted_number
+from tests.loopback import running
 
 Respond = Callable[[str, dict[str, Any]], tuple[int, Any]]
 
@@ -61,15 +61,9 @@ class Handler(BaseHTTPRequestHandler):
 def served(respond: Respond) -> Iterator[tuple[Server, Endpoint]]:
     server = Server(("127.0.0.1", 0), Handler)
     server.respond, server.seen = respond, []
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with running(server):
         url = f"http://127.0.0.1:{server.server_port}"
         yield server, Endpoint(base_url=url, model="toy", timeout_s=5, retry_wait_s=0.01)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def model(

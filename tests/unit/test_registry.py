@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -23,6 +22,7 @@ from pipeline.world.registry_artifacts import referrers
 from pipeline.world.registry_credentials import Credentials, login_file, read_credentials
 from pipeline.world.registry_retries import ANSWERED_ATTEMPTS, ATTEMPTS, CONNECT_TIMEOUT_S
 from tests.fakes_registry import FakeRegistry
+from tests.loopback import running
 
 BODY = b'{"schemaVersion":2}'
 DIGEST = f"sha256:{sha256_bytes(BODY)}"
@@ -105,12 +105,8 @@ class StandIn(ThreadingHTTPServer):
 def serve(script: Script) -> Iterator[Script]:
     server = StandIn(("127.0.0.1", 0), handler_of(script))
     script.host = f"127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield script
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running(server):
+        yield script
 
 
 @pytest.fixture
