@@ -14,7 +14,7 @@ from pipeline.naming import CALVER, release_order
 from pipeline.project import Project
 from pipeline.signatures import PublicKey
 from pipeline.stages.attest import place_of
-from pipeline.stages.verify import sealed_records, stated
+from pipeline.stages.verify import record_of_release, sealed_records, stated
 from pipeline.world.registry import Registry
 
 Say = Callable[[str], None]
@@ -44,20 +44,20 @@ def fetch_record(source: Source, cell: Cell, release: str | None, say: Say) -> b
     place = place_of(registry, known.public, release)
     key = PublicKey.read(release_key.pem, release_key.path) if release_key else None
     try:
-        found = sealed_records(stated(place, "record", key), image)
+        known_records = sealed_records(stated(place, "record", key), image)
     except ValueError as error:
         raise StageRefusedError(
             f"the record that is attached to the image does not hold: {error}",
             where=image,
             hint=f"nox -s verify -- {image} says what else does not",
         ) from error
-    for record, content in found:
-        if (record.release, record.cell) == (release, cell.id):
-            path = project.store.folder(release, cell.chip_id, cell.model_id) / "record.json"
-            write_whole(path, content)
-            by = f"signed by {release_key.fingerprint}" if release_key else "signed by nobody"
-            say(f"{path.relative_to(project.root)}: fetched from {image}, {by}")
-            return True
+    mine = [sealed for sealed in known_records if sealed[0].cell == cell.id]
+    if found := record_of_release(place, mine, release):
+        path = project.store.folder(release, cell.chip_id, cell.model_id) / "record.json"
+        write_whole(path, found[1])
+        by = f"signed by {release_key.fingerprint}" if release_key else "signed by nobody"
+        say(f"{path.relative_to(project.root)}: fetched from {image}, {by}")
+        return True
     by = f"signed by {release_key.path}" if release_key else "without a signature"
     raise StageRefusedError(
         f"no record of {cell.id} {by} is attached to the image",

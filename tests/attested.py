@@ -112,6 +112,17 @@ def release_image(registry: Registry, pair: Pair | None, *layers: bytes) -> Rele
     }
     digest, config_digest = _push(registry, layers or LAYERS, labels)
     record = _record(registry, digest, config_digest, pair)
+    result = attest_record(registry, record, digest, pair)
+    put_index(registry, record, digest, result.record_sha256)
+    place = place_of(registry, REPOSITORY, digest)
+    registry.put_manifest(REPOSITORY, record.release, place.image.body, OCI_MANIFEST)
+    return Released(place=place, record=record, result=result, pair=pair)
+
+
+def attest_record(
+    registry: Registry, record: Record, digest: str, pair: Pair | None
+) -> AttestResult:
+    """Attach SBOM, provenance and record to an image that is there."""
     assert record.stages.build is not None
     assert record.stages.build.result is not None
     subject = Subject(
@@ -120,17 +131,13 @@ def release_image(registry: Registry, pair: Pair | None, *layers: bytes) -> Rele
         digest=digest,
         name=f"{registry.host}/{REPOSITORY}",
     )
-    result = attest(
+    return attest(
         record,
         record.stages.build.result,
         subject,
         lambda: inventory_of(record),
         pair.signing if pair else None,
     )
-    put_index(registry, record, digest, result.record_sha256)
-    place = place_of(registry, REPOSITORY, digest)
-    registry.put_manifest(REPOSITORY, record.release, place.image.body, OCI_MANIFEST)
-    return Released(place=place, record=record, result=result, pair=pair)
 
 
 def put_index(registry: Registry, record: Record, digest: str, record_sha256: str) -> None:

@@ -93,6 +93,14 @@ def sealed_records(payloads: Sequence[Payload], where: str) -> tuple[Sealed, ...
     return tuple(sorted(found, key=lambda sealed: release_order(sealed[0].release)))
 
 
+def record_of_release(place: Place, known: Sequence[Sealed], release: str) -> Sealed | None:
+    """The one that the release index names: a second run under the same name attaches its record to the same image."""
+    mine = [sealed for sealed in known if sealed[0].release == release]
+    index = _read_index(place, release) if len(mine) > 1 else None
+    named = {cell.record_sha256 for cell in index.cells} if index else set()
+    return next((one for one in mine if sha256_bytes(one[1]) in named), mine[-1] if mine else None)
+
+
 @dataclass(kw_only=True)
 class Looks:
     checks: list[Check] = field(default_factory=list)
@@ -149,12 +157,10 @@ def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
     if not known:
         raise DisagreementError("not looked at: it needs a record that holds")
     release = asked.tag if asked.tag and CALVER.match(asked.tag) else known[-1][0].release
-    mine = [sealed for sealed in known if sealed[0].release == release]
-    if not mine:
+    found = record_of_release(asked.place, known, release)
+    if found is None:
         raise DisagreementError(f"no record of release {release} is attached to the image")
-    index = _read_index(asked.place, release) if len(mine) > 1 else None
-    named = {cell.record_sha256 for cell in index.cells} if index else set()
-    record, content = next((one for one in mine if sha256_bytes(one[1]) in named), mine[-1])
+    record, content = found
     config = image.content.config
     seen = record_agrees(record, image.digest, config.digest if config else "")
     return seen, (record, content)

@@ -33,6 +33,7 @@ from tests.attested import (
     REVISION,
     Pair,
     Released,
+    attest_record,
     inventory_of,
     new_pair,
     put_index,
@@ -359,6 +360,25 @@ def test_a_checkout_that_never_built_makes_the_same_card_from_the_registry(
     assert said == [
         f"out/{released.record.release}/cpu/smollm2/record.json: fetched from {released.image}, {by}"
     ]
+
+
+@pytest.mark.parametrize("promoted", [0, 1])
+def test_of_several_records_of_one_release_the_one_in_the_index_is_fetched(
+    tmp_path: Path, *, promoted: int
+) -> None:
+    """Two runs under one name, of one image: both attached their record, one was promoted."""
+    registry = FakeRegistry("registry.test")
+    first = release_image(registry, None)
+    about = first.record.about.model_copy(update={"title": "Second run"})
+    records = (first.record, first.record.model_copy(update={"about": about}))
+    digest = first.place.image.digest
+    sealed = [attest_record(registry, record, digest, None).record_sha256 for record in records]
+    put_index(registry, records[promoted], digest, sealed[promoted])
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, first.record.release, list[str]().append)
+    (found,) = source.project.store.of_cell("cpu", "smollm2")
+    assert found.about == records[promoted].about
 
 
 def test_a_record_that_the_targets_key_did_not_sign_is_not_fetched(
