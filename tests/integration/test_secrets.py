@@ -24,7 +24,6 @@ import pytest
 
 from pipeline.lock import lock_bytes
 from pipeline.project import Project
-from pipeline.world.registry import Registry
 from tests.integration.test_sdk_image import WHEELS, locked, project_on
 from tests.projects import ROOT, one_cell
 from tests.real_registry import USER, real_registry, write_passwords
@@ -145,18 +144,6 @@ def exported(registry: str, folder: Path) -> None:
             for tag in image.tags:
                 client.images.remove(tag)
     client.close()
-
-
-@pytest.fixture
-def sdk(request: pytest.FixtureRequest) -> str:
-    """Any image with Python: the base that the release of the cpu left in the registry."""
-    registry = Registry("127.0.0.1:5000")
-    bases = "flagrelease/staging/cpu/base"
-    if not registry.tags(bases):
-        request.getfixturevalue("released")
-    digest = registry.head(bases, registry.tags(bases)[0])
-    registry.close()
-    return f"127.0.0.1:5000/{bases}@{digest}"
 
 
 def made_project(sdk: str, folder: Path, registry: str) -> Project:
