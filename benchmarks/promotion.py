@@ -31,7 +31,7 @@ from tests.real_registry import real_registry
 CELLS = tuple(f"chip{chip}/model{model}" for chip in range(8) for model in range(6))
 LAYER_BYTES = 100_000
 RELEASE, STAGED = "2026.11.24.1", "b-1"
-RUNS = 7
+RUNS = 5
 
 
 def main() -> None:

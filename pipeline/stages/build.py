@@ -25,6 +25,7 @@ from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
+from pipeline.world.index_relay import index_for_build
 from pipeline.world.push import Place, push
 from pipeline.world.registry import Registry
 from pipeline.world.scratch import scratch_folder
@@ -59,18 +60,19 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
     refuse_unlocked(cell, lock)
     refuse_edited_lock(cell, lock, files)
     base = _base(cell, lock, builder)
-    runtime = _image(
-        "runtime",
-        builder.names.staging_runtime,
-        cell,
-        builder,
-        parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
-        parent=base,
-        context=lambda: {
-            **runtime_context(cell, files),
-            **host_files(_locked(cell, files), cell.chip.indexes),
-        },
-    )
+    with index_for_build() as index:
+        runtime = _image(
+            "runtime",
+            builder.names.staging_runtime,
+            cell,
+            builder,
+            parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
+            parent=base,
+            context=lambda: {
+                **runtime_context(cell, files),
+                **host_files(_locked(cell, files), cell.chip.indexes, index),
+            },
+        )
     model = _image(
         "model",
         builder.names.staging_model,
