@@ -34,6 +34,8 @@ class Options:
     fix: bool = False
     again: bool = False
     allow_partial: bool = False
+    fail_fast: bool = False
+    jobs: str = ""
     by: str | None = None
     reason: str = ""
     stack: str | None = None

@@ -294,12 +294,19 @@ class Engine:
 
     def remove_left_over(self) -> tuple[str, ...]:
         """Remove containers of pipelines that no longer run; their names."""
+        return self._remove_of(is_over)
+
+    def remove_own(self) -> tuple[str, ...]:
+        """Remove the containers of all threads of this process, whose waiting then fails; their names."""
+        return self._remove_of(me().__eq__)
+
+    def _remove_of(self, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
         removed = []
-        with _asking("looking for containers of earlier runs"):
+        with _asking("looking for containers of pipelines"):
             ours = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
         for container in ours:
-            if is_over(container.labels[OWNER_LABEL]):
-                with suppress(docker.errors.APIError):  # another run cleans up too
+            if is_meant(container.labels[OWNER_LABEL]):
+                with suppress(docker.errors.APIError):  # another run or thread cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
         return tuple(removed)

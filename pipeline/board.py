@@ -1,0 +1,79 @@
+"""The lines at the bottom of a terminal: one for each cell that is at work, with its stage and seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+PER_SECOND = 8
+
+
+@dataclass
+class _Line:
+    cell: str
+    stage: str
+    since: float
+    text: str = ""
+
+
+class Board:
+    """Drawn anew several times a second while it has a line; nothing where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._changing = threading.Lock()
+        self._lines: list[_Line] = []
+        self._live: Live | None = None
+        self._spinner = Spinner("dots")
+
+    @contextmanager
+    def line(self, cell: str, stage: str) -> Iterator[Callable[[str], None]]:
+        """A line for the time of a stage; what is yielded sets its text."""
+        line = _Line(cell=cell, stage=stage, since=time.monotonic())
+
+        def show(text: str) -> None:
+            line.text = text
+
+        self._add(line)
+        try:
+            yield show
+        finally:
+            self._remove(line)
+
+    def _add(self, line: _Line) -> None:
+        with self._changing:
+            self._lines.append(line)
+            if self._live is None and self._console.is_terminal:
+                self._live = Live(
+                    self, console=self._console, refresh_per_second=PER_SECOND, transient=True
+                )
+                self._live.start()
+
+    def _remove(self, line: _Line) -> None:
+        with self._changing:
+            self._lines.remove(line)
+            if self._live and not self._lines:
+                self._live.stop()
+                self._live = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Called by rich's own thread. The latest text of a line goes as far as the terminal is wide."""
+        table = Table.grid("", "", "", "", "", padding=(0, 1))
+        table.columns[3].justify = "right"
+        for column in table.columns:
+            column.no_wrap, column.overflow = True, "ellipsis"
+        now = time.monotonic()
+        for line in tuple(self._lines):
+            seconds = f"{now - line.since:.0f} s"
+            words = (line.cell, line.stage, seconds, line.text)
+            table.add_row(self._spinner.render(console.get_time()), *map(Text, words))
+        yield table
