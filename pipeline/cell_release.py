@@ -38,7 +38,7 @@ class World:
     hubs: Callable[[], tuple[Hub, ...]]
     revision: str
     report: Reporter
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources
 
 
 @dataclass(kw_only=True)
