@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands import COMMANDS
+from pipeline import noop
 from pipeline.errors import PipelineError
-from pipeline.record import STAGES
+from pipeline.options import Options
 from pipeline.reporter import Reporter
-from pipeline.selection import Options
+from pipeline.stage_names import STAGES
 
 INTERRUPTED = 130
 
@@ -28,6 +28,11 @@ def main(words: Sequence[str], console: Console | None = None) -> int:
     reporter = Reporter(console or Console())
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if noop.may_be_known(options) and (done := noop.known(options)):
+            noop.tell(done, reporter)
+            return 0
+        from pipeline.commands import COMMANDS  # with the matrix, its libraries and every record
+
         return COMMANDS[options.command](options, reporter)
     except PipelineError as error:
         reporter.error(error)

@@ -8,16 +8,18 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline import noop
 from pipeline.cell import Cell
 from pipeline.errors import NothingSelectedError, UsageError, WorldError
 from pipeline.limits import limits_of
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.options import Options
 from pipeline.overview import print_images, print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.resources import Resources
-from pipeline.selection import Options, Selection, project_of, selection_of
+from pipeline.selection import Selection, project_of, selection_of
 from pipeline.workers import per_thread
 from pipeline.world import git
 
@@ -34,6 +36,7 @@ def flow(
 
     With `since`, a later stage of a release whose records are here; what is before it runs nowhere.
     """
+    begun = noop.before(options)
     limits = limits_of(options.jobs, project_of(options).matrix.chips)
     engine = lazy_engine(cleans=not options.dry_run)
     selection = selection_of(options, builder=_builder_of(engine))
@@ -82,6 +85,8 @@ def flow(
         allow_partial=options.allow_partial,
         fail_fast=options.fail_fast,
     )
+    if all(outcome.status == "reused" for outcome in outcomes):
+        noop.remember(options, begun, runs)
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
     # Cells that were refused together have one error.
