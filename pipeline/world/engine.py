@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import docker
 import docker.errors
@@ -17,11 +17,15 @@ import urllib3.exceptions
 from docker.models.containers import Container as DockerContainer
 from docker.types import DeviceRequest, Ulimit
 
-from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.run_arguments import engine_arguments
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me
+
+if TYPE_CHECKING:
+    from pipeline.chip import (
+        Run,
+    )  # a command that starts no container does not load the matrix's types
 
 OWNER_LABEL = (
     "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
