@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
 PER_SECOND = 8
@@ -33,7 +32,7 @@ class Board:
         self._changing = threading.Lock()
         self._lines: list[_Line] = []
         self._live: Live | None = None
-        self._spinner = Spinner("dots")
+        self._frames = Spinner("dots").frames
 
     @contextmanager
     def line(self, cell: str, stage: str) -> Iterator[Callable[[str], None]]:
@@ -65,15 +64,18 @@ class Board:
                 self._live.stop()
                 self._live = None
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Called by rich's own thread. The latest text of a line goes as far as the terminal is wide."""
-        table = Table.grid("", "", "", "", "", padding=(0, 1))
-        table.columns[3].justify = "right"
-        for column in table.columns:
-            column.no_wrap, column.overflow = True, "ellipsis"
-        now = time.monotonic()
-        for line in tuple(self._lines):
+        lines, now = tuple(self._lines), time.monotonic()
+        cell, stage = (max((len(w) for w in words), default=0) for words in _words(lines))
+        frame = self._frames[int(now * PER_SECOND) % len(self._frames)]
+        for line in lines:
             seconds = f"{now - line.since:.0f} s"
-            words = (line.cell, line.stage, seconds, line.text)
-            table.add_row(self._spinner.render(console.get_time()), *map(Text, words))
-        yield table
+            told = f"{frame} {line.cell:{cell}}  {line.stage:{stage}}  {seconds:>6}  {line.text}"
+            text = Text(told)
+            text.truncate(options.max_width, overflow="ellipsis")
+            yield text
+
+
+def _words(lines: Sequence[_Line]) -> tuple[list[str], list[str]]:
+    return [line.cell for line in lines], [line.stage for line in lines]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +42,7 @@ TOLD: tuple[StageName, ...] = (
 
 def finished_release(folder: Path, host: str) -> None:
     """A registry must answer at `host`; images go into its repositories `toys/…`."""
-    _write_project(folder, host)
+    write_project(folder, host)
     done = subprocess.run(
         [sys.executable, "-m", "tests.finished"],
         cwd=folder,
@@ -55,7 +55,7 @@ def finished_release(folder: Path, host: str) -> None:
         raise LookupError(done.stdout[-3000:] + done.stderr[-3000:])
 
 
-def _write_project(folder: Path, host: str) -> None:
+def write_project(folder: Path, host: str) -> None:
     """The committed project with 8 chips like `cpu` and 6 models like `smollm2`."""
     matrix = yaml.load((ROOT / "matrix.yaml").read_bytes(), yaml.CSafeLoader)
     lock = yaml.load((ROOT / "matrix.lock").read_bytes(), yaml.CSafeLoader)
@@ -134,9 +134,14 @@ def _built(told: BuildResult, registry: Registry, run: CellRelease) -> Mapping[s
     return {"images": (*parents, model), "builder": run.world.engine().builder}
 
 
-def _make() -> int:
+def told_stages() -> dict[StageName, Callable[[CellRelease, StageLog], Ended]]:
+    """What stands in for `pipeline.steps.FLOW`."""
     told = {stage: partial(_told, stage, read_record(SOURCE)) for stage in TOLD}
-    vars(flow_module)["FLOW"] = {**FLOW, **told}
+    return {**FLOW, **told}
+
+
+def _make() -> int:
+    vars(flow_module)["FLOW"] = told_stages()
     return main(["release", "--release", RELEASE])
 
 
