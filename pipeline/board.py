@@ -66,7 +66,8 @@ class Board:
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Called by rich's own thread. The latest text of a line goes as far as the terminal is wide."""
-        lines, now = tuple(self._lines), time.monotonic()
+        newest = {line.cell: line for line in tuple(self._lines)}  # a stage inside of its turn
+        lines, now = [newest[cell] for cell in sorted(newest)], time.monotonic()
         cell, stage = (max((len(w) for w in words), default=0) for words in _words(lines))
         frame = self._frames[int(now * PER_SECOND) % len(self._frames)]
         for line in lines:

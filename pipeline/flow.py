@@ -19,7 +19,7 @@ from pipeline.overview import print_images, print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
 from pipeline.resources import Resources
-from pipeline.selection import Selection, project_of, selection_of
+from pipeline.selection import Selection, selection_of
 from pipeline.workers import per_thread
 from pipeline.world import git
 
@@ -37,9 +37,9 @@ def flow(
     With `since`, a later stage of a release whose records are here; what is before it runs nowhere.
     """
     begun = noop.before(options)
-    limits = limits_of(options.jobs, project_of(options).matrix.chips)
     engine = lazy_engine(cleans=not options.dry_run)
     selection = selection_of(options, builder=_builder_of(engine))
+    resources = Resources(limits_of(options.jobs, selection.project.matrix.chips))
     if options.dry_run:
         print_plan(
             selection.actions(_planned_name(options, selection), until), report, as_json=False
@@ -74,7 +74,7 @@ def flow(
         hubs=hubs,
         revision=git.revision(),
         report=report,
-        resources=Resources(limits),
+        resources=resources,
     )
     runs = [_start(cell, selection, target, release, world) for cell in selection.cells]
     outcomes = release_cells(

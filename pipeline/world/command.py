@@ -118,7 +118,10 @@ def end_running() -> None:
 
 
 def _ends_with_us() -> list[str]:
-    """The kernel ends the program when we are killed and cannot (setpriv is in Debian's util-linux)."""
+    """The kernel ends the program when we are killed and cannot (setpriv is in Debian's util-linux).
+
+    Or when the thread that started it ends; `run` waits in that very thread.
+    """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 

@@ -37,6 +37,20 @@ def test_every_cell_at_work_has_a_line_with_stage_seconds_and_its_latest_text() 
     assert drawn(board) == []
 
 
+def test_a_cell_has_one_line_and_lines_keep_their_places() -> None:
+    board = Board(Console(file=io.StringIO()))
+    with board.line("loom/poet", "build"), board.line("abacus/poet", "smoke") as turn:
+        turn("waits for cpu")
+        assert [line.split()[1:3] for line in drawn(board)] == [
+            ["abacus/poet", "smoke"],
+            ["loom/poet", "build"],
+        ]
+        with board.line("abacus/poet", "smoke") as stage:
+            stage("ready")
+            assert [line.split()[-1] for line in drawn(board)] == ["ready", "s"]
+        assert drawn(board)[0].endswith("waits for cpu")
+
+
 def test_lines_are_drawn_while_one_is_there_and_gone_afterwards() -> None:
     file = io.StringIO()
     board = Board(Console(file=file, force_terminal=True, width=60))
