@@ -84,6 +84,11 @@ def test_arguments_end_at_a_redirection_a_pipe_and_a_here_document() -> None:
     ]
 
 
+def test_comments_are_no_part_of_a_command() -> None:
+    text = "# the reader's own\ndocker pull a  # docker pull it's\n"
+    assert list(docker_commands(text)) == [["docker", "pull", "a"]]
+
+
 def test_quotes_may_hold_lines_and_a_line_ends_a_command() -> None:
     text = "curl --data '{\n  \"docker\": 1\n}'\ndocker pull a\ndocker pull b\n"
     assert list(docker_commands(text)) == [["docker", "pull", "a"], ["docker", "pull", "b"]]

@@ -17,79 +17,19 @@ from pipeline.plan import plan
 from pipeline.project import Project
 from pipeline.run_arguments import command_line
 from pipeline.stages.render import render_all
+from tests.documents import edit_of, page
 from tests.projects import ROOT, edited, one_cell, project_in
 
 NODES = "# Machines without network"  # what follows the chips
-# A vendor that is not there: SDK image, two compilers, numbered devices, half the memory of an H100.
-CHIP = """
-  acme:
-    title: {en: Acme, zh: 顶点}
-    accelerator: A9
-    sdk: AcmeKit 3.1
-    driver: 3.1.4
-    memory_gb: 40
-    cards_per_node: 4
-    dtypes: [float16, bfloat16]
-    long_name: {vendor: acme, torch: acm, gpu: acme001, sdk: acmekit3.1}
-    known_problems:
-      - {en: Fans are loud., zh: 风扇噪声大。, source: a neighbour}
-      - {en: Maps are upside down., zh: 地图是倒的。, source: a sailor, models: ["atlas*"]}
-    arch: amd64
-    family: venv
-    base: registry.test/acme/sdk:3.1
-    python: "3.12"
-    glibc: "2.39"
-    system_packages: [g++]
-    packages: {torch: 2.9.0+acme, numpy: 1.26.4, flag-gems: 5.3.3, vllm: 0.24.0, flag-scale: 0.8.0}
-    overrides: {numpy: "==1.26.4"}
-    compilers:
-      triton: {title: Triton 3.2 of Acme, packages: {triton: 3.2.0+acme}, reported: pass}
-      flagtree: {title: FlagTree 0.7, packages: {flagtree: 0.7.0+acme3.2}, reported: untested}
-    extra_packages: [click]
-    without_dependencies: [flag-scale]
-    indexes: [https://index.test/acme/simple]
-    paths: [/opt/acme/bin]
-    image_env: {ACME_HOME: /opt/acme}
-    run: {ipc: host, runtime: acme, group_add: [acme], devices: ["/dev/acme{i}", /dev/acme_ctl]}
-    visible: {container: ACME_CARDS, process: ACME_VISIBLE}
-    smi: {command: acme-smi, count: acme-smi | wc -l}
-    skipped_operators: {count: 2, names: [sort], source: a sheet}
-    start_budget_s: 600
-    serve: {enforce_eager: true}
-    stacks:
-      native: {title: {en: "{accelerator}-AcmeKit", zh: "{accelerator}-AcmeKit"}, compiler: triton}
-      flagos:
-        title: {en: FlagOS, zh: FlagOS}
-        compiler: flagtree
-        env: {USE_FLAGGEMS: "1"}
-        operators: {library: flagrelease_serving.flaggems}
-    reference: native
-    released: flagos
-    differs: [PYTHONPATH]
-"""
-MODEL = """
-  atlas-70b:
-    title: Atlas 70B
-    hub_name: Atlas-70B
-    modality: text
-    weights: {modelscope: example/atlas, huggingface: example/atlas}
-    size: {parameters: 70B, weights_gb: 140, dtype: bfloat16, context: 8192, architecture_class: AtlasForCausalLM}
-    license: {spdx: LicenseRef-Atlas, name: Atlas License, link: "https://example.test/license"}
-    base_model: example/atlas
-    languages: [en]
-    port: 9010
-    serve: {reasoning_parser: atlas}
-    smoke: {prompt: "What is the capital of France?", expect: Paris, tokens_per_s_floor: 3}
-    benchmarks: [gpqa_diamond]
-    load: {concurrency: [1], input_tokens: 8, output_tokens: 8, requests_per_slot: 2}
-"""
+# A vendor that is not there (SDK image, two compilers, numbered devices, half the memory of an H100), and its model.
+CHIP, MODEL = (edit_of(page(f"docs/add-a-{what}.md")) for what in ("chip", "model"))
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("grown")
     text = (ROOT / "matrix.yaml").read_text("utf-8")
-    blocks = ((NODES, f"{CHIP}\n{NODES}"), ("\ncells:\n", f"{MODEL}\ncells:\n"))
+    blocks = ((NODES, f"{CHIP}\n{NODES}"), ("\ncells:\n", f"\n{MODEL}\ncells:\n"))
     (folder / "matrix.yaml").write_text(edited(text, *blocks), "utf-8")
     shutil.copytree(ROOT / "templates", folder / "templates")
     (folder / "images/serving").mkdir(parents=True)
