@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.world.block_syntax import syntax_faults
 from tests.documents import RELEASE as OF_PAGES
-from tests.documents import ROOT, Page, commit_all, pages, run_step
+from tests.documents import Page, commit_all, pages, run_step
+from tests.projects import ROOT
 
 RELEASE = "2026.11.24.101"
 MEASURED = (

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import nox
 import pytest
 from markdown_it import MarkdownIt
+from nox import registry
 
-import noxfile
+import noxfile  # noqa: F401  # registers the sessions
 from pipeline.cards.blocks import Block
 from pipeline.cli import _options
 from tests.documents import (
     LANGUAGES,
     NOT_RUN,
-    ROOT,
     Page,
     is_edit,
     our_commands,
@@ -24,6 +23,7 @@ from tests.documents import (
     where_of,
     with_edit,
 )
+from tests.projects import ROOT
 
 CHAPTERS = {
     "Run a release": "docs/run-a-release.md",
@@ -38,7 +38,7 @@ CHAPTERS = {
 COMMANDS = [
     pytest.param(block, id=f"{one.name}:{block.line}") for one in pages() for block in one.commands
 ]
-SESSIONS = {name for name, value in vars(noxfile).items() if isinstance(value, nox.registry.Func)}
+SESSIONS = set(registry.get())
 OF_THE_PROJECT = {"tests", "trials", "lint", "types"}  # sessions that are no command of ours
 
 
