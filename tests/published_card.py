@@ -19,8 +19,9 @@ from tests.projects import ROOT
 
 INVENTORY = ROOT / "records/imported/nvidia/step3/published.yaml"
 BANNER = (
-    "# Rendered by `python -m tests.published_card CARD` from the published card of FlagRelease/step3-FlagOS: its pieces by\n"
-    "# line and sentence, each with a hash of its text and the words in it that are facts. parity.yaml says where each went.\n"
+    "# Rendered by `python -m tests.published_card CARD` from the published card of FlagRelease/step3-FlagOS: its pieces\n"
+    "# by line and sentence, each with a hash of its text and the words in it that are facts. parity.yaml says where each\n"
+    "# went.\n"
 )
 _MARKER = re.compile(r"^\s*(?:#+ +|- +|\d+\. +)*")  # of a heading or a list
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z*])")
