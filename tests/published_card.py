@@ -18,11 +18,10 @@ from pipeline.canonical import sha256_bytes
 from tests.projects import ROOT
 
 INVENTORY = ROOT / "records/imported/nvidia/step3/published.yaml"
-BANNER = (
-    "# Rendered by `python -m tests.published_card CARD` from the published card of FlagRelease/step3-FlagOS: its pieces\n"
-    "# by line and sentence, each with a hash of its text and the words in it that are facts. parity.yaml says where each\n"
-    "# went.\n"
-)
+BANNER = """\
+# Rendered by `python -m tests.published_card CARD` from the published card of FlagRelease/step3-FlagOS: its pieces by
+# line and sentence, each with a hash of its text and the words in it that are facts. parity.yaml says where each went.
+"""
 _MARKER = re.compile(r"^\s*(?:#+ +|- +|\d+\. +)*")  # of a heading or a list
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z*])")
 _URL = re.compile(r"https?://[^\s):\u4e00-\u9fff]+")

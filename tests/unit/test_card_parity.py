@@ -36,9 +36,11 @@ HEAD = """\
 
 Every fact of the published card of `FlagRelease/step3-FlagOS`, and where it stands on the card that is made from the
 [imported record](../records/imported/nvidia/step3/imported.yaml). A test looks for each of them in both languages and
-writes this page. The last column says what a card of a measured record has there instead. That no fact is missing: each
-sentence, row and line of the published card leads to a fact below, or is left out for a reason that the end of this page
-gives ([its inventory](../records/imported/nvidia/step3/published.yaml) has hashes of them, and the words that are facts).
+writes this page. The last column says what a card of a measured record has there instead.
+
+That no fact is missing: each sentence, row and line of the published card leads to a fact below, or is left out for a
+reason that the end of this page gives. [Its inventory](../records/imported/nvidia/step3/published.yaml) has hashes of
+them, and the words that are facts.
 
 | Published | Ours, under | literally | On a measured card |
 | --- | --- | --- | --- |
