@@ -105,7 +105,6 @@ def _start(
     record = next((found for found in known if found.release == release), None) or Record(
         cell=cell.id, chip=cell.chip_id, model=cell.model_id, release=release, about=about
     )
-    waivers = selection.project.matrix.cells.waivers
     return CellRelease(
         cell=cell,
         inputs=selection.inputs[cell.id],
@@ -115,7 +114,6 @@ def _start(
         release=release,
         past=known,
         record=record.model_copy(update={"about": about}),
-        waiver=next((waiver for waiver in waivers if waiver.cell == cell.id), None),
     )
 
 

@@ -153,11 +153,15 @@ def _ended(record: Record) -> tuple[State, str]:
     """By the first stage that did not pass, else by how far it came."""
     for name in STAGES:
         stage = record.stages.get(name)
+        if name == "accuracy" and record.waiver:
+            continue
         if stage is not None and stage.status not in ("passed", "not_applicable"):
             state: State = "inconclusive" if stage.status == "inconclusive" else "failed"
             return state, f"{name} refused it: {(stage.error or stage.status).splitlines()[0]}"
     accuracy = record.stages.accuracy
     says = accuracy.result.verdict.sentence if accuracy and accuracy.result else ""
+    if record.waiver:
+        says = f"{says or 'accuracy was not measured'}; {record.waiver.sentence}"
     if not says:
         return "untested", "the release stopped before accuracy was measured"
     return ("released" if record.stages.promote else "passed"), says

@@ -30,10 +30,12 @@ from pipeline.results import (
     SmokeResult,
     WeightsResult,
 )
+from pipeline.waiver import Waiver
 
 SCHEMA: Final = 1
 
 Status = Literal["passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"]
+WAIVABLE: tuple[Status, ...] = ("inconclusive", "not_run")  # of accuracy; never failed, never smoke
 StageName = Literal[
     "render",
     "build",
@@ -142,6 +144,7 @@ class About(Frozen):
     is_attested: bool = False  # False: made before attestations were
     release_key: ReleaseKey | None = None  # None: nobody signs
     image_alias: str | None = None  # FlagRelease's long image name, where all its facts are known
+    waiver: Waiver | None = None  # of the cell, whether it is needed or not
 
 
 class ImageIdentity(Frozen):
@@ -182,10 +185,18 @@ class Record(Frozen):
         none: dict[str, None] = dict.fromkeys(AFTER_THE_SEAL)
         return self.model_copy(update={"stages": self.stages.model_copy(update=none)})
 
+    @property
+    def waiver(self) -> Waiver | None:
+        """Who takes an accuracy upon himself that was not decided; None: it was, or nobody does."""
+        stage = self.stages.accuracy
+        return self.about.waiver if (stage.status if stage else "not_run") in WAIVABLE else None
+
     def not_passed(self, names: Iterable[StageName]) -> Iterator[str]:
-        """A line for each of these stages that is not passed with a result."""
+        """A line for each of these stages that is not passed with a result; not for an accuracy that is waived."""
         for name in names:
             stage = self.stages.get(name)
+            if name == "accuracy" and self.waiver:
+                continue
             if stage is None or stage.status != "passed":
                 yield f"{name}: {stage.status if stage else 'not_run'}"
             elif stage.result is None:

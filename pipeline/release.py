@@ -6,17 +6,18 @@ A cell goes its way alone up to its card. Then all of them are promoted, or none
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import PipelineError, StageRefusedError
-from pipeline.gates import is_waived
 from pipeline.plan import stages_until
 from pipeline.promote_step import promote_cells
 from pipeline.record import STAGES, StageName
 from pipeline.results import PromoteResult
 from pipeline.stage_run import Outcome, begin, end, settled, tried, unfinished
 from pipeline.steps import FLOW
+from pipeline.waiver import Waiver
 
 GOOD = ("passed", "reused", "not_applicable")
 ALONE = STAGES.index("promote")  # so many stages go cell by cell before it
@@ -55,6 +56,10 @@ def _go(run: CellRelease, stages: Sequence[StageName], forced: StageName | None)
     outcomes = []
     for stage in stages:
         outcome = _stage(run, stage, forced=stage == forced)
+        if stage == "accuracy" and outcome.error and (waiver := _waiver(run)):
+            outcome = replace(
+                outcome, why=f"{waiver.sentence}; {outcome.error.message}", error=None
+            )
         outcomes.append(outcome)
         if not _goes_on([run], outcome):
             break
@@ -63,13 +68,15 @@ def _go(run: CellRelease, stages: Sequence[StageName], forced: StageName | None)
 
 def _goes_on(runs: Sequence[CellRelease], done: Outcome) -> bool:
     """After a stage that passed, or after an accuracy that somebody waives."""
-    today = datetime.now(UTC).date()
-    return done.status in GOOD or any(
-        done.stage == "accuracy"
-        and run.cell.id == done.cell
-        and is_waived(run.record, run.waiver, today)
-        for run in runs
+    return done.status in GOOD or (
+        done.stage == "accuracy" and any(run.cell.id == done.cell and _waiver(run) for run in runs)
     )
+
+
+def _waiver(run: CellRelease) -> Waiver | None:
+    """The one that stands in for its accuracy today."""
+    waiver = run.record.waiver
+    return waiver if waiver and waiver.stands_on(datetime.now(UTC).date()) else None
 
 
 def _promote(

@@ -98,7 +98,8 @@ class StartRow:
 
 def start_rows(measured: Measured) -> tuple[StartRow, ...]:
     """Good ones, in the order of the stages; a record of earlier days has none."""
-    starts = (*measured.smoke.starts, *measured.accuracy.starts, *measured.performance.starts)
+    results = (measured.smoke, measured.accuracy, measured.performance)
+    starts = (start for result in results if result for start in result.starts)
     return tuple(
         StartRow(
             stack=start.stack,
@@ -146,7 +147,8 @@ class OperatorSummary:
 
 def operator_summary(measured: Measured) -> OperatorSummary:
     """As the questions were answered; as the smoke test saw it, in a record that has no more."""
-    seen = (measured.accuracy.operators or {}).get(measured.about.released)
+    operators = measured.accuracy.operators if measured.accuracy else None
+    seen = (operators or {}).get(measured.about.released)
     if seen is None or not seen.states:
         return OperatorSummary(registered=None, ran=measured.facts.operators or ())
     return OperatorSummary(registered=len(seen.registered), ran=seen.ran)

@@ -57,14 +57,15 @@ def card(record: Record, templates: Templates) -> dict[str, bytes]:
     values = context(found)
     files = _texts(values, templates)
     _refuse_other_blocks(record, _blocks(files, record))
-    files[PLOT] = differences_plot(found, templates)
+    if found.judged:
+        files[PLOT] = differences_plot(found, templates)
     scores = tuple(
         Score(
             title=found.about.benchmarks[row.benchmark].title,
             reference=100 * row.reference_score,
             released=100 * row.candidate_score,
         )
-        for row in found.accuracy.verdict.benchmarks
+        for row in found.judged
     )
     refuse_faulty(files, _expected(record, found.about.repository, scores, values))
     return files
@@ -159,6 +160,7 @@ def context(found: Measured) -> dict[str, object]:
         "facts": facts,
         "checks": found.smoke.checks,
         "accuracy": found.accuracy,
+        "waiver": found.record.waiver,
         "operators": operator_summary(found),
         "performance": found.performance,
         "versions": found.versions,
@@ -174,6 +176,7 @@ def context(found: Measured) -> dict[str, object]:
         "pregate": pregate_summary(found),
         "plot": PLOT,
         "loads": load_rows(found),
+        "ratios": sorted((row.ratio for row in load_rows(found)), key=float),
         "other_loads": other_load_rows(found),
         "data": data_rows(found),
         "differences": differences(found),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.parts import parts_of
 from pipeline.project import Project
 from pipeline.record import Record, RecordStore, StageName
 from pipeline.results import PromoteResult
+from pipeline.waiver import Waiver
 from pipeline.world import hub_folder
 from tests.projects import one_cell, project_in, toy_project
 from tests.record_parts import passed
@@ -273,6 +275,23 @@ def parts_in_flow(project: Project, record: Record, stage: StageName) -> Mapping
     made = project.inputs(cell, project.target("local"), builder="", node="")
     inputs = replace(made, about=record.about)
     return parts_of(stage, cell, inputs, record.stages, record.release)
+
+
+def test_a_waived_cell_has_a_card_that_is_written_anew_and_published_like_others(
+    cards: Cards,
+) -> None:
+    record = promoted(record_of("abacus/poet", "2026.11.24.1"))
+    accuracy = record.stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    judged = accuracy.result.verdict.model_copy(update={"status": "inconclusive"})
+    result = accuracy.result.model_copy(update={"verdict": judged})
+    waiver = Waiver(cell=record.cell, by="Ada", reason="few items", expires=date(2026, 12, 31))
+    undecided = accuracy.model_copy(update={"status": "inconclusive", "result": result})
+    about = record.about.model_copy(update={"waiver": waiver})
+    cards.out.write(record.with_stage("accuracy", undecided).model_copy(update={"about": about}))
+    assert cards.run("cards", "--publish")[0] == 0
+    assert b"Ada waived the gate, until 2026-12-31" in published(cards)["README.md"]
 
 
 def test_a_release_that_was_not_promoted_is_not_published(cards: Cards, commits: list[str]) -> None:

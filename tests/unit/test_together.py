@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -46,7 +48,10 @@ def fails_for_loom(flow: Flow, monkeypatch: pytest.MonkeyPatch, stage: StageName
 
 def go(flow: Flow, *, allow_partial: bool = False, waiver: Waiver | None = None) -> list[Outcome]:
     runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
-    runs[0].waiver = waiver
+    first = runs[0]
+    about = first.inputs.about.model_copy(update={"waiver": waiver})
+    first.inputs = replace(first.inputs, about=about)
+    first.record = first.record.model_copy(update={"about": about})
     return release_cells(runs, "publish", again=False, allow_partial=allow_partial)
 
 
@@ -129,6 +134,29 @@ def test_an_undecided_accuracy_that_is_waived_goes_on_to_promotion(flow: Flow) -
     assert promoted is not None
     assert promoted.result is not None
     assert promoted.result.waiver == waiver.sentence
+    assert ends(outcomes, "publish") == {"abacus/poet": "passed"}
+    (told,) = [done for done in outcomes if done.cell == "abacus/poet" and done.stage == "accuracy"]
+    assert (told.error, told.why) == (None, f"{waiver.sentence}; too few items")
+    again = go(flow, waiver=waiver, allow_partial=True)
+    assert {done.status for done in again if done.cell == "abacus/poet"} == {"reused"}
+
+
+@pytest.mark.parametrize("status", ["failed", "inconclusive"])
+def test_a_failed_accuracy_or_one_whose_waiver_ended_stops_the_cell(
+    flow: Flow, status: Literal["failed", "inconclusive"]
+) -> None:
+    measured = finished().stages.accuracy
+    assert measured is not None
+    assert measured.result is not None
+    flow.ends["accuracy"] = (status, measured.result, "worse")
+    days = 1 if status == "failed" else -1
+    last = datetime.now(UTC).date() + timedelta(days=days)
+    waiver = Waiver(cell="abacus/poet", by="Ada", reason="a reason", expires=last)
+    outcomes = go(flow, waiver=waiver, allow_partial=True)
+    assert {done.stage for done in outcomes if done.cell == "abacus/poet"} == {
+        *("render", "build", "weights", "smoke", "accuracy")
+    }
+    assert tags(flow) == [(), ()]
 
 
 def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> None:
