@@ -39,6 +39,7 @@ from pipeline.cards.validator import Expected, Score, refuse_faulty
 from pipeline.errors import StageRefusedError
 from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
+from pipeline.release_index import Tombstone
 from pipeline.results import CardResult, FileHash, Frozen
 from pipeline.statements import ATTESTED
 from pipeline.templates import Templates
@@ -47,14 +48,16 @@ CARDS = ("card.en.md", "card.zh.md")
 PLOT = "differences.svg"
 
 
-def card(record: Record, templates: Templates) -> dict[str, bytes]:
-    """Both cards and their picture, by file name.
+def card(
+    record: Record, templates: Templates, withdrawn: Tombstone | None = None
+) -> dict[str, bytes]:
+    """Both cards and their picture, by file name. `withdrawn`: what was said of the image when it was taken back.
 
     Raises StageRefusedError with every fact that the record lacks, with every rule that a card breaks, or when its
     commands are not the rehearsed ones.
     """
     found = measured(record)
-    values = context(found)
+    values = context(found, withdrawn)
     files = _texts(values, templates)
     _refuse_other_blocks(record, _blocks(files, record))
     if found.judged:
@@ -124,7 +127,7 @@ def _expected(
     return Expected(
         cell=record.cell,
         repository=repository,
-        known=known_numbers(to_jsonable_python([record, _facts(values)])),
+        known=known_numbers(to_jsonable_python([record, values.get("withdrawn"), _facts(values)])),
         scores=scores,
     )
 
@@ -147,7 +150,7 @@ def card_result(files: Mapping[str, bytes]) -> CardResult:
     )
 
 
-def context(found: Measured) -> dict[str, object]:
+def context(found: Measured, withdrawn: Tombstone | None = None) -> dict[str, object]:
     """Everything that the templates may print."""
     about, facts, scores = found.about, found.facts, score_rows(found)
     return {
@@ -161,6 +164,7 @@ def context(found: Measured) -> dict[str, object]:
         "checks": found.smoke.checks,
         "accuracy": found.accuracy,
         "waiver": found.record.waiver,
+        "withdrawn": withdrawn,
         "operators": operator_summary(found),
         "performance": found.performance,
         "versions": found.versions,

@@ -356,6 +356,12 @@ def test_a_release_is_yanked_rolled_back_and_looked_through_from_the_command_lin
     assert f"abacus/poet: release {RELEASE} was yanked on" in output
     assert f"wrote out/{RELEASE}/abacus/poet/tombstone.json" in output
     assert record.read_bytes() == before
+    # The record of this test is too poor for a card, which keeps nobody from withdrawing the image.
+    assert f"the card of abacus/poet {RELEASE} does not say so yet" in output
+    assert output.splitlines()[-1] == (
+        "the hubs show abacus/poet as before. So that they show that it was withdrawn:"
+        " nox -s cards -- abacus/poet --publish"
+    )
     assert tombstone_beside(line.folder / f"out/{RELEASE}/loom/poet") is None
     assert RELEASE in flow.registry.tags(public)
     assert "latest" not in flow.registry.tags(public)

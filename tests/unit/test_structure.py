@@ -29,6 +29,7 @@ LAYERS = (
         "collecting",
         "verifying",
         "fetching",
+        "withdrawals",
         "doctor",
     ),
     (
