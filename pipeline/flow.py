@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from pipeline.cell_release import CellRelease, World
     from pipeline.matrix import Target
     from pipeline.world.engine import Engine
+
+ALLOW_PARTIAL = (
+    "FLAGRELEASE_ALLOW_PARTIAL"  # "true" is --allow-partial; for workflows, which hold no logic
+)
 
 
 def flow(
@@ -51,8 +56,9 @@ def flow(
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it
     is_begun = since != STAGES[0]
+    allow_partial = options.allow_partial or os.environ.get(ALLOW_PARTIAL) == "true"
     release = (
-        _begun(options, selection, until)
+        _begun(options, selection, until, allow_partial=allow_partial)
         if is_begun
         else _name(
             options,
@@ -64,9 +70,19 @@ def flow(
     world = World(
         engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
     )
-    runs = [_start(cell, selection, target, release, world) for cell in selection.cells]
+    absent = _absent(selection, release) if is_begun else ()
+    runs = [
+        _start(cell, selection, target, release, world)
+        for cell in selection.cells
+        if cell.id not in absent
+    ]
     outcomes = release_cells(
-        runs, until, since=since, again=options.again, allow_partial=options.allow_partial
+        runs,
+        until,
+        since=since,
+        again=options.again,
+        allow_partial=allow_partial,
+        absent=dict.fromkeys(absent, "no record of it came here"),
     )
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
@@ -77,20 +93,25 @@ def flow(
     return errors[0].exit_code if errors else 0
 
 
-def _begun(options: Options, selection: Selection, until: StageName) -> str:
-    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
-    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
-    absent = [
+def _absent(selection: Selection, release: str | None) -> tuple[str, ...]:
+    """Cells without a record in a release."""
+    return tuple(
         cell.id
         for cell in selection.cells
         if all(record.release != release for record in selection.past[cell.id])
-    ]
-    if release is None or absent:
+    )
+
+
+def _begun(options: Options, selection: Selection, until: StageName, *, allow_partial: bool) -> str:
+    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
+    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
+    absent = _absent(selection, release)
+    if release is None or (absent and not (allow_partial and len(absent) < len(selection.cells))):
         raise NothingSelectedError(
             f"no record of {', '.join(absent)} is in release {release}",
             where=until,
             hint="bring out/<release>/<chip>/<model> from where it was made, name another release with --release, "
-            f"or make it: nox -s release -- {absent[0]}",
+            f"leave cells out with --allow-partial, or make it: nox -s release -- {absent[0]}",
         )
     return release
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import PipelineError, StageRefusedError
@@ -30,19 +31,24 @@ def release_cells(
     since: StageName = STAGES[0],
     again: bool,
     allow_partial: bool,
+    absent: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Outcome]:
     """Run the flow up to a stage. A cell stops at its first stage that does not pass; its record keeps the others.
 
-    Stages before `since` are what the record says of them: it may have come from another machine.
+    Stages before `since` are what the record says of them: it may have come from another machine. `absent`: cells that
+    were selected and have no record, and why.
     """
     stages = stages_until(until)
     forced = until if again else None
     alone = stages[STAGES.index(since) : ALONE]
-    outcomes = [done for run in runs for done in _go(run, alone, forced)]
+    stuck = {run.cell.id: done for run in runs if (done := _stuck(run, since, allow_partial))}
+    going = [run for run in runs if run.cell.id not in stuck]
+    outcomes = [*stuck.values(), *(done for run in going for done in _go(run, alone, forced))]
     if "promote" in stages:
         stopped = {done.cell: done for done in outcomes if not _goes_on(runs, done)}
         ready = [run for run in runs if run.cell.id not in stopped]
         left_out = {cell: f"{done.stage}: {done.status}" for cell, done in stopped.items()}
+        left_out |= absent
         promoted = _promote(ready, left_out, forced=forced == "promote", partial=allow_partial)
         outcomes += promoted
         public = {done.cell for done in promoted if done.status in GOOD}
@@ -50,6 +56,30 @@ def release_cells(
             if run.cell.id in public:
                 outcomes += _go(run, stages[ALONE + 1 :], forced)
     return outcomes
+
+
+def _stuck(run: CellRelease, since: StageName, allow_partial: bool) -> Outcome | None:
+    """The first stage before `since` that its record does not have as passed; None: all are."""
+    for stage in STAGES[: STAGES.index(since)]:
+        found = run.record.stages.get(stage)
+        status = found.status if found else "not_run"
+        if status in GOOD or (stage == "accuracy" and _waiver(run)):
+            continue
+        error = StageRefusedError(
+            f"{stage}: {status}, as its record says",
+            where=f"{run.cell.id} of release {run.release}",
+            hint=f"nox -s release -- {run.cell.id} --release {run.release} where its image is, or --allow-partial",
+        )
+        why = "as its record says"
+        return Outcome(
+            cell=run.cell.id,
+            stage=stage,
+            status=status,
+            seconds=0,
+            why=why,
+            error=None if allow_partial else error,
+        )
+    return None
 
 
 def _go(run: CellRelease, stages: Sequence[StageName], forced: StageName | None) -> list[Outcome]:

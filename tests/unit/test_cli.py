@@ -381,6 +381,21 @@ def test_a_release_is_yanked_rolled_back_and_looked_through_from_the_command_lin
     )
 
 
+def test_a_cell_without_a_record_stops_a_promotion_unless_parts_are_allowed(
+    line: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    withdrawn_from(line, monkeypatch)
+    (line.folder / f"out/{RELEASE}/loom/poet/record.json").unlink()
+    words = ("promote", "*", "poet", "--release", RELEASE)
+    code, _, error = line.run(*words)
+    assert code == 3
+    assert "no record of loom/poet is in release" in error
+    monkeypatch.setenv("FLAGRELEASE_ALLOW_PARTIAL", "false")
+    assert line.run(*words)[0] == 3
+    monkeypatch.setenv("FLAGRELEASE_ALLOW_PARTIAL", "true")
+    assert line.run(*words)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

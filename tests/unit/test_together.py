@@ -159,6 +159,42 @@ def test_a_failed_accuracy_or_one_whose_waiver_ended_stops_the_cell(
     assert tags(flow) == [(), ()]
 
 
+def test_promotion_alone_stops_at_what_a_record_says_did_not_pass(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for_loom(flow, monkeypatch, "smoke")
+    runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+    release_cells(runs, "attest", again=False, allow_partial=False)
+    for allow_partial in (False, True):
+        again = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+        outcomes = release_cells(
+            again, "promote", since="attest", again=False, allow_partial=allow_partial
+        )
+        (stuck,) = [done for done in outcomes if done.cell == "loom/poet"]
+        assert (stuck.stage, stuck.status) == ("smoke", "failed")
+        assert (stuck.error is None) is allow_partial
+        promoted = ends(outcomes, "promote")["abacus/poet"]
+        assert promoted == ("passed" if allow_partial else "not done")
+    assert tags(flow) == [(RELEASE, "latest"), ()]
+
+
+def test_a_cell_whose_record_never_came_is_left_out_by_name(flow: Flow) -> None:
+    first = flow.cell("abacus", "poet")
+    release_cells([first], "attest", again=False, allow_partial=False)
+    outcomes = release_cells(
+        [flow.cell("abacus", "poet")],
+        "promote",
+        since="attest",
+        again=False,
+        allow_partial=True,
+        absent={"loom/poet": "no record of it came here"},
+    )
+    assert ends(outcomes, "promote") == {"abacus/poet": "passed"}
+    index = first.shelf.index(RELEASE)
+    assert index is not None
+    assert index.left_out == ("loom/poet: no record of it came here",)
+
+
 def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> None:
     go(flow)
     run = flow.cell("abacus", "poet")
