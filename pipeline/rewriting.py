@@ -105,7 +105,7 @@ def refuse_stale(cards: Sequence[Card], root: Path) -> None:
 def _files(record: Record | ImportedRecord, folder: Path, project: Project) -> dict[str, bytes]:
     if isinstance(record, ImportedRecord):
         return imported_card(record, project.templates)
-    return card(record, project.templates, tombstone_beside(folder))
+    return card(record, project.templates, tombstone_beside(folder), admits_changes=True)
 
 
 def newest_records(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.cards.blocks import Block, is_command
 from pipeline.cards.facts import MEASURED, NEEDED, Measured
 from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
@@ -189,25 +191,41 @@ def nodes(record: Record) -> tuple[str, ...]:
 class Rehearsal:
     """Of the commands on the card."""
 
-    state: Literal["rehearsed", "checked", "none"]
+    state: Literal["rehearsed", "changed", "checked", "none"]
     blocks: int
     replaced: int  # by a substitution
+    since: str  # day of the rehearsal
+    changed: tuple[int, ...]  # places of the blocks of the card that are not as they ran
     machine: str
     why_not: str  # of those that were only checked
     substitutions: tuple[Substitution, ...]
 
 
-def rehearsal(record: Record) -> Rehearsal:
+def rehearsal(record: Record, printed: Sequence[Block] | None = None) -> Rehearsal:
+    """`printed`: the blocks of the card, where they are no longer the rehearsed ones."""
     stage = record.stages.rehearse
     result = stage.result if stage else None
-    if stage is None or result is None or stage.status not in ("passed", "not_applicable"):
+    known = ("passed",) if printed else ("passed", "not_applicable")
+    if stage is None or result is None or stage.status not in known:
         return Rehearsal(
-            state="none", blocks=0, replaced=0, machine="", why_not="", substitutions=()
+            state="none",
+            blocks=0,
+            replaced=0,
+            since="",
+            changed=(),
+            machine="",
+            why_not="",
+            substitutions=(),
         )
+    ran = {(block.language, block.text) for block in result.blocks}
+    blocks = [one for one in enumerate(printed or ()) if is_command(one[1])]
+    done: Literal["rehearsed", "checked"] = "rehearsed" if stage.status == "passed" else "checked"
     return Rehearsal(
-        state="rehearsed" if stage.status == "passed" else "checked",
-        blocks=len(result.blocks),
+        state="changed" if printed else done,
+        blocks=len(blocks) if printed else len(result.blocks),
         replaced=sum(block.status == "replaced" for block in result.blocks),
+        since=stage.started[:10],
+        changed=tuple(place for place, one in blocks if (one.language, one.text) not in ran),
         machine=result.machine,
         why_not=result.why_not,
         substitutions=result.substitutions,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic_core import to_jsonable_python
 
 from pipeline.canonical import sha256_bytes
-from pipeline.cards.blocks import Block, blocks_sha256, code_blocks
+from pipeline.cards.blocks import Block, blocks_sha256, code_blocks, with_note
 from pipeline.cards.facts import Measured, measured
 from pipeline.cards.guide import measured_guide
 from pipeline.cards.imported import imported_context
@@ -24,6 +24,7 @@ from pipeline.cards.scores import (
     verdict_summary,
 )
 from pipeline.cards.tables import (
+    Rehearsal,
     differences,
     load_rows,
     nodes,
@@ -49,9 +50,16 @@ PLOT = "differences.svg"
 
 
 def card(
-    record: Record, templates: Templates, withdrawn: Tombstone | None = None
+    record: Record,
+    templates: Templates,
+    withdrawn: Tombstone | None = None,
+    *,
+    admits_changes: bool = False,
 ) -> dict[str, bytes]:
     """Both cards and their picture, by file name. `withdrawn`: what was said of the image when it was taken back.
+
+    `admits_changes`: commands that changed since they were rehearsed are printed, and say that they were not
+    executed since; without it they are refused.
 
     Raises StageRefusedError with every fact that the record lacks, with every rule that a card breaks, or when its
     commands are not the rehearsed ones.
@@ -59,7 +67,12 @@ def card(
     found = measured(record)
     values = context(found, withdrawn)
     files = _texts(values, templates)
-    _refuse_other_blocks(record, _blocks(files, record))
+    blocks = _blocks(files, record)
+    if not _are_rehearsed(record, blocks):
+        if not admits_changes:
+            _refuse_other_blocks(record, blocks)
+        values["rehearsal"] = rehearsal(record, blocks)
+        files = _with_notes(_texts(values, templates), values, templates)
     if found.judged:
         files[PLOT] = differences_plot(found, templates)
     scores = tuple(
@@ -94,16 +107,34 @@ def _blocks(texts: Mapping[str, bytes], record: Record) -> tuple[Block, ...]:
     return first
 
 
+def _are_rehearsed(record: Record, blocks: tuple[Block, ...]) -> bool:
+    """Or nobody rehearsed any."""
+    result = record.stages.rehearse.result if record.stages.rehearse else None
+    return result is None or result.blocks_sha256 == blocks_sha256(blocks)
+
+
 def _refuse_other_blocks(record: Record, blocks: tuple[Block, ...]) -> None:
-    stage = record.stages.rehearse
-    rehearsed = stage.result.blocks_sha256 if stage and stage.result else None
-    if rehearsed not in (None, printed := blocks_sha256(blocks)):
-        raise StageRefusedError(
-            "the commands of this card are not the rehearsed ones",
-            where=record.cell,
-            details=f"rehearsed: {rehearsed}\nprinted:   {printed}",
-            hint=f"rehearse these: nox -s rehearse -- {record.chip} {record.model}",
-        )
+    result = record.stages.rehearse.result if record.stages.rehearse else None
+    raise StageRefusedError(
+        "the commands of this card are not the rehearsed ones",
+        where=record.cell,
+        details=f"rehearsed: {result and result.blocks_sha256}\nprinted:   {blocks_sha256(blocks)}",
+        hint=f"rehearse these: nox -s rehearse -- {record.chip} {record.model}",
+    )
+
+
+def _with_notes(
+    files: Mapping[str, bytes], values: Mapping[str, object], templates: Templates
+) -> dict[str, bytes]:
+    """Below each block that was not executed as it is printed, the page says so."""
+    found, noted = values["rehearsal"], dict[str, bytes]()
+    for name, content in files.items():
+        page, language = content.decode(), name.split(".")[1]
+        blocks = code_blocks(page)
+        changed = [blocks[place] for place in found.changed] if isinstance(found, Rehearsal) else []
+        note = templates.render(f"parts/card/{language}/changed.j2", **values).decode().strip()
+        noted[name] = with_note(page, changed, note).encode()
+    return noted
 
 
 def imported_card(record: ImportedRecord, templates: Templates) -> dict[str, bytes]:

@@ -14,12 +14,15 @@ from rich.console import Console
 
 from pipeline import selection
 from pipeline.canonical import sha256_bytes
+from pipeline.cards.blocks import blocks_sha256
 from pipeline.cli import main
 from pipeline.keys import key_of
 from pipeline.parts import parts_of
 from pipeline.project import Project
 from pipeline.record import Record, RecordStore, StageName
+from pipeline.rehearsal import RehearsedBlock, RehearseResult
 from pipeline.results import PromoteResult
+from pipeline.stages.card import guide_blocks
 from pipeline.waiver import Waiver
 from pipeline.world import hub_folder
 from tests.projects import one_cell, project_in, toy_project
@@ -200,6 +203,25 @@ def test_the_check_writes_nothing_and_shows_the_difference(cards: Cards) -> None
         "hint: nox -s cards writes them anew\n",
     )
     assert (folder / "card.en.md").read_bytes() == before
+
+
+def test_a_corrected_command_is_printed_and_says_that_it_was_not_executed_since(
+    cards: Cards,
+) -> None:
+    record = record_of("abacus/poet", "2026.11.24.1")
+    blocks = guide_blocks(record, project_in(cards.folder).templates)
+    ran = (
+        RehearsedBlock(section=one.section, language=one.language, text=one.text, status="passed")
+        for one in blocks
+    )
+    result = RehearseResult(blocks_sha256=blocks_sha256(blocks), blocks=tuple(ran))
+    folder = cards.out.write(record.with_stage("rehearse", passed(result))).parent
+    path = cards.folder / "templates/parts/card/commands.j2"
+    path.write_text(path.read_text().replace("docker rm --force", "docker rm --volumes --force"))
+    assert cards.run("cards")[0] == 0
+    page = (folder / "card.en.md").read_text("utf-8")
+    assert page.count("*Changed since the rehearsal of 2026-11-24; not executed since.*") == 1
+    assert cards.run("cards", "--check")[0] == 0
 
 
 def test_a_rule_that_a_corrected_template_breaks_is_told_and_nothing_is_written(
