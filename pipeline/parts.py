@@ -20,7 +20,7 @@ CONVERTER_FILE = "images/serving/convert_gguf.py"
 OPERATORS = ("operator_evidence.py", "world/operators.py")
 STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "smoke": ("stages/smoke.py", "world/openai.py", *OPERATORS, *STARTING),
+    "smoke": ("stages/smoke.py", "pictures.py", "world/openai.py", *OPERATORS, *STARTING),
     # What a stack answers depends on these …
     "rows": (
         "world/answers.py",
@@ -234,6 +234,7 @@ def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
         **_served(cell, inputs, done),
         **_suite("smoke", inputs),
         **flatten(cell.model.smoke.model_dump(), f"models.{cell.model_id}.smoke"),
+        f"models.{cell.model_id}.modality": cell.model.modality,
     }
 
 

@@ -13,7 +13,7 @@ from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
 from pipeline.rehearsal import Substitution
-from pipeline.results import LoadResult
+from pipeline.results import LoadResult, Sight
 
 # Options of the server that change what a client sees, and that no stage asks for.
 CLIENT_OPTIONS = ("reasoning_parser", "tool_call_parser")
@@ -242,6 +242,14 @@ def smoke_answer(measured: Measured) -> str:
     seen = (check.seen for check in measured.smoke.checks if check.name == "completion")
     text = next(seen, "")
     return cell_text(_unquoted(text)).replace("`", "'")
+
+
+def sights(measured: Measured) -> tuple[Sight, ...]:
+    """What the server answered of pictures, each in one line."""
+    return tuple(
+        Sight(colour=one.colour, answer=cell_text(one.answer).replace("`", "'"))
+        for one in measured.smoke.sights
+    )
 
 
 def _unquoted(text: str) -> str:
