@@ -8,7 +8,7 @@ measured. The records stay as they are.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -115,14 +115,23 @@ def newest_records(
     measured = False
     for store in (project.store, project.records):
         names = _newest_first(store, cell) if release is None else (release,)
-        found = [one for name in names if (one := _that_can_have_a_card(store, cell, name))]
-        valid = [one for one in found if tombstone_beside(one[1]) is None]
-        for one in (valid or found)[:1]:
+        found = filter(None, (_that_can_have_a_card(store, cell, name) for name in names))
+        if one := _first_valid(found):
             yield one
             measured = True
     folder = project.records.folder(RELEASE, cell.chip_id, cell.model_id)
     if not measured and release in (None, RELEASE) and (folder / FILE).exists():
         yield read_imported(folder / FILE), folder
+
+
+def _first_valid(found: Iterable[tuple[Record, Path]]) -> tuple[Record, Path] | None:
+    """The first that nobody withdrew, else the first."""
+    withdrawn = None
+    for one in found:
+        if tombstone_beside(one[1]) is None:
+            return one
+        withdrawn = withdrawn or one
+    return withdrawn
 
 
 def _that_can_have_a_card(

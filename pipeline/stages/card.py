@@ -184,7 +184,8 @@ def card_result(files: Mapping[str, bytes]) -> CardResult:
 
 def context(found: Measured, withdrawn: Tombstone | None = None) -> dict[str, object]:
     """Everything that the templates may print."""
-    about, facts, scores = found.about, found.facts, score_rows(found)
+    about, facts = found.about, found.facts
+    scores, loads = score_rows(found), load_rows(found)
     return {
         "record": found.record,
         "about": about,
@@ -211,8 +212,8 @@ def context(found: Measured, withdrawn: Tombstone | None = None) -> dict[str, ob
         "pooled": pooled_summary(found),
         "pregate": pregate_summary(found),
         "plot": PLOT,
-        "loads": load_rows(found),
-        "ratios": sorted((row.ratio for row in load_rows(found)), key=float),
+        "loads": loads,
+        "ratios": sorted((row.ratio for row in loads), key=float),
         "other_loads": other_load_rows(found),
         "data": data_rows(found),
         "differences": differences(found),
