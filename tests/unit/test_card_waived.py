@@ -85,7 +85,10 @@ def test_verdict_person_reason_and_last_day_stand_at_the_top_and_at_the_evaluati
 def test_an_undecided_card_shows_the_scores_and_claims_no_equality() -> None:
     page = pages(UNDECIDED)["card.en.md"]
     assert "| HellaSwag | 42.00 | 41.00 |" in page
-    assert "**Verdict: undecided.** The questions do not settle whether FlagOS bfloat16 is worse" in page
+    assert (
+        "**Verdict: undecided.** The questions do not settle whether FlagOS bfloat16 is worse"
+        in page
+    )
     assert "> the gate says inconclusive" in page
     assert "pass: no loss" not in page
 
