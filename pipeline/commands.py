@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.canonical import write_whole
 from pipeline.card_commands import do_cards
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell, asked_for, exclusions, select
 from pipeline.errors import (
     InconclusiveError,
     PipelineError,
@@ -19,7 +19,7 @@ from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
-from pipeline.overview import print_keys, print_plan
+from pipeline.overview import print_excluded, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter
@@ -126,6 +126,10 @@ def do_plan(options: Options, report: Reporter) -> int:
         print_keys(actions, selection.past, report)
     else:
         print_plan(actions, report, as_json=options.json)
+    if not options.json:
+        matrix = selection.project.matrix
+        asked, excluded = asked_for(matrix, options.cells), exclusions(matrix)
+        print_excluded({cell: why for cell, why in excluded.items() if cell in asked}, report)
     return 0
 
 

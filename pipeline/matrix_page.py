@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.cell import Cell, cells
+from pipeline.cell import Cell, cells, exclusions
 from pipeline.doubts import doubts
 from pipeline.imported_record import RELEASE
 from pipeline.matrix import Matrix, Target
@@ -109,11 +109,17 @@ def squares(
 ) -> dict[str, Square]:
     """Every cell of the product, by id, in the order of the file."""
     there = {cell.id: cell for cell in cells(matrix)}
-    why = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
+    why = exclusions(matrix)
     found = (
         _square(there[cell], matrix, records.get(cell), imported.get(cell, ""))
         if (cell := f"{chip}/{model}") in there
-        else Square(chip=chip, model=model, state="excluded", says=why[cell])
+        else Square(
+            chip=chip,
+            model=model,
+            state="excluded",
+            says=why[cell],
+            published=matrix.models[model].published.get(chip, ""),
+        )
         for chip in matrix.chips
         for model in matrix.models
     )

@@ -208,7 +208,7 @@ def model_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
 
 
 def _weights(cell: Cell, inputs: Inputs) -> Parts:
-    weights, pin = cell.model.weights, inputs.lock.weights.get(cell.model_id)
+    weights, pin = cell.model.weights, inputs.lock.weights.get(cell.weights_id)
     parts = {
         "weights source": weights_source(weights),
         "weights revision": (pin.revision if pin else None) or "(not locked)",

@@ -36,7 +36,7 @@ def test_cells_of_a_chip_are_dealt_out_to_its_machines() -> None:
 def test_the_whole_matrix_fits_into_one_workflow() -> None:
     chosen = cells(committed().matrix)
     found = json.loads(jobs_json(jobs(chosen)))
-    assert len(found["include"]) == len(chosen) >= 150
+    assert len(found["include"]) == len(chosen) >= 90
     assert found["include"][0].keys() == {"chip", "model", "runner"}
 
 
