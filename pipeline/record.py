@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
@@ -30,28 +30,15 @@ from pipeline.results import (
     SmokeResult,
     WeightsResult,
 )
+from pipeline.stage_names import AFTER_THE_SEAL as AFTER_THE_SEAL
+from pipeline.stage_names import STAGES as STAGES
+from pipeline.stage_names import StageName as StageName
 from pipeline.waiver import Waiver
 
 SCHEMA: Final = 1
 
 Status = Literal["passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"]
 WAIVABLE: tuple[Status, ...] = ("inconclusive", "not_run")  # of accuracy; never failed, never smoke
-StageName = Literal[
-    "render",
-    "build",
-    "weights",
-    "smoke",
-    "accuracy",
-    "performance",
-    "rehearse",
-    "card",
-    "attest",
-    "promote",
-    "publish",
-]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-AFTER_THE_SEAL: tuple[StageName, ...] = STAGES[STAGES.index("attest") :]
-
 
 R = TypeVar("R", bound=Frozen)
 

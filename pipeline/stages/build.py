@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from pipeline.layers import (
     refuse_unlocked,
     runtime_context,
 )
+from pipeline.limits import BUILD, PUSH
 from pipeline.lock import Lock, base_repository, lock_files
 from pipeline.names import Layer, Names, labels
 from pipeline.parts import base_parts, model_parts, runtime_parts
@@ -25,10 +27,15 @@ from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
+from pipeline.world.host_lock import host_lock
 from pipeline.world.registry import Registry
 from pipeline.world.scratch import scratch_folder
 
 GIB = 1024**3
+
+
+def _at_once(_resource: str) -> AbstractContextManager[float]:
+    return nullcontext(0.0)
 
 
 class Log(Protocol):
@@ -51,6 +58,8 @@ class Builder:
     revision: str  # git commit of this project
     created: str  # RFC 3339
     log: Log
+    # Has a resource of the host for a time, and says how many seconds it waited for it.
+    taking: Callable[[str], AbstractContextManager[float]] = _at_once
 
 
 def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) -> BuildResult:
@@ -89,11 +98,11 @@ def _locked(cell: Cell, files: Mapping[str, bytes]) -> bytes:
 def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
     if cell.chip.base.image is not None:
         return _public_base(cell, lock, builder)
-    parts, started = base_parts(cell, lock), time.monotonic()
-    repository, key = builder.names.staging_base, key_of(parts)
-    found = _found("base", repository, key, builder, started)
-    if found:
-        return found
+    repository, key = builder.names.staging_base, key_of(base_parts(cell, lock))
+    return _once("base", repository, key, builder, lambda: _bootstrapped(cell, key, builder))
+
+
+def _bootstrapped(cell: Cell, key: str, builder: Builder) -> LocalImage:
     _refuse_short_disk(cell, builder)
     builder.log.say(f"bootstrapping Debian {cell.chip.base.debian}")
     with scratch_folder() as folder:
@@ -109,9 +118,8 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
             f'LABEL "{name}"="{value}"'
             for name, value in _labels(cell, "base", key, builder).items()
         ]
-        tag = _tag(repository, key, builder)
-        image = builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
-    return _pushed("base", repository, key, image, builder, started)
+        tag = _tag(builder.names.staging_base, key, builder)
+        return builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
 
 
 def _public_base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
@@ -143,23 +151,41 @@ def _image(
     arguments: Mapping[str, str],
     context: Callable[[], dict[str, bytes | Path]],
 ) -> BuiltImage:
-    started = time.monotonic()
     key = key_of({**parts, "builder": builder.engine.builder})
-    found = _found(layer, repository, key, builder, started)
-    if found:
-        return found
-    _refuse_short_disk(cell, builder)
-    builder.log.say(f"building the {layer} image")
-    with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
-        write_context(file, context())
-        image = builder.engine.build(
-            file,
-            tag=_tag(repository, key, builder),
-            labels=_labels(cell, layer, key, builder),
-            arguments={**arguments, **proxy_arguments()},
-            on_line=builder.log.progress,
-        )
-    return _pushed(layer, repository, key, image, builder, started)
+
+    def built() -> LocalImage:
+        _refuse_short_disk(cell, builder)
+        builder.log.say(f"building the {layer} image")
+        with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
+            write_context(file, context())
+            return builder.engine.build(
+                file,
+                tag=_tag(repository, key, builder),
+                labels=_labels(cell, layer, key, builder),
+                arguments={**arguments, **proxy_arguments()},
+                on_line=builder.log.progress,
+            )
+
+    return _once(layer, repository, key, builder, built)
+
+
+def _once(
+    layer: Layer, repository: str, key: str, builder: Builder, made: Callable[[], LocalImage]
+) -> BuiltImage:
+    """What the registry has under the key; else made and pushed, by one thread of one process on this host.
+
+    Waiting is not counted as seconds of the image. The locks are few files, however many keys there are.
+    """
+    with host_lock(f"build {key[:2]}", builder.log.say):
+        started = time.monotonic()
+        found = _found(layer, repository, key, builder, started)
+        if found:
+            return found
+        with builder.taking(BUILD) as waited_s:
+            started += waited_s
+            image = made()
+        with builder.taking(PUSH) as waited_s:
+            return _pushed(layer, repository, key, image, builder, started + waited_s)
 
 
 def _found(
