@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.canonical import write_whole
 from pipeline.card_commands import do_cards
-from pipeline.cell import Cell, asked_for, exclusions, select
+from pipeline.cell import Cell, excluded_of, select
 from pipeline.errors import (
     InconclusiveError,
     PipelineError,
@@ -128,9 +128,7 @@ def do_plan(options: Options, report: Reporter) -> int:
     else:
         print_plan(actions, report, as_json=options.json)
     if not options.json:
-        matrix = selection.project.matrix
-        asked, excluded = asked_for(matrix, options.cells), exclusions(matrix)
-        print_excluded({cell: why for cell, why in excluded.items() if cell in asked}, report)
+        print_excluded(excluded_of(selection.project.matrix, options.cells), report)
     return 0
 
 

@@ -214,14 +214,20 @@ class RecordStore:
 
     def releases(self, chip: str, model: str) -> tuple[str, ...]:
         """Names of the releases with a record of the cell."""
-        found = self.root.glob(f"*/{chip}/{model}/record.json")
-        return tuple(path.parts[-4] for path in found)
+        return tuple(path.parts[-4] for path in self._of_cell(chip, model))
 
     def of_cell(self, chip: str, model: str) -> tuple[Record, ...]:
         """All records of a cell, newest first by the time of their last written stage."""
-        paths: Iterable[Path] = self.root.glob(f"*/{chip}/{model}/record.json")
+        paths = self._of_cell(chip, model)
         newest = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return tuple(read_record(path) for path in newest)
+
+    def _of_cell(self, chip: str, model: str) -> Iterator[Path]:
+        """Without a pattern: one would be compiled for each of a hundred cells."""
+        for release in self.root.iterdir() if self.root.is_dir() else ():
+            path = release / chip / model / "record.json"
+            if path.exists():
+                yield path
 
 
 def read_record(path: Path) -> Record:
