@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from pipeline.cell import Cell, select
 from pipeline.errors import UsageError
 from pipeline.flow import ask_consent
+from pipeline.options import Options
 from pipeline.project import Project
 from pipeline.reporter import Reporter
-from pipeline.selection import Options, project_of
+from pipeline.selection import project_of
 
 if TYPE_CHECKING:
     from pipeline.matrix import Target

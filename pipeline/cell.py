@@ -259,12 +259,11 @@ def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
 
     Raises UsageError for a word that names nothing known, NothingSelectedError when no cell is left.
     """
-    asked = asked_for(matrix, patterns)
+    asked = _asked(matrix, patterns)
     chosen = tuple(cell for cell in cells(matrix) if cell.id in asked)
     if not chosen:
-        reasons = [
-            f"{cell}: excluded, {why}" for cell, why in exclusions(matrix).items() if cell in asked
-        ]
+        excluded = excluded_of(matrix, patterns)
+        reasons = [f"{cell}: excluded, {why}" for cell, why in excluded.items()]
         raise NothingSelectedError(
             f"no cell matches {' '.join(patterns)}",
             details="\n".join(reasons),
@@ -273,8 +272,13 @@ def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
     return chosen
 
 
-def asked_for(matrix: Matrix, patterns: Sequence[str]) -> set[str]:
-    """Ids of the product that match, excluded ones too."""
+def excluded_of(matrix: Matrix, patterns: Sequence[str]) -> dict[str, str]:
+    """Of the cells that match, those that are excluded, and why."""
+    asked = _asked(matrix, patterns)
+    return {cell: why for cell, why in exclusions(matrix).items() if cell in asked}
+
+
+def _asked(matrix: Matrix, patterns: Sequence[str]) -> set[str]:
     pairs = _pairs(patterns)
     for chip_glob, model_glob in pairs:
         _must_match(chip_glob, matrix.chips, "chip")

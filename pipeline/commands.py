@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.canonical import write_whole
 from pipeline.card_commands import do_cards
-from pipeline.cell import Cell, asked_for, exclusions, select
+from pipeline.cell import Cell, excluded_of, select
 from pipeline.errors import (
     InconclusiveError,
     PipelineError,
@@ -19,11 +19,12 @@ from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
+from pipeline.options import Options
 from pipeline.overview import print_excluded, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter
-from pipeline.selection import Options, project_of, selection_of
+from pipeline.selection import project_of, selection_of
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
 from pipeline.world.login import USER, login
@@ -127,9 +128,7 @@ def do_plan(options: Options, report: Reporter) -> int:
     else:
         print_plan(actions, report, as_json=options.json)
     if not options.json:
-        matrix = selection.project.matrix
-        asked, excluded = asked_for(matrix, options.cells), exclusions(matrix)
-        print_excluded({cell: why for cell, why in excluded.items() if cell in asked}, report)
+        print_excluded(excluded_of(selection.project.matrix, options.cells), report)
     return 0
 
 

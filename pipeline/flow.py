@@ -6,17 +6,22 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline import noop
 from pipeline.cell import Cell
 from pipeline.errors import NothingSelectedError, UsageError, WorldError
+from pipeline.limits import limits_of
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.options import Options
 from pipeline.overview import print_images, print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
-from pipeline.selection import Options, Selection, selection_of
+from pipeline.resources import Resources
+from pipeline.selection import Selection, selection_of
+from pipeline.workers import per_thread
 from pipeline.world import git
 
 if TYPE_CHECKING:
@@ -36,8 +41,10 @@ def flow(
 
     With `since`, a later stage of a release whose records are here; what is before it runs nowhere.
     """
+    begun = noop.before(options)
     engine = lazy_engine(cleans=not options.dry_run)
     selection = selection_of(options, builder=_builder_of(engine))
+    resources = Resources(limits_of(options.jobs, selection.project.matrix.chips))
     if options.dry_run:
         print_plan(
             selection.actions(_planned_name(options, selection), until), report, as_json=False
@@ -51,8 +58,8 @@ def flow(
     from pipeline.world.hubs import hubs_of
 
     target = selection.project.target(options.target)
-    registry = cache(partial(registry_of, target))
-    hubs = cache(partial(hubs_of, target.hubs, selection.project.root))
+    registry = per_thread(partial(registry_of, target))
+    hubs = per_thread(partial(hubs_of, target.hubs, selection.project.root))
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it
     is_begun = since != STAGES[0]
@@ -68,7 +75,12 @@ def flow(
         )
     )
     world = World(
-        engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
+        engine=engine,
+        registry=registry,
+        hubs=hubs,
+        revision=git.revision(),
+        report=report,
+        resources=resources,
     )
     absent = _absent(selection, release) if is_begun else ()
     runs = [
@@ -83,7 +95,10 @@ def flow(
         again=options.again,
         allow_partial=allow_partial,
         absent=dict.fromkeys(absent, "no record of it came here"),
+        fail_fast=options.fail_fast,
     )
+    if all(outcome.status == "reused" for outcome in outcomes):
+        noop.remember(options, begun, runs)
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
     # Cells that were refused together have one error.
@@ -169,7 +184,8 @@ def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool
 
 
 def lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
-    @cache
+    """Connects when it is first asked, once a thread; with `cleans` it then removes what killed runs left."""
+
     def connect() -> Engine:
         from pipeline.world.engine import Engine
 
@@ -178,7 +194,7 @@ def lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
             engine.remove_left_over()
         return engine
 
-    return connect
+    return per_thread(connect)
 
 
 def _builder_of(engine: Callable[[], Engine]) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
@@ -30,28 +30,15 @@ from pipeline.results import (
     SmokeResult,
     WeightsResult,
 )
+from pipeline.stage_names import AFTER_THE_SEAL as AFTER_THE_SEAL
+from pipeline.stage_names import STAGES as STAGES
+from pipeline.stage_names import StageName as StageName
 from pipeline.waiver import Waiver
 
 SCHEMA: Final = 1
 
 Status = Literal["passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"]
 WAIVABLE: tuple[Status, ...] = ("inconclusive", "not_run")  # of accuracy; never failed, never smoke
-StageName = Literal[
-    "render",
-    "build",
-    "weights",
-    "smoke",
-    "accuracy",
-    "performance",
-    "rehearse",
-    "card",
-    "attest",
-    "promote",
-    "publish",
-]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-AFTER_THE_SEAL: tuple[StageName, ...] = STAGES[STAGES.index("attest") :]
-
 
 R = TypeVar("R", bound=Frozen)
 
@@ -227,14 +214,20 @@ class RecordStore:
 
     def releases(self, chip: str, model: str) -> tuple[str, ...]:
         """Names of the releases with a record of the cell."""
-        found = self.root.glob(f"*/{chip}/{model}/record.json")
-        return tuple(path.parts[-4] for path in found)
+        return tuple(path.parts[-4] for path in self._of_cell(chip, model))
 
     def of_cell(self, chip: str, model: str) -> tuple[Record, ...]:
         """All records of a cell, newest first by the time of their last written stage."""
-        paths: Iterable[Path] = self.root.glob(f"*/{chip}/{model}/record.json")
+        paths = self._of_cell(chip, model)
         newest = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return tuple(read_record(path) for path in newest)
+
+    def _of_cell(self, chip: str, model: str) -> Iterator[Path]:
+        """Without a pattern: one would be compiled for each of a hundred cells."""
+        for release in self.root.iterdir() if self.root.is_dir() else ():
+            path = release / chip / model / "record.json"
+            if path.exists():
+                yield path
 
 
 def read_record(path: Path) -> Record:

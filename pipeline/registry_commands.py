@@ -12,10 +12,11 @@ from pipeline.errors import UsageError
 from pipeline.flow import ask_consent
 from pipeline.matrix import Target
 from pipeline.names import index_repository
+from pipeline.options import Options
 from pipeline.project import Project
 from pipeline.release_index import Tombstone
 from pipeline.reporter import Reporter
-from pipeline.selection import Options, project_of
+from pipeline.selection import project_of
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.withdrawals import show_withdrawal
 from pipeline.world.harbor import registry_of

@@ -50,6 +50,7 @@ class FakeRegistry(Registry):
         deletes_tags: bool = False,
     ) -> None:
         self.host = host
+        self.another = lambda: self  # type: ignore[assignment]
         self.mounts_blobs = mounts_blobs
         self.lists_referrers = lists_referrers
         self.deletes_tags = deletes_tags
@@ -139,6 +140,9 @@ class FakeRegistry(Registry):
         self.changes.append(f"blob {repository}@{digest}")
         self._opened(repository).blobs[digest] = data
         return digest
+
+    def put_file(self, repository: str, digest: str, path: Path) -> None:
+        self.put_blob(repository, path.read_bytes())
 
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
         digest = f"sha256:{sha256_bytes(body)}"

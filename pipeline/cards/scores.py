@@ -56,7 +56,8 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         reference=points(row.reference_score),
         released=points(row.candidate_score),
         difference=signed_points(row.difference),
-        interval=f"{signed_points(row.lower_bound, 1)} … {signed_points(row.upper_bound, 1)}",
+        # No-break spaces: in a narrow column browsers part the two bounds.
+        interval=f"{signed_points(row.lower_bound, 1)}\u00a0…\u00a0{signed_points(row.upper_bound, 1)}",
         margin=points(row.margin, 1),
         guessing=points(row.chance, 1),
         p_harm=p_value(row.p_harm),

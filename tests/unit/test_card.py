@@ -193,7 +193,7 @@ def test_a_card_says_what_has_no_power_and_what_is_small() -> None:
     text = cards(cpu_record())["card.en.md"]
     assert "**GSM8K has no power here**: x86-64 float32 scores 4.00 where guessing" in text
     assert "HellaSwag (100 questions: one is worth 1.00 points" in text
-    assert "| GSM8K | 4.00 | 4.00 | +0.00 | -3.5 … +3.5 | 100 | 1 | no power |" in text
+    assert "| GSM8K | 4.00 | 4.00 | +0.00 | -3.5\u00a0…\u00a0+3.5 | 100 | 1 | no power |" in text
     assert "Small sets" not in cards(nvidia_record())["card.en.md"]
 
 

@@ -21,6 +21,7 @@ LAYERS = (
     ("overview", "jobs", "node_commands"),
     (
         "release",
+        "noop",
         "judging",
         "simulating",
         "bisecting",
