@@ -28,6 +28,8 @@ from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
 from pipeline.world.host_lock import host_lock
+from pipeline.world.index_relay import index_for_build
+from pipeline.world.push import Place, push
 from pipeline.world.registry import Registry
 from pipeline.world.scratch import scratch_folder
 
@@ -67,25 +69,26 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
     refuse_unlocked(cell, lock)
     refuse_edited_lock(cell, lock, files)
     base = _base(cell, lock, builder)
-    runtime = _image(
-        "runtime",
-        builder.names.staging_runtime,
-        cell,
-        builder,
-        parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
-        arguments={"BASE": _pulled(base, builder)},
-        context=lambda: {
-            **runtime_context(cell, files),
-            **host_files(_locked(cell, files), cell.chip.indexes),
-        },
-    )
+    with index_for_build() as index:
+        runtime = _image(
+            "runtime",
+            builder.names.staging_runtime,
+            cell,
+            builder,
+            parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
+            parent=base,
+            context=lambda: {
+                **runtime_context(cell, files),
+                **host_files(_locked(cell, files), cell.chip.indexes, index),
+            },
+        )
     model = _image(
         "model",
         builder.names.staging_model,
         cell,
         builder,
         parts={**model_parts(cell, files), "runtime": str(runtime.manifest_digest)},
-        arguments={"RUNTIME": _pulled(runtime, builder)},
+        parent=runtime,
         context=lambda: model_context(cell, files),
     )
     return BuildResult(images=(base, runtime, model), builder=builder.engine.builder)
@@ -148,7 +151,7 @@ def _image(
     builder: Builder,
     *,
     parts: Mapping[str, str],
-    arguments: Mapping[str, str],
+    parent: BuiltImage,
     context: Callable[[], dict[str, bytes | Path]],
 ) -> BuiltImage:
     key = key_of({**parts, "builder": builder.engine.builder})
@@ -162,15 +165,20 @@ def _image(
                 file,
                 tag=_tag(repository, key, builder),
                 labels=_labels(cell, layer, key, builder),
-                arguments={**arguments, **proxy_arguments()},
+                arguments={parent.layer.upper(): _pulled(parent, builder), **proxy_arguments()},
                 on_line=builder.log.progress,
             )
 
-    return _once(layer, repository, key, builder, built)
+    return _once(layer, repository, key, builder, built, parent)
 
 
 def _once(
-    layer: Layer, repository: str, key: str, builder: Builder, made: Callable[[], LocalImage]
+    layer: Layer,
+    repository: str,
+    key: str,
+    builder: Builder,
+    made: Callable[[], LocalImage],
+    parent: BuiltImage | None = None,
 ) -> BuiltImage:
     """What the registry has under the key; else made and pushed, by one thread of one process on this host.
 
@@ -185,7 +193,7 @@ def _once(
             started += waited_s
             image = made()
         with builder.taking(PUSH) as waited_s:
-            return _pushed(layer, repository, key, image, builder, started + waited_s)
+            return _pushed(layer, repository, key, image, builder, started + waited_s, parent)
 
 
 def _found(
@@ -201,10 +209,23 @@ def _found(
 
 
 def _pushed(
-    layer: Layer, repository: str, key: str, image: LocalImage, builder: Builder, started: float
+    layer: Layer,
+    repository: str,
+    key: str,
+    image: LocalImage,
+    builder: Builder,
+    started: float,
+    parent: BuiltImage | None = None,
 ) -> BuiltImage:
     builder.log.say(f"pushing the {layer} image ({image.size_bytes / GIB:.2f} GiB unpacked)")
-    pushed = builder.engine.push(_tag(repository, key, builder), on_line=builder.log.progress)
+    pushed = push(
+        builder.engine,
+        builder.registry,
+        image,
+        Place(repository=repository, reference=f"b-{key}"),
+        parent=_place(parent, builder) if parent else None,
+        on_line=builder.log.progress,
+    )
     digest = builder.registry.head(repository, f"b-{key}")
     if digest is None or (pushed and digest != pushed):
         raise WorldError(
@@ -249,9 +270,15 @@ def _tag(repository: str, key: str, builder: Builder) -> str:
 
 def _pulled(image: BuiltImage, builder: Builder) -> str:
     """The parent by digest. A public base keeps its own host; ours lie in staging."""
-    staged = image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
-    host = f"{builder.names.staging_host}/" if staged else ""
+    host = f"{builder.names.staging_host}/" if _place(image, builder) else ""
     return f"{host}{image.repository}@{image.manifest_digest}"
+
+
+def _place(image: BuiltImage, builder: Builder) -> Place | None:
+    """In staging; a public base lies elsewhere."""
+    is_staged = image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
+    reference = str(image.manifest_digest)
+    return Place(repository=image.repository, reference=reference) if is_staged else None
 
 
 def _refuse_short_disk(cell: Cell, builder: Builder) -> None:

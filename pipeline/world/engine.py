@@ -19,6 +19,7 @@ from docker.types import DeviceRequest, Ulimit
 
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.run_arguments import engine_arguments
+from pipeline.world.engine_store import StoredImage, stored_image
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me
 
@@ -214,6 +215,10 @@ class Engine:
                 if event.get("status") and not event.get("progressDetail"):
                     on_line(f"{event.get('id', '')} {event['status']}".strip())
         return digest
+
+    def stored(self, image: LocalImage) -> StoredImage | None:
+        """The image in the engine's own store; None unless that is overlay2 on this machine and we may read it."""
+        return stored_image(self.storage().root, image.config_digest)
 
     def pull(self, reference: str) -> LocalImage:
         """Pull by digest unless the engine has it."""

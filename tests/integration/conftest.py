@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.record import Record, RecordStore
+from pipeline.world.registry import Registry
 
 ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1:5000"
 CELL = ("cpu", "smollm2")
 
 
@@ -139,10 +141,26 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 
 @pytest.fixture
+def sdk(request: pytest.FixtureRequest) -> str:
+    """Any image with Python stands for a vendor's: the base that the release of the cpu left in the registry."""
+    registry, bases = Registry(HOST), "flagrelease/staging/cpu/base"
+    if not registry.tags(bases):
+        request.getfixturevalue("released")
+    digest = registry.head(bases, registry.tags(bases)[0])
+    registry.close()
+    return f"{HOST}/{bases}@{digest}"
+
+
+@pytest.fixture
 def changed(released: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the released project that a test may change; weights are shared by hard links."""
-    shutil.copytree(released.root, tmp_path / "copy", copy_function=_link_or_copy, symlinks=True)
-    return Checkout(tmp_path / "copy")
+    """A copy of the released project that a test may change."""
+    return copy_of_released(released, tmp_path / "copy")
+
+
+def copy_of_released(released: Checkout, folder: Path) -> Checkout:
+    """Weights are shared by hard links."""
+    shutil.copytree(released.root, folder, copy_function=_link_or_copy, symlinks=True)
+    return Checkout(folder)
 
 
 def _link_or_copy(source: str, target: str) -> None:

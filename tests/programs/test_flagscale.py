@@ -49,7 +49,7 @@ def test_every_serve_file_becomes_the_line_that_the_matrix_asks_for(flagscale: F
     [
         ("nvidia/step3", "flagos"),
         ("metax/minicpm-v-4", "flagos"),
-        ("ascend/qwen3-235b-a22b", "native"),
+        ("ascend/qwen3-next-80b-a3b", "native"),
     ],
 )
 def test_flagscale_serve_starts_vllm_with_this_line(
@@ -63,7 +63,7 @@ def test_flagscale_serve_starts_vllm_with_this_line(
 
 
 def test_a_stack_with_another_compiler_finds_it_before_the_images_own(flagscale: FlagScale) -> None:
-    cell = one_cell(PROJECT, "ascend/qwen3-235b-a22b")
+    cell = one_cell(PROJECT, "ascend/qwen3-next-80b-a3b")
     native, _ = flagscale.serve(cell, "native")
     flagos, _ = flagscale.serve(cell, "flagos")
     assert native.startswith("/opt/flagrelease:/opt/compilers/triton:")
