@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 import rfc8785
 
 from pipeline.errors import WorldError
+
+_TEMPORARY_NAMES = threading.Lock()  # which two threads that write one file would share
 
 
 def canonical(value: Any) -> bytes:
@@ -39,7 +42,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises WorldError when the disk is full or the folder cannot be written.
     """
-    with writing(path):
+    with writing(path), _TEMPORARY_NAMES:
         _write_whole(path, data)
 
 

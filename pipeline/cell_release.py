@@ -14,10 +14,10 @@ from pipeline.parts import Inputs
 from pipeline.project import Project
 from pipeline.record import R, Record, StageName, StageRecord, Status
 from pipeline.reporter import Reporter, StageLog
+from pipeline.resources import Resources
 from pipeline.results import BuildResult, Frozen, Start, WeightsResult
 from pipeline.serve import launch
 from pipeline.stages.weights import check_whole
-from pipeline.waiver import Waiver
 from pipeline.world.engine import Engine
 from pipeline.world.first_minutes import first_minutes
 from pipeline.world.hub import Hub
@@ -30,13 +30,14 @@ Ended = tuple[Status, Frozen, str]  # status, result, and what was wrong
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Everything outside that a release touches, and the report."""
+    """Everything outside that a release touches, and the report. Cells share it; a client is its thread's own."""
 
     engine: Callable[[], Engine]
     registry: Callable[[str], Registry]
     hubs: Callable[[], tuple[Hub, ...]]
     revision: str
     report: Reporter
+    resources: Resources
 
 
 @dataclass(kw_only=True)
@@ -51,10 +52,10 @@ class CellRelease:
     release: str
     past: tuple[Record, ...]
     record: Record
-    waiver: Waiver | None = None
     key: str = ""
     is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
     starts: list[Start] = field(default_factory=list)  # of stacks, by the stage that runs
+    waited_s: float = 0  # for what other cells had, in the stage that runs
 
     @property
     def names(self) -> Names:
@@ -89,6 +90,13 @@ class CellRelease:
     @property
     def weights(self) -> WeightsResult:
         return _finished("weights", self.record.stages.weights)
+
+    @contextmanager
+    def taking(self, resource: str, log: StageLog) -> Iterator[float]:
+        """A resource for a part of the stage; the seconds that were waited for it."""
+        with self.world.resources.held(resource, waiting=log.progress) as waited_s:
+            self.waited_s += waited_s
+            yield waited_s
 
     @contextmanager
     def serve(self, stack: str, log: StageLog) -> Iterator[Served]:

@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.console import Console
 
-from pipeline.commands import COMMANDS
+from pipeline import noop
 from pipeline.errors import PipelineError
-from pipeline.record import STAGES
+from pipeline.options import Options
 from pipeline.reporter import Reporter
-from pipeline.selection import Options
+from pipeline.stage_names import STAGES
 
 INTERRUPTED = 130
 
@@ -28,6 +28,11 @@ def main(words: Sequence[str], console: Console | None = None) -> int:
     reporter = Reporter(console or Console())
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if noop.may_be_known(options) and (done := noop.known(options)):
+            noop.tell(done, reporter)
+            return 0
+        from pipeline.commands import COMMANDS  # with the matrix, its libraries and every record
+
         return COMMANDS[options.command](options, reporter)
     except PipelineError as error:
         reporter.error(error)
@@ -183,6 +188,19 @@ _ARGUMENTS = (
         "--allow-partial",
         action="store_true",
         help="promote the cells that passed, and record who was left out",
+    ),
+    _argument(
+        ["release", *_RUNNING],
+        "--fail-fast",
+        action="store_true",
+        help="begin no stage of any cell after the first failure; default: other cells go on",
+    ),
+    _argument(
+        ["release", *_RUNNING],
+        "--jobs",
+        default="",
+        metavar="NAME=N,…",
+        help="how many at once: build=1,push=4,cpu=1,gpu:nvidia=1 are the defaults",
     ),
     _argument(_WITHDRAWING, "--release", metavar="NAME", help="whose images are withdrawn"),
     _argument(_WITHDRAWING, "--reason", default="", metavar="TEXT", help="shown to everybody"),

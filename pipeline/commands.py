@@ -19,11 +19,12 @@ from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
+from pipeline.options import Options
 from pipeline.overview import print_excluded, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter
-from pipeline.selection import Options, project_of, selection_of
+from pipeline.selection import project_of, selection_of
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
 from pipeline.world.login import USER, login
@@ -121,7 +122,7 @@ def do_plan(options: Options, report: Reporter) -> int:
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
     if options.github:
-        set_output("cells", jobs_json(jobs(actions, selection.cells)))
+        set_output("cells", jobs_json(jobs(selection.cells)))
     if options.explain:
         print_keys(actions, selection.past, report)
     else:

@@ -8,6 +8,7 @@
     │   └── NoAnswerError    it could not be asked: down, cut off, overloaded, blocked by a policy
     ├── StageRefusedError    1: a stage looked at its input and said no
     ├── InconclusiveError    5: the accuracy gate could not decide
+    ├── StoppedError         1: somebody ended the run before this was done
     └── CommandError         4: a program we started failed
 
 Only `cli.py` prints them. Anything that is not a PipelineError is a bug and keeps its traceback.
@@ -64,6 +65,10 @@ class StageRefusedError(PipelineError):
 
 class InconclusiveError(PipelineError):
     exit_code = 5
+
+
+class StoppedError(PipelineError):
+    exit_code = 1
 
 
 class CommandError(WorldError):

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline import noop
 from pipeline.cell import Cell
 from pipeline.errors import NothingSelectedError, UsageError, WorldError
+from pipeline.limits import limits_of
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
+from pipeline.options import Options
 from pipeline.overview import print_images, print_outcomes, print_plan
 from pipeline.record import STAGES, Record, StageName
 from pipeline.reporter import Reporter
-from pipeline.selection import Options, Selection, selection_of
+from pipeline.resources import Resources
+from pipeline.selection import Selection, selection_of
+from pipeline.workers import per_thread
 from pipeline.world import git
 
 if TYPE_CHECKING:
     from pipeline.cell_release import CellRelease, World
     from pipeline.matrix import Target
     from pipeline.world.engine import Engine
+
+ALLOW_PARTIAL = (
+    "FLAGRELEASE_ALLOW_PARTIAL"  # "true" is --allow-partial; for workflows, which hold no logic
+)
 
 
 def flow(
@@ -31,8 +41,10 @@ def flow(
 
     With `since`, a later stage of a release whose records are here; what is before it runs nowhere.
     """
+    begun = noop.before(options)
     engine = lazy_engine(cleans=not options.dry_run)
     selection = selection_of(options, builder=_builder_of(engine))
+    resources = Resources(limits_of(options.jobs, selection.project.matrix.chips))
     if options.dry_run:
         print_plan(
             selection.actions(_planned_name(options, selection), until), report, as_json=False
@@ -46,13 +58,14 @@ def flow(
     from pipeline.world.hubs import hubs_of
 
     target = selection.project.target(options.target)
-    registry = cache(partial(registry_of, target))
-    hubs = cache(partial(hubs_of, target.hubs, selection.project.root))
+    registry = per_thread(partial(registry_of, target))
+    hubs = per_thread(partial(hubs_of, target.hubs, selection.project.root))
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it
     is_begun = since != STAGES[0]
+    allow_partial = options.allow_partial or os.environ.get(ALLOW_PARTIAL) == "true"
     release = (
-        _begun(options, selection, until)
+        _begun(options, selection, until, allow_partial=allow_partial)
         if is_begun
         else _name(
             options,
@@ -62,12 +75,30 @@ def flow(
         )
     )
     world = World(
-        engine=engine, registry=registry, hubs=hubs, revision=git.revision(), report=report
+        engine=engine,
+        registry=registry,
+        hubs=hubs,
+        revision=git.revision(),
+        report=report,
+        resources=resources,
     )
-    runs = [_start(cell, selection, target, release, world) for cell in selection.cells]
+    absent = _absent(selection, release) if is_begun else ()
+    runs = [
+        _start(cell, selection, target, release, world)
+        for cell in selection.cells
+        if cell.id not in absent
+    ]
     outcomes = release_cells(
-        runs, until, since=since, again=options.again, allow_partial=options.allow_partial
+        runs,
+        until,
+        since=since,
+        again=options.again,
+        allow_partial=allow_partial,
+        absent=dict.fromkeys(absent, "no record of it came here"),
+        fail_fast=options.fail_fast,
     )
+    if all(outcome.status == "reused" for outcome in outcomes):
+        noop.remember(options, begun, runs)
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
     # Cells that were refused together have one error.
@@ -77,20 +108,25 @@ def flow(
     return errors[0].exit_code if errors else 0
 
 
-def _begun(options: Options, selection: Selection, until: StageName) -> str:
-    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
-    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
-    absent = [
+def _absent(selection: Selection, release: str | None) -> tuple[str, ...]:
+    """Cells without a record in a release."""
+    return tuple(
         cell.id
         for cell in selection.cells
         if all(record.release != release for record in selection.past[cell.id])
-    ]
-    if release is None or absent:
+    )
+
+
+def _begun(options: Options, selection: Selection, until: StageName, *, allow_partial: bool) -> str:
+    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
+    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
+    absent = _absent(selection, release)
+    if release is None or (absent and not (allow_partial and len(absent) < len(selection.cells))):
         raise NothingSelectedError(
             f"no record of {', '.join(absent)} is in release {release}",
             where=until,
             hint="bring out/<release>/<chip>/<model> from where it was made, name another release with --release, "
-            f"or make it: nox -s release -- {absent[0]}",
+            f"leave cells out with --allow-partial, or make it: nox -s release -- {absent[0]}",
         )
     return release
 
@@ -105,7 +141,6 @@ def _start(
     record = next((found for found in known if found.release == release), None) or Record(
         cell=cell.id, chip=cell.chip_id, model=cell.model_id, release=release, about=about
     )
-    waivers = selection.project.matrix.cells.waivers
     return CellRelease(
         cell=cell,
         inputs=selection.inputs[cell.id],
@@ -115,7 +150,6 @@ def _start(
         release=release,
         past=known,
         record=record.model_copy(update={"about": about}),
-        waiver=next((waiver for waiver in waivers if waiver.cell == cell.id), None),
     )
 
 
@@ -150,7 +184,8 @@ def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool
 
 
 def lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
-    @cache
+    """Connects when it is first asked, once a thread; with `cleans` it then removes what killed runs left."""
+
     def connect() -> Engine:
         from pipeline.world.engine import Engine
 
@@ -159,7 +194,7 @@ def lazy_engine(*, cleans: bool) -> Callable[[], Engine]:
             engine.remove_left_over()
         return engine
 
-    return connect
+    return per_thread(connect)
 
 
 def _builder_of(engine: Callable[[], Engine]) -> str | None:

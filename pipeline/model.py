@@ -88,3 +88,7 @@ class Model(Strict):
     benchmarks: list[str]
     load: LoadProfile
     gate: GateOverride = GateOverride()
+
+    @property
+    def sees(self) -> bool:
+        return self.modality != "text"

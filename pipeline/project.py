@@ -22,6 +22,7 @@ from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore, ReleaseKey
 from pipeline.stages.render import render_chip, render_model
 from pipeline.templates import Templates
+from pipeline.waiver import Waiver
 
 PACKAGE = Path(__file__).parent
 
@@ -52,6 +53,11 @@ class Project:
     @property
     def cells(self) -> tuple[Cell, ...]:
         return cells(self.matrix)
+
+    @cached_property
+    def waivers(self) -> Mapping[str, Waiver]:
+        """By cell."""
+        return {waiver.cell: waiver for waiver in self.matrix.cells.waivers}
 
     @property
     def share(self) -> Path:
@@ -148,7 +154,9 @@ class Project:
             builder=builder,
             node=node,
             registry=target.registry,
-            about=about(cell, names(cell, target), self.release_key(target)),
+            about=about(
+                cell, names(cell, target), self.release_key(target), self.waivers.get(cell.id)
+            ),
             hubs=tuple(hub.text for hub in target.hubs),
             blocks=self._blocks_sha256,
         )

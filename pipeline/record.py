@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Generic, Literal, TypeVar, get_args
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
@@ -30,26 +30,15 @@ from pipeline.results import (
     SmokeResult,
     WeightsResult,
 )
+from pipeline.stage_names import AFTER_THE_SEAL as AFTER_THE_SEAL
+from pipeline.stage_names import STAGES as STAGES
+from pipeline.stage_names import StageName as StageName
+from pipeline.waiver import Waiver
 
 SCHEMA: Final = 1
 
 Status = Literal["passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"]
-StageName = Literal[
-    "render",
-    "build",
-    "weights",
-    "smoke",
-    "accuracy",
-    "performance",
-    "rehearse",
-    "card",
-    "attest",
-    "promote",
-    "publish",
-]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-AFTER_THE_SEAL: tuple[StageName, ...] = STAGES[STAGES.index("attest") :]
-
+WAIVABLE: tuple[Status, ...] = ("inconclusive", "not_run")  # of accuracy; never failed, never smoke
 
 R = TypeVar("R", bound=Frozen)
 
@@ -142,6 +131,7 @@ class About(Frozen):
     is_attested: bool = False  # False: made before attestations were
     release_key: ReleaseKey | None = None  # None: nobody signs
     image_alias: str | None = None  # FlagRelease's long image name, where all its facts are known
+    waiver: Waiver | None = None  # of the cell, whether it is needed or not
 
 
 class ImageIdentity(Frozen):
@@ -182,10 +172,18 @@ class Record(Frozen):
         none: dict[str, None] = dict.fromkeys(AFTER_THE_SEAL)
         return self.model_copy(update={"stages": self.stages.model_copy(update=none)})
 
+    @property
+    def waiver(self) -> Waiver | None:
+        """Who takes an accuracy upon himself that was not decided; None: it was, or nobody does."""
+        stage = self.stages.accuracy
+        return self.about.waiver if (stage.status if stage else "not_run") in WAIVABLE else None
+
     def not_passed(self, names: Iterable[StageName]) -> Iterator[str]:
-        """A line for each of these stages that is not passed with a result."""
+        """A line for each of these stages that is not passed with a result; not for an accuracy that is waived."""
         for name in names:
             stage = self.stages.get(name)
+            if name == "accuracy" and self.waiver:
+                continue
             if stage is None or stage.status != "passed":
                 yield f"{name}: {stage.status if stage else 'not_run'}"
             elif stage.result is None:

@@ -1,18 +1,21 @@
-"""What a person sees while stages run: one live line on a terminal, plain lines elsewhere, and a log file a stage."""
+"""What a person sees while stages run: a live line a cell on a terminal, plain lines elsewhere, a log file a stage.
+
+Cells run side by side, so everything here may be called from any thread.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from pipeline import github
+from pipeline.board import Board
 from pipeline.canonical import writing
 from pipeline.errors import PipelineError
 
@@ -22,11 +25,13 @@ PLAIN_PROGRESS_S = 15.0
 class StageLog:
     """`say` is an event, `progress` passes by, `line` goes to the log alone. All three are in the log."""
 
-    def __init__(self, path: Path, title: str, console: Console, status: Status | None) -> None:
+    def __init__(
+        self, path: Path, title: str, console: Console, show: Callable[[str], None] | None
+    ) -> None:
         self.path = path
         self._title = title
         self._console = console
-        self._status = status
+        self._show = show
         self._shown = time.monotonic()
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,10 +44,8 @@ class StageLog:
 
     def progress(self, text: str) -> None:
         self.line(text)
-        if self._status:
-            self._status.update(
-                f"{self._title}: {text}"[: self._console.width - 4].replace("[", r"\[")
-            )
+        if self._show:
+            self._show(text)
         elif time.monotonic() - self._shown > PLAIN_PROGRESS_S:
             self._shown = time.monotonic()
             self._console.print(
@@ -60,23 +63,24 @@ class StageLog:
 class Reporter:
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._board = Board(console)
 
     @contextmanager
     def stage(self, cell: str, stage: str, path: Path) -> Iterator[StageLog]:
-        title = f"{cell} {stage}"
-        if self.console.is_terminal:
-            with self.console.status(title) as status:
-                log = StageLog(path, title, self.console, status)
-                try:
-                    yield log
-                finally:
-                    log.close()
-            return
-        log = StageLog(path, title, self.console, None)
-        try:
-            yield log
-        finally:
-            log.close()
+        title, is_live = f"{cell} {stage}", self.console.is_terminal
+        with self._board.line(cell, stage) as show:
+            log = StageLog(path, title, self.console, show if is_live else None)
+            try:
+                yield log
+            finally:
+                log.close()
+
+    @contextmanager
+    def waiting(self, cell: str, stage: str) -> Iterator[Callable[[str], None]]:
+        """What a stage waits for before it begins: told by who waits, if it has to."""
+        with self._board.line(cell, stage) as show:
+            is_live = self.console.is_terminal
+            yield show if is_live else lambda text: self.say(f"{cell} {stage}: {text}")
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.chip import Run
+if TYPE_CHECKING:
+    from pipeline.chip import Run
 
 
 def command_line(

@@ -1,64 +1,18 @@
-"""What was asked for on the command line, and the cells, inputs and records that it names."""
+"""The cells, inputs and records that the command line names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pipeline.cell import Cell, select
-from pipeline.culprits import Level
+from pipeline.options import Options
 from pipeline.parts import Inputs
 from pipeline.plan import Action, plan
 from pipeline.project import Project
 from pipeline.record import Record, StageName
 from pipeline.world.node import node_class
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    command: str
-    cells: list[str] = field(default_factory=list)
-    matrix: Path = Path("matrix.yaml")
-    target: str = "local"
-    release: str | None = None
-    until: StageName = "publish"
-    check: bool = False
-    publish: bool = False
-    dry_run: bool = False
-    json: bool = False
-    github: bool = False
-    explain: bool = False
-    yes: bool = False
-    fix: bool = False
-    again: bool = False
-    allow_partial: bool = False
-    by: str | None = None
-    reason: str = ""
-    stack: str | None = None
-    minutes: float = 60
-    parallel: int = 1
-    gpus: int = 1
-    restart: bool = False
-    apply: bool = False
-    level: Level = "fail"
-    policy: Path | None = None
-    draws: int = 3000
-    seed: int = 0
-    node: str | None = None
-    published: bool = False
-    pieces: str = "60MiB"
-    folder: Path = Path()
-    word: str = ""
-    ids: list[str] = field(default_factory=list)
-    image: str = ""
-    key: Path | None = None
-    unsigned: bool = False
-    card: list[Path] = field(default_factory=list)
-    url: str | None = None
-    tokenizer: str | None = None
-    layout: Literal["flat", "eval_infos"] = "flat"
 
 
 @dataclass(frozen=True, kw_only=True)

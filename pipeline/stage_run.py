@@ -73,7 +73,7 @@ class Begun:
 
 def begin(run: CellRelease, stage: StageName, *, forced: bool) -> Begun:
     parts = parts_of(stage, run.cell, run.inputs, run.record.stages, run.release)
-    run.key, run.is_forced, run.starts = key_of(parts), forced, []
+    run.key, run.is_forced, run.starts, run.waited_s = key_of(parts), forced, [], 0
     return Begun(parts=parts, started=datetime.now(UTC), clock=time.monotonic())
 
 
@@ -88,7 +88,7 @@ def end(
     run: CellRelease, stage: StageName, why: str, begun: Begun, ended: Ended | PipelineError
 ) -> Outcome:
     """Into the record, unless the world did not let it end."""
-    seconds = round(time.monotonic() - begun.clock, 2)
+    seconds = round(time.monotonic() - begun.clock - run.waited_s, 2)
     error: PipelineError | None = None
     if isinstance(ended, StageRefusedError):
         status, result, wrong, error = "failed", None, str(ended), ended

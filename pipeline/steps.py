@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from pipeline.accuracy_step import accuracy
 from pipeline.canonical import write_whole
+from pipeline.cell import Cell
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import PipelineError, StageRefusedError
+from pipeline.limits import BUILD, PUSH, chip_resource
 from pipeline.record import StageName
 from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
@@ -56,6 +59,7 @@ def _build(run: CellRelease, log: StageLog) -> Ended:
         revision=run.world.revision,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         log=log,
+        taking=partial(run.taking, log=log),
     )
     return "passed", build(run.cell, run.inputs.lock, run.inputs.files, builder), ""
 
@@ -69,7 +73,9 @@ def _build_on_node(run: CellRelease, log: StageLog) -> Ended:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         log=log,
     )
-    return "passed", build_on_node(run.cell, run.inputs.lock, run.inputs.files, builder), ""
+    with run.taking(BUILD, log):
+        result = build_on_node(run.cell, run.inputs.lock, run.inputs.files, builder)
+    return "passed", result, ""
 
 
 def _weights(run: CellRelease, log: StageLog) -> Ended:
@@ -162,13 +168,15 @@ def _attest(run: CellRelease, log: StageLog) -> Ended:
 
 
 def _publish(run: CellRelease, log: StageLog) -> Ended:
-    if missing := [name for name in HUB_FILES if not (run.folder / name).exists()]:
+    written = run.record.stages.card
+    names = [file.path for file in written.result.files] if written and written.result else []
+    if missing := [name for name in names or HUB_FILES if not (run.folder / name).exists()]:
         raise StageRefusedError(
             f"{', '.join(missing)} is no longer there",
             where=str(run.folder),
             hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id}",
         )
-    cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
+    cards = {name: (run.folder / name).read_bytes() for name in names}
     hubs = run.world.hubs()
     registry = run.world.registry(run.names.host)
     if not hubs:
@@ -198,4 +206,29 @@ FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {
     "card": _card,
     "attest": _attest,
     "publish": _publish,
+}
+
+
+def _weights_folder(cell: Cell) -> tuple[str, ...]:
+    return (f"weights of {cell.model_id}",)
+
+
+def _server(cell: Cell) -> tuple[str, ...]:
+    return chip_resource(cell.chip_id, cell.chip), f"port {cell.model.port}"
+
+
+def _uploads(_cell: Cell) -> tuple[str, ...]:
+    return (PUSH,)
+
+
+# What of this host a stage has for itself while it runs; `pipeline/limits.py` says how much there is of it.
+# A build takes its turn for each image (`stages/build.py`): for building it, then for pushing it.
+TAKES: Mapping[StageName, Callable[[Cell], tuple[str, ...]]] = {
+    "weights": _weights_folder,
+    "smoke": _server,
+    "accuracy": _server,
+    "performance": _server,
+    "rehearse": _server,
+    "attest": _uploads,
+    "publish": _uploads,
 }

@@ -18,6 +18,7 @@ from typing import IO
 from pipeline.chip import Run
 from pipeline.errors import WorldError
 from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
+from pipeline.world.engine_store import StoredImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer
 
@@ -225,6 +226,9 @@ class FakeEngine(Engine):
         repository, _, tag = reference.partition("/")[2].rpartition(":")
         on_line(f"pushing {reference}")
         return push_image(self.registry, repository, tag.encode(), tag=tag)
+
+    def stored(self, image: LocalImage) -> StoredImage | None:
+        return None
 
     def pull(self, reference: str) -> LocalImage:
         return self.images.get(reference) or self._made(reference, reference.encode())

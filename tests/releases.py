@@ -17,9 +17,11 @@ from pipeline.record import STAGES, Record, StageName
 from pipeline.rehearsal import RehearseResult
 from pipeline.release import release_cells
 from pipeline.reporter import Reporter, StageLog
+from pipeline.resources import Resources
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
 from pipeline.stage_run import Outcome
 from pipeline.stages.card import card_result
+from pipeline.statements import sealed_sha256
 from pipeline.steps import FLOW
 from pipeline.world.hubs import hubs_of
 from tests.fakes import FakeEngine
@@ -79,6 +81,7 @@ class Flow:
         self.registry = FakeRegistry("registry.test")
         self.engine = FakeEngine(registry=self.registry)
         self.output = io.StringIO()
+        self.resources = Resources()
         self.ends: dict[StageName, Ended | BaseException] = {}
         self.ran: list[str] = []
         self.on_disk: list[tuple[StageName, ...]] = []  # finished stages at the start of each
@@ -122,6 +125,7 @@ class Flow:
             hubs=lambda: hubs_of(self.project.target("local").hubs, self.project.root),
             revision="abc",
             report=Reporter(Console(file=self.output, width=200)),
+            resources=self.resources,
         )
 
     def go(
@@ -167,7 +171,8 @@ class Flow:
         if stage == "build":
             return self._built(run)
         if stage == "attest":
-            return attest_result(str(run.built.model.manifest_digest))
+            sealed = {"record_sha256": sealed_sha256(run.record)}
+            return attest_result(str(run.built.model.manifest_digest)).model_copy(update=sealed)
         if stage == "card":
             cards = cards_of(run.release)
             for name, content in cards.items():

@@ -18,6 +18,7 @@ from pipeline import release as flow_module
 from pipeline import stage_run
 from pipeline.cell_release import World
 from pipeline.reporter import Reporter
+from pipeline.resources import Resources
 from pipeline.steps import FLOW
 from pipeline.world.engine import Engine
 from pipeline.world.hubs import hubs_of
@@ -39,6 +40,7 @@ class RealFlow(Flow):
             hubs=lambda: hubs_of(self.project.target("local").hubs, self.project.root),
             revision="test",
             report=Reporter(Console(width=200)),
+            resources=Resources(),
         )
 
 

@@ -11,7 +11,9 @@ from tests.loopback import running
 
 
 @contextmanager
-def wheel_index(wheels: Mapping[str, bytes], account: str, given: set[str]) -> Iterator[str]:
+def wheel_index(
+    wheels: Mapping[str, bytes], account: str, given: set[str], *, with_origin: bool = False
+) -> Iterator[str]:
     """Its address with the account in it. `wheels` by file name; `account` is user:password; `given` gets names."""
     wanted = "Basic " + base64.b64encode(account.encode()).decode()
 
@@ -26,7 +28,8 @@ def wheel_index(wheels: Mapping[str, bytes], account: str, given: set[str]) -> I
                 self._say(200, wheels[name], ("Content-Type", "application/octet-stream"))
                 return
             found = [one for one in wheels if one.split("-")[0] == name.replace("-", "_")]
-            links = "".join(f'<a href="/files/{one}">{one}</a>' for one in found)
+            origin = f"http://{self.headers['Host']}" if with_origin else ""
+            links = "".join(f'<a href="{origin}/files/{one}">{one}</a>' for one in found)
             self._say(200 if found else 404, links.encode(), ("Content-Type", "text/html"))
 
         def _say(self, status: int, body: bytes, header: tuple[str, str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from pipeline.layers import (
     refuse_unlocked,
     runtime_context,
 )
+from pipeline.limits import BUILD, PUSH
 from pipeline.lock import Lock, base_repository, lock_files
 from pipeline.names import Layer, Names, labels
 from pipeline.parts import base_parts, model_parts, runtime_parts
@@ -25,10 +27,17 @@ from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
+from pipeline.world.host_lock import host_lock
+from pipeline.world.index_relay import index_for_build
+from pipeline.world.push import Place, push
 from pipeline.world.registry import Registry
 from pipeline.world.scratch import scratch_folder
 
 GIB = 1024**3
+
+
+def _at_once(_resource: str) -> AbstractContextManager[float]:
+    return nullcontext(0.0)
 
 
 class Log(Protocol):
@@ -51,6 +60,8 @@ class Builder:
     revision: str  # git commit of this project
     created: str  # RFC 3339
     log: Log
+    # Has a resource of the host for a time, and says how many seconds it waited for it.
+    taking: Callable[[str], AbstractContextManager[float]] = _at_once
 
 
 def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) -> BuildResult:
@@ -58,25 +69,26 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
     refuse_unlocked(cell, lock)
     refuse_edited_lock(cell, lock, files)
     base = _base(cell, lock, builder)
-    runtime = _image(
-        "runtime",
-        builder.names.staging_runtime,
-        cell,
-        builder,
-        parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
-        arguments={"BASE": _pulled(base, builder)},
-        context=lambda: {
-            **runtime_context(cell, files),
-            **host_files(_locked(cell, files), cell.chip.indexes),
-        },
-    )
+    with index_for_build() as index:
+        runtime = _image(
+            "runtime",
+            builder.names.staging_runtime,
+            cell,
+            builder,
+            parts={**runtime_parts(cell, files), "base": str(base.manifest_digest)},
+            parent=base,
+            context=lambda: {
+                **runtime_context(cell, files),
+                **host_files(_locked(cell, files), cell.chip.indexes, index),
+            },
+        )
     model = _image(
         "model",
         builder.names.staging_model,
         cell,
         builder,
         parts={**model_parts(cell, files), "runtime": str(runtime.manifest_digest)},
-        arguments={"RUNTIME": _pulled(runtime, builder)},
+        parent=runtime,
         context=lambda: model_context(cell, files),
     )
     return BuildResult(images=(base, runtime, model), builder=builder.engine.builder)
@@ -89,11 +101,11 @@ def _locked(cell: Cell, files: Mapping[str, bytes]) -> bytes:
 def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
     if cell.chip.base.image is not None:
         return _public_base(cell, lock, builder)
-    parts, started = base_parts(cell, lock), time.monotonic()
-    repository, key = builder.names.staging_base, key_of(parts)
-    found = _found("base", repository, key, builder, started)
-    if found:
-        return found
+    repository, key = builder.names.staging_base, key_of(base_parts(cell, lock))
+    return _once("base", repository, key, builder, lambda: _bootstrapped(cell, key, builder))
+
+
+def _bootstrapped(cell: Cell, key: str, builder: Builder) -> LocalImage:
     _refuse_short_disk(cell, builder)
     builder.log.say(f"bootstrapping Debian {cell.chip.base.debian}")
     with scratch_folder() as folder:
@@ -109,9 +121,8 @@ def _base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
             f'LABEL "{name}"="{value}"'
             for name, value in _labels(cell, "base", key, builder).items()
         ]
-        tag = _tag(repository, key, builder)
-        image = builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
-    return _pushed("base", repository, key, image, builder, started)
+        tag = _tag(builder.names.staging_base, key, builder)
+        return builder.engine.import_tree(archive, tag=tag, changes=['CMD ["bash"]', *changes])
 
 
 def _public_base(cell: Cell, lock: Lock, builder: Builder) -> BuiltImage:
@@ -140,26 +151,49 @@ def _image(
     builder: Builder,
     *,
     parts: Mapping[str, str],
-    arguments: Mapping[str, str],
+    parent: BuiltImage,
     context: Callable[[], dict[str, bytes | Path]],
 ) -> BuiltImage:
-    started = time.monotonic()
     key = key_of({**parts, "builder": builder.engine.builder})
-    found = _found(layer, repository, key, builder, started)
-    if found:
-        return found
-    _refuse_short_disk(cell, builder)
-    builder.log.say(f"building the {layer} image")
-    with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
-        write_context(file, context())
-        image = builder.engine.build(
-            file,
-            tag=_tag(repository, key, builder),
-            labels=_labels(cell, layer, key, builder),
-            arguments={**arguments, **proxy_arguments()},
-            on_line=builder.log.progress,
-        )
-    return _pushed(layer, repository, key, image, builder, started)
+
+    def built() -> LocalImage:
+        _refuse_short_disk(cell, builder)
+        builder.log.say(f"building the {layer} image")
+        with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
+            write_context(file, context())
+            return builder.engine.build(
+                file,
+                tag=_tag(repository, key, builder),
+                labels=_labels(cell, layer, key, builder),
+                arguments={parent.layer.upper(): _pulled(parent, builder), **proxy_arguments()},
+                on_line=builder.log.progress,
+            )
+
+    return _once(layer, repository, key, builder, built, parent)
+
+
+def _once(
+    layer: Layer,
+    repository: str,
+    key: str,
+    builder: Builder,
+    made: Callable[[], LocalImage],
+    parent: BuiltImage | None = None,
+) -> BuiltImage:
+    """What the registry has under the key; else made and pushed, by one thread of one process on this host.
+
+    Waiting is not counted as seconds of the image. The locks are few files, however many keys there are.
+    """
+    with host_lock(f"build {key[:2]}", builder.log.say):
+        started = time.monotonic()
+        found = _found(layer, repository, key, builder, started)
+        if found:
+            return found
+        with builder.taking(BUILD) as waited_s:
+            started += waited_s
+            image = made()
+        with builder.taking(PUSH) as waited_s:
+            return _pushed(layer, repository, key, image, builder, started + waited_s, parent)
 
 
 def _found(
@@ -175,10 +209,23 @@ def _found(
 
 
 def _pushed(
-    layer: Layer, repository: str, key: str, image: LocalImage, builder: Builder, started: float
+    layer: Layer,
+    repository: str,
+    key: str,
+    image: LocalImage,
+    builder: Builder,
+    started: float,
+    parent: BuiltImage | None = None,
 ) -> BuiltImage:
     builder.log.say(f"pushing the {layer} image ({image.size_bytes / GIB:.2f} GiB unpacked)")
-    pushed = builder.engine.push(_tag(repository, key, builder), on_line=builder.log.progress)
+    pushed = push(
+        builder.engine,
+        builder.registry,
+        image,
+        Place(repository=repository, reference=f"b-{key}"),
+        parent=_place(parent, builder) if parent else None,
+        on_line=builder.log.progress,
+    )
     digest = builder.registry.head(repository, f"b-{key}")
     if digest is None or (pushed and digest != pushed):
         raise WorldError(
@@ -223,9 +270,15 @@ def _tag(repository: str, key: str, builder: Builder) -> str:
 
 def _pulled(image: BuiltImage, builder: Builder) -> str:
     """The parent by digest. A public base keeps its own host; ours lie in staging."""
-    staged = image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
-    host = f"{builder.names.staging_host}/" if staged else ""
+    host = f"{builder.names.staging_host}/" if _place(image, builder) else ""
     return f"{host}{image.repository}@{image.manifest_digest}"
+
+
+def _place(image: BuiltImage, builder: Builder) -> Place | None:
+    """In staging; a public base lies elsewhere."""
+    is_staged = image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
+    reference = str(image.manifest_digest)
+    return Place(repository=image.repository, reference=reference) if is_staged else None
 
 
 def _refuse_short_disk(cell: Cell, builder: Builder) -> None:

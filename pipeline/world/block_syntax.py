@@ -13,7 +13,6 @@ from pipeline.cards.blocks import Block
 from pipeline.world.command import run
 from pipeline.world.scratch import scratch_folder
 
-LANGUAGES = ("bash", "python")
 # A client that is sent there has parsed its arguments when it says that it cannot connect.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 # With --device it asks the engine for its operating system instead.

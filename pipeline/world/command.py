@@ -22,6 +22,8 @@ _SECRET = re.compile(
     r"(?i)(password|token|secret|api[_-]?key|bearer)(\"?[=: ]+)\S+|(://[^/\s:@]+:)[^@\s]+@"
 )
 LAST_LINES = 20
+# A signal is given to the whole process, and with it to what its threads have started.
+_running = set["subprocess.Popen[str]"]()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ def run(
         env={**os.environ, **(environment or {})},
         start_new_session=True,
     )
+    _running.add(process)
     is_late = threading.Event()
     timer = threading.Timer(timeout_s, _end_late, (process, is_late))
     try:
@@ -85,6 +88,7 @@ def run(
         raise
     finally:
         timer.cancel()
+        _running.discard(process)
         if process.stdout:
             process.stdout.close()
     seconds = time.monotonic() - started
@@ -107,8 +111,17 @@ def run(
     return Completed(output=output, seconds=seconds, exit_code=process.returncode)
 
 
+def end_running() -> None:
+    """End the programs of every thread, whose `run` then fails; for a process that is about to end."""
+    for process in tuple(_running):
+        _end(process)
+
+
 def _ends_with_us() -> list[str]:
-    """The kernel ends the program when we are killed and cannot (setpriv is in Debian's util-linux)."""
+    """The kernel ends the program when we are killed and cannot (setpriv is in Debian's util-linux).
+
+    Or when the thread that started it ends; `run` waits in that very thread.
+    """
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 

@@ -34,16 +34,19 @@ def write_context(file: IO[bytes], contents: Mapping[str, bytes | Path]) -> None
     file.seek(0)
 
 
-def host_files(requirements: bytes, indexes: list[str]) -> dict[str, bytes | Path]:
+def host_files(
+    requirements: bytes, indexes: list[str], main: str | None
+) -> dict[str, bytes | Path]:
     """host/ of a builder stage: CA bundle, uv and its settings, and the local wheels that the lock names.
 
+    `main` is the package index, without a secret: the engine keeps this folder, untagged, after the build.
     None of it enters a build key: the lock's hashes say what gets installed, wherever it comes from.
     """
     wheels = _local_wheels(requirements)
     return {
         "host/ca.crt": ca_bundle(),
         "host/uv": _uv(),
-        "host/uv.toml": _uv_settings(indexes, offline_wheels=bool(wheels)).encode(),
+        "host/uv.toml": _uv_settings(indexes, main, offline_wheels=bool(wheels)).encode(),
         "host/wheels/.keep": b"",
         **{f"host/wheels/{wheel.name}": wheel for wheel in wheels},
     }
@@ -51,7 +54,11 @@ def host_files(requirements: bytes, indexes: list[str]) -> dict[str, bytes | Pat
 
 def proxy_arguments() -> dict[str, str]:
     """Proxy settings of this machine; Docker keeps these build arguments out of the image's history."""
-    return {name: os.environ[name] for name in PROXIES if name in os.environ}
+    found = {name: os.environ[name] for name in PROXIES if name in os.environ}
+    direct = found.get("no_proxy") or found.get("NO_PROXY") or ""
+    if found and "127.0.0.1" not in direct.split(","):  # where the relay of a package index is
+        found["no_proxy"] = found["NO_PROXY"] = ",".join(filter(None, [direct, "127.0.0.1"]))
+    return found
 
 
 def index_settings() -> dict[str, str]:
@@ -80,9 +87,14 @@ def _uv() -> Path:
     return Path(find_uv_bin())
 
 
-def _uv_settings(indexes: list[str], *, offline_wheels: bool) -> str:
+def main_index() -> str | None:
+    """Where this machine gets packages, if not from the public index; may hold a password."""
+    return os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or None
+
+
+def _uv_settings(indexes: list[str], main: str | None, *, offline_wheels: bool) -> str:
     lines = ["system-certs = true", 'index-strategy = "unsafe-best-match"']
-    if main := os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL"):
+    if main:
         lines.append(f'index-url = "{main}"')
     if offline_wheels:
         lines.append('find-links = ["/host/wheels"]')

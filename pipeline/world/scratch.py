@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +20,12 @@ BETWEEN = "+"  # no colon: mmdebstrap's apt fails below a folder with one in its
 def scratch_folder() -> Iterator[Path]:
     """An empty folder that is gone afterwards. Raises WorldError when there is no room for one."""
     root = Path(tempfile.gettempdir())
-    for left in root.glob(f"{PREFIX}*{BETWEEN}*{BETWEEN}*"):
-        if is_over(left.name.removeprefix(PREFIX).replace(BETWEEN, ":")):
+    for left in root.glob(f"{PREFIX}*{BETWEEN}*{BETWEEN}*{BETWEEN}*"):
+        owner, _, _ = left.name.removeprefix(PREFIX).rpartition(BETWEEN)
+        if is_over(owner.replace(BETWEEN, ":")):
             shutil.rmtree(left, ignore_errors=True)
-    folder = root / f"{PREFIX}{me().replace(':', BETWEEN)}"
+    owner = me().replace(":", BETWEEN)
+    folder = root / f"{PREFIX}{owner}{BETWEEN}{threading.get_native_id()}"
     with writing(folder):
         folder.mkdir()
     try:

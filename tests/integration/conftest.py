@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.record import Record, RecordStore
+from pipeline.world.registry import Registry
 
 ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1:5000"
 CELL = ("cpu", "smollm2")
 
 
@@ -136,6 +138,17 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     assert ran.code == 0, ran.output
     (checkout.root / "first-run.txt").write_text(f"{ran.output}\n{ran.seconds:.0f} s\n")
     return checkout
+
+
+@pytest.fixture
+def sdk(request: pytest.FixtureRequest) -> str:
+    """Any image with Python stands for a vendor's: the base that the release of the cpu left in the registry."""
+    registry, bases = Registry(HOST), "flagrelease/staging/cpu/base"
+    if not registry.tags(bases):
+        request.getfixturevalue("released")
+    digest = registry.head(bases, registry.tags(bases)[0])
+    registry.close()
+    return f"{HOST}/{bases}@{digest}"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.projects import one_cell, toy_project
 from tests.wheels import wheel_bytes
 
 pytestmark = pytest.mark.integration
-HOST, BASES = "127.0.0.1:5000", "flagrelease/staging/cpu/base"
+HOST = "127.0.0.1:5000"
 CHIP = """\
     python: "3.11"
     packages: {toy-engine: "1.0"}
@@ -56,15 +56,6 @@ WHEELS = {
     ("toy_flagtree", "0.6.0+loom"): {"triton/__init__.py": b"name = 'FlagTree'\n"},
 }
 ASK = "import os, toy_engine; print(toy_engine.name, os.environ['LOOM_HOME'], os.environ['PATH'].split(':')[:2])"
-
-
-@pytest.fixture
-def sdk(request: pytest.FixtureRequest) -> str:
-    """Any image with Python stands for a vendor's: the base that the release of the cpu left in the registry."""
-    registry = Registry(HOST)
-    if not registry.tags(BASES):
-        request.getfixturevalue("released")
-    return f"{HOST}/{BASES}@{registry.head(BASES, registry.tags(BASES)[0])}"
 
 
 def project_on(sdk: str, folder: Path) -> Project:

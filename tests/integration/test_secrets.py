@@ -1,7 +1,7 @@
 """Secrets of the environment and of Docker's configuration appear nowhere: a real release, and all that it leaves.
 
 Looked at are its output, out/, what it rendered, the registry's storage (layers unpacked) and log, the images as the
-engine exports them, and the command line of every process of this machine while it runs.
+engine exports them, those of single build steps too, and the command line of every process of this machine meanwhile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import pytest
 
 from pipeline.lock import lock_bytes
 from pipeline.project import Project
-from pipeline.world.registry import Registry
 from tests.integration.test_sdk_image import WHEELS, locked, project_on
 from tests.projects import ROOT, one_cell
 from tests.real_registry import USER, real_registry, write_passwords
@@ -133,6 +132,31 @@ def ran(
     )
 
 
+def image_ids() -> set[str]:
+    """Of every image that the engine keeps, those of single build steps too."""
+    client = docker.from_env()
+    found = {str(image.id) for image in client.images.list(all=True)}
+    client.close()
+    return found
+
+
+def steps_on(base: str, images: set[str], folder: Path) -> int:
+    """Export those of the images that were built on this one, with their history and configuration; how many."""
+    folder.mkdir()
+    client = docker.from_env()
+    root = client.images.get(base).id
+    ours = []
+    for number, image in enumerate(map(client.images.get, images)):
+        history = image.history()
+        if any(step["Id"] == root for step in history):
+            (folder / f"{number}.history").write_text(f"{history} {image.attrs}")
+            ours.append(str(image.id))
+    client.close()
+    # Together, so that a layer is written once however many images have it.
+    subprocess.run(["docker", "save", "--output", folder / "steps.tar", *ours], check=True)
+    return len(ours)
+
+
 def exported(registry: str, folder: Path) -> None:
     """All images of this registry as the engine gives them away, with their history."""
     folder.mkdir()
@@ -145,18 +169,6 @@ def exported(registry: str, folder: Path) -> None:
             for tag in image.tags:
                 client.images.remove(tag)
     client.close()
-
-
-@pytest.fixture
-def sdk(request: pytest.FixtureRequest) -> str:
-    """Any image with Python: the base that the release of the cpu left in the registry."""
-    registry = Registry("127.0.0.1:5000")
-    bases = "flagrelease/staging/cpu/base"
-    if not registry.tags(bases):
-        request.getfixturevalue("released")
-    digest = registry.head(bases, registry.tags(bases)[0])
-    registry.close()
-    return f"127.0.0.1:5000/{bases}@{digest}"
 
 
 def made_project(sdk: str, folder: Path, registry: str) -> Project:
@@ -184,6 +196,7 @@ def test_planted_secrets_are_nowhere_after_a_release_and_after_a_refused_one(
         f"{name}-{version}-py3-none-any.whl": wheel_bytes(name, version, files, with_record=True)
         for (name, version), files in WHEELS.items()
     }
+    before = image_ids()
     passwords, given = write_passwords(tmp_path / "passwords", PASSWORD), set[str]()
     with (
         wheel_index(wheels, f"planted:{INDEX}", given) as index,
@@ -199,6 +212,7 @@ def test_planted_secrets_are_nowhere_after_a_release_and_after_a_refused_one(
         assert released.returncode == 0, released.stdout.decode()
         write_passwords(passwords, "U*U")
         refused = ran(project.root, variables, "tests.secret_flow", NEXT)
+        steps = steps_on(sdk, image_ids() - before, tmp_path / "steps")
         exported(host, tmp_path / "images")
 
     record = project.store.read(RELEASE, *CELL)
@@ -210,7 +224,7 @@ def test_planted_secrets_are_nowhere_after_a_release_and_after_a_refused_one(
     assert b"this account may not" in refused.stdout
     outputs = {"login": login, "doctor": doctor, "released": released, "refused": refused}
     assert told({name: done.stdout for name, done in outputs.items()}) == []
-    assert leaks(project.root, tmp_path / "registry", tmp_path / "images") == []
+    assert leaks(project.root, *(tmp_path / name for name in ("registry", "images", "steps"))) == []
     assert told({str(line): line for line in watch.seen}) == []
 
     # What was searched was there: the secrets in use, the images, and the processes.
@@ -220,6 +234,8 @@ def test_planted_secrets_are_nowhere_after_a_release_and_after_a_refused_one(
     )
     assert given == set(wheels)
     assert len(list((tmp_path / "images").glob("*.tar"))) == 2
+    assert steps > 10  # of the builder stage, which no tag names, and of both images
+    assert b"127.0.0.1" in (tmp_path / "steps/steps.tar").read_bytes()  # host/uv.toml is among them
     assert list((project.root / "out").rglob("*.log"))
     for words in (b"docker\x00login", b"tests.secret_flow", b"\x00doctor\x00"):
         assert [line for line in watch.seen if words in line], words

@@ -12,7 +12,7 @@ import pytest
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
 from pipeline.world import context
-from pipeline.world.context import PROXIES, host_files, proxy_arguments, write_context
+from pipeline.world.context import PROXIES, host_files, main_index, proxy_arguments, write_context
 
 SETTINGS = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_FIND_LINKS", "PIP_INDEX_URL")
 
@@ -70,7 +70,7 @@ def test_a_context_holds_names_contents_and_programs_of_nobody(tmp_path: Path) -
 
 
 def test_a_machine_without_settings_gives_only_bundle_uv_and_indexes(tmp_path: Path) -> None:
-    files = host_files(b"", ["https://wheels.test/cpu"])
+    files = host_files(b"", ["https://wheels.test/cpu"], None)
     assert sorted(files) == ["host/ca.crt", "host/uv", "host/uv.toml", "host/wheels/.keep"]
     assert files["host/ca.crt"] == tmp_path / "machine.crt"
     assert files["host/uv.toml"] == (
@@ -96,7 +96,7 @@ def test_only_wheels_that_the_lock_names_with_their_hash_are_carried(
         + requirement("flag-scale==0.8.0", b"the build that was locked")
         + requirement("torch==2.13.0+cpu", b"local version")
     )
-    files = host_files(locked, ["https://wheels.test/cpu"])
+    files = host_files(locked, ["https://wheels.test/cpu"], None)
     carried = {name: path for name, path in files.items() if name.endswith(".whl")}
     assert carried == {f"host/wheels/{path.name}": path for path in (right, local)}
     assert files["host/uv.toml"] == (
@@ -106,14 +106,18 @@ def test_only_wheels_that_the_lock_names_with_their_hash_are_carried(
 
 def test_a_folder_of_wheels_that_is_not_there_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "/no/such/folder")
-    assert not any(name.endswith(".whl") for name in host_files(requirement("a==1", b"a"), []))
+    assert not any(
+        name.endswith(".whl") for name in host_files(requirement("a==1", b"a"), [], None)
+    )
 
 
 def test_an_index_of_the_machine_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "https://mirror.test/simple")
-    assert b'index-url = "https://mirror.test/simple"\n' in bytes_of(host_files(b"", []))
+    assert b'index-url = "https://mirror.test/simple"\n' in bytes_of(
+        host_files(b"", [], main_index())
+    )
     monkeypatch.setenv("UV_DEFAULT_INDEX", "https://uv.test/simple")
-    assert b'index-url = "https://uv.test/simple"\n' in bytes_of(host_files(b"", []))
+    assert b'index-url = "https://uv.test/simple"\n' in bytes_of(host_files(b"", [], main_index()))
 
 
 def bytes_of(files: dict[str, bytes | Path]) -> bytes:
@@ -130,9 +134,9 @@ def test_the_ca_bundle_is_the_first_that_the_environment_names(
     for name, bundle in zip(names, bundles, strict=True):
         bundle.write_text(name)
         monkeypatch.setenv(name, str(bundle))
-        assert host_files(b"", [])["host/ca.crt"] == bundle
+        assert host_files(b"", [], main_index())["host/ca.crt"] == bundle
     bundles[-1].unlink()
-    assert host_files(b"", [])["host/ca.crt"] == tmp_path / "ssl.crt"
+    assert host_files(b"", [], main_index())["host/ca.crt"] == tmp_path / "ssl.crt"
 
 
 def test_a_machine_without_a_ca_bundle_is_told_what_to_install(
@@ -140,7 +144,7 @@ def test_a_machine_without_a_ca_bundle_is_told_what_to_install(
 ) -> None:
     monkeypatch.setattr(context, "CA_BUNDLE", tmp_path / "absent.crt")
     with pytest.raises(WorldError) as caught:
-        host_files(b"", [])
+        host_files(b"", [], main_index())
     assert str(caught.value) == (
         f"{tmp_path}/absent.crt: no CA bundle found\n"
         "hint: install ca-certificates or set SSL_CERT_FILE"
@@ -152,3 +156,10 @@ def test_proxies_of_the_machine_become_build_arguments(monkeypatch: pytest.Monke
     monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     assert proxy_arguments() == {"https_proxy": "http://proxy.test:3128", "NO_PROXY": "127.0.0.1"}
+
+
+def test_a_build_with_a_proxy_reaches_loopback_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
+    monkeypatch.setenv("no_proxy", "mirror.test")
+    found = proxy_arguments()
+    assert found["no_proxy"] == found["NO_PROXY"] == "mirror.test,127.0.0.1"

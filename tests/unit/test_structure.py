@@ -21,6 +21,7 @@ LAYERS = (
     ("overview", "jobs", "node_commands"),
     (
         "release",
+        "noop",
         "judging",
         "simulating",
         "bisecting",
@@ -29,6 +30,7 @@ LAYERS = (
         "collecting",
         "verifying",
         "fetching",
+        "withdrawals",
         "doctor",
     ),
     (

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
@@ -11,10 +17,10 @@ from pipeline import release as flow_module
 from pipeline import stage_run
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import StageRefusedError
-from pipeline.record import StageName
+from pipeline.record import STAGES, StageName
 from pipeline.release import release_cells
 from pipeline.reporter import StageLog
-from pipeline.stage_run import Outcome
+from pipeline.stage_run import Outcome, end
 from pipeline.stages.withdraw import Withdrawal, rollback
 from pipeline.waiver import Waiver
 from tests.projects import toy_project
@@ -23,6 +29,8 @@ from tests.releases import RELEASE, Flow, finished
 PUBLIC = {
     cell: f"toys/flagrelease_{cell.replace('/', '_')}" for cell in ("abacus/poet", "loom/poet")
 }
+# Both cells are of one model and of chips without cards: one weights folder, one processor, one port.
+IN_TURNS: tuple[StageName, ...] = ("weights", "smoke", "accuracy", "performance", "rehearse")
 
 
 @pytest.fixture
@@ -44,10 +52,21 @@ def fails_for_loom(flow: Flow, monkeypatch: pytest.MonkeyPatch, stage: StageName
     monkeypatch.setattr(flow_module, "FLOW", {**before, stage: run})
 
 
-def go(flow: Flow, *, allow_partial: bool = False, waiver: Waiver | None = None) -> list[Outcome]:
+def go(
+    flow: Flow,
+    *,
+    allow_partial: bool = False,
+    fail_fast: bool = False,
+    waiver: Waiver | None = None,
+) -> list[Outcome]:
     runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
-    runs[0].waiver = waiver
-    return release_cells(runs, "publish", again=False, allow_partial=allow_partial)
+    first = runs[0]
+    about = first.inputs.about.model_copy(update={"waiver": waiver})
+    first.inputs = replace(first.inputs, about=about)
+    first.record = first.record.model_copy(update={"about": about})
+    return release_cells(
+        runs, "publish", again=False, allow_partial=allow_partial, fail_fast=fail_fast
+    )
 
 
 def ends(outcomes: list[Outcome], stage: StageName) -> dict[str, str]:
@@ -129,6 +148,65 @@ def test_an_undecided_accuracy_that_is_waived_goes_on_to_promotion(flow: Flow) -
     assert promoted is not None
     assert promoted.result is not None
     assert promoted.result.waiver == waiver.sentence
+    assert ends(outcomes, "publish") == {"abacus/poet": "passed"}
+    (told,) = [done for done in outcomes if done.cell == "abacus/poet" and done.stage == "accuracy"]
+    assert (told.error, told.why) == (None, f"{waiver.sentence}; too few items")
+    again = go(flow, waiver=waiver, allow_partial=True)
+    assert {done.status for done in again if done.cell == "abacus/poet"} == {"reused"}
+
+
+@pytest.mark.parametrize("status", ["failed", "inconclusive"])
+def test_a_failed_accuracy_or_one_whose_waiver_ended_stops_the_cell(
+    flow: Flow, status: Literal["failed", "inconclusive"]
+) -> None:
+    measured = finished().stages.accuracy
+    assert measured is not None
+    assert measured.result is not None
+    flow.ends["accuracy"] = (status, measured.result, "worse")
+    days = 1 if status == "failed" else -1
+    last = datetime.now(UTC).date() + timedelta(days=days)
+    waiver = Waiver(cell="abacus/poet", by="Ada", reason="a reason", expires=last)
+    outcomes = go(flow, waiver=waiver, allow_partial=True)
+    assert {done.stage for done in outcomes if done.cell == "abacus/poet"} == {
+        *("render", "build", "weights", "smoke", "accuracy")
+    }
+    assert tags(flow) == [(), ()]
+
+
+def test_promotion_alone_stops_at_what_a_record_says_did_not_pass(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for_loom(flow, monkeypatch, "smoke")
+    runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+    release_cells(runs, "attest", again=False, allow_partial=False)
+    for allow_partial in (False, True):
+        again = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+        outcomes = release_cells(
+            again, "promote", since="attest", again=False, allow_partial=allow_partial
+        )
+        (stuck,) = [done for done in outcomes if done.cell == "loom/poet"]
+        assert (stuck.stage, stuck.status) == ("smoke", "failed")
+        assert (stuck.error is None) is allow_partial
+        promoted = ends(outcomes, "promote")["abacus/poet"]
+        assert promoted == ("passed" if allow_partial else "not done")
+    assert tags(flow) == [(RELEASE, "latest"), ()]
+
+
+def test_a_cell_whose_record_never_came_is_left_out_by_name(flow: Flow) -> None:
+    first = flow.cell("abacus", "poet")
+    release_cells([first], "attest", again=False, allow_partial=False)
+    outcomes = release_cells(
+        [flow.cell("abacus", "poet")],
+        "promote",
+        since="attest",
+        again=False,
+        allow_partial=True,
+        absent={"loom/poet": "no record of it came here"},
+    )
+    assert ends(outcomes, "promote") == {"abacus/poet": "passed"}
+    index = first.shelf.index(RELEASE)
+    assert index is not None
+    assert index.left_out == ("loom/poet: no record of it came here",)
 
 
 def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> None:
@@ -141,3 +219,98 @@ def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> No
     assert any("was rolled back" in str(done.error) for done in outcomes)
     public = [flow.registry.head(name, RELEASE) for name in PUBLIC.values()]
     assert public == [None, None]
+
+
+def test_stages_that_share_something_take_turns_and_all_others_go_side_by_side(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, inside, most = flow.table(), Counter[StageName](), Counter[StageName]()
+    side_by_side = threading.Barrier(len(PUBLIC), timeout=10)
+
+    def watched(stage: StageName, going: CellRelease, log: StageLog) -> Ended:
+        inside[stage] += 1
+        if stage not in IN_TURNS:
+            side_by_side.wait()
+        time.sleep(0.01)
+        most[stage] = max(most[stage], inside[stage])
+        inside[stage] -= 1
+        return table[stage](going, log)
+
+    watching = {stage: partial(watched, stage) for stage in table}
+    monkeypatch.setattr(flow_module, "FLOW", watching)
+    assert {done.status for done in go(flow)} == {"passed"}
+    assert {stage: most[stage] for stage in IN_TURNS} == dict.fromkeys(IN_TURNS, 1)
+    rest = [stage for stage in table if stage not in IN_TURNS]
+    assert {stage: most[stage] for stage in rest} == dict.fromkeys(rest, len(PUBLIC))
+
+
+def test_outcomes_are_told_by_cell_in_the_order_of_the_cells_and_stages(flow: Flow) -> None:
+    told = [
+        (done.cell, done.stage) for done in go(flow) if done.stage not in ("promote", "publish")
+    ]
+    alone = STAGES[: STAGES.index("promote")]
+    assert told == [(cell, stage) for cell in PUBLIC for stage in alone]
+
+
+def test_with_fail_fast_nothing_begins_after_the_first_failure_and_what_runs_is_finished(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """loom fails in build while abacus builds too: abacus ends its build, which is recorded, and stops."""
+    table, building = flow.table(), threading.Event()
+    failed = threading.Event()
+
+    def build(going: CellRelease, log: StageLog) -> Ended:
+        if going.cell.chip_id == "loom":
+            building.wait(timeout=10)
+            raise StageRefusedError("broken", where=going.cell.id)
+        building.set()
+        failed.wait(timeout=10)
+        return table["build"](going, log)
+
+    def ended(*words: Any) -> Outcome:
+        outcome = end(*words)
+        if outcome.status == "failed":
+            # The cell's thread adds it to what has stopped right after this; the other one is waited for below.
+            threading.Timer(0.2, failed.set).start()
+        return outcome
+
+    monkeypatch.setattr(flow_module, "FLOW", {**table, "build": build})
+    monkeypatch.setattr(flow_module, "end", ended)
+    outcomes = go(flow, fail_fast=True)
+    by_cell = {cell: [(d.stage, d.status) for d in outcomes if d.cell == cell] for cell in PUBLIC}
+    assert by_cell == {
+        "abacus/poet": [("render", "passed"), ("build", "passed"), ("weights", "not done")],
+        "loom/poet": [("render", "passed"), ("build", "failed")],
+    }
+    (last,) = [done.why for done in outcomes if done.stage == "weights"]
+    assert last == "--fail-fast: build of loom/poet ended failed"
+    assert flow.record("abacus", "poet").stages.build is not None
+    assert flow.record("abacus", "poet").stages.weights is None
+    assert tags(flow) == [()] * 2
+
+
+def test_without_fail_fast_the_others_go_on(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails_for_loom(flow, monkeypatch, "build")
+    outcomes = go(flow)
+    assert ends(outcomes, "attest") == {"abacus/poet": "passed"}
+    assert ends(outcomes, "promote") == {"abacus/poet": "not done"}
+
+
+def test_a_bug_in_one_cell_is_raised_and_nothing_of_the_cut_off_one_is_recorded(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, is_cut, building = flow.table(), threading.Event(), threading.Event()
+
+    def build(going: CellRelease, log: StageLog) -> Ended:
+        if going.cell.chip_id == "loom":
+            building.wait(timeout=10)
+            raise LookupError("a bug")
+        building.set()
+        is_cut.wait(timeout=10)
+        return "failed", table["build"](going, log)[1], "its container is gone"
+
+    monkeypatch.setattr(flow_module, "FLOW", {**table, "build": build})
+    monkeypatch.setattr(flow.engine, "remove_own", is_cut.set, raising=False)
+    with pytest.raises(LookupError, match="a bug"):
+        go(flow)
+    assert flow.record("abacus", "poet").stages.build is None

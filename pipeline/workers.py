@@ -1,0 +1,79 @@
+"""Work side by side: a thread for each, and all of it ended when one thread or a person ends it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from queue import SimpleQueue
+from typing import Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+PATIENCE_S = 10.0  # for what was cut off to clean up
+CUT_AGAIN_S = 0.5
+
+
+class _Worker(threading.Thread, Generic[T]):
+    """A daemon, so that what does not end in time does not keep the process."""
+
+    def __init__(self, work: Callable[[], T], ended: SimpleQueue[_Worker[T]]) -> None:
+        super().__init__(daemon=True)
+        self._work = work
+        self._ended = ended
+        self.results: list[T] = []
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.results.append(self._work())
+        except BaseException as error:  # noqa: BLE001 -- raised again by the thread that waits
+            self.error = error
+        self._ended.put(self)
+
+
+def side_by_side(works: Sequence[Callable[[], T]], cut: Callable[[], None]) -> list[T]:
+    """What each gives, in their order.
+
+    What one of them raises, or a signal here, is raised as soon as the others have ended: `cut` is called until they
+    have, and has to make their waiting fail. One alone runs in this thread, and needs no cutting.
+    """
+    if len(works) == 1:
+        return [works[0]()]
+    ended = SimpleQueue[_Worker[T]]()
+    workers = [_Worker(work, ended) for work in works]
+    try:
+        for worker in workers:
+            worker.start()
+        for _ in workers:
+            if error := ended.get().error:
+                raise error
+    except BaseException:
+        _cut_off(workers, cut)
+        raise
+    return [result for worker in workers for result in worker.results]
+
+
+def _cut_off(workers: Sequence[_Worker[T]], cut: Callable[[], None]) -> None:
+    """Again and again: what one of them was about to start is not there yet at the first time."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        left = [worker for worker in workers if worker.is_alive()]
+        cut()
+        if not left:
+            return
+        left[0].join(CUT_AGAIN_S)
+
+
+def per_thread(make: Callable[P, T]) -> Callable[P, T]:
+    """`functools.cache` with results for each thread alone: for clients that two threads must not share."""
+    here = threading.local()
+
+    def made(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not hasattr(here, "made"):
+            here.made = cache(make)
+        found: T = here.made(*args, **kwargs)
+        return found
+
+    return made

@@ -1,0 +1,124 @@
+"""Layers out of an engine's store, compressed by pieces, and only those that the registry lacks."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import WorldError
+from pipeline.world.engine import LocalImage
+from pipeline.world.engine_store import StoredImage, stored_image
+from pipeline.world.push import PIECE_BYTES, Place, compress, push, push_stored
+from tests.engine_store import store_image, tar_of
+from tests.fakes import FakeEngine
+from tests.fakes_registry import FakeRegistry
+
+BASE = tar_of({"etc/os-release": b"Debian", "empty": b"", "odd\udcff": b"a name that is no UTF-8"})
+MORE = tar_of({"opt/large": bytes(range(256)) * 8192, "opt/small": b"one"})
+RUNTIME = Place(repository="toys/runtime", reference="b-1")
+
+
+def stored(root: Path, *layers: bytes) -> StoredImage:
+    image = stored_image(root, store_image(root, *layers))
+    assert image is not None
+    return image
+
+
+def sent(registry: FakeRegistry, image: StoredImage, place: Place, parent: Place | None) -> str:
+    return push_stored(registry, image, place, parent=parent, on_line=lambda _: None)
+
+
+def test_a_layer_is_read_byte_for_byte(tmp_path: Path) -> None:
+    image = stored(tmp_path, BASE, MORE)
+    assert [b"".join(image.layer(number)) for number in (0, 1)] == [BASE, MORE]
+
+
+def test_an_image_that_is_not_readable_here_is_none(tmp_path: Path) -> None:
+    digest = store_image(tmp_path, BASE)
+    assert stored_image(tmp_path / "elsewhere", digest) is None
+    config = tmp_path / "image/overlay2/imagedb/content/sha256" / digest.removeprefix("sha256:")
+    config.write_bytes(b"another image")
+    assert stored_image(tmp_path, digest) is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "came"),
+    [
+        (lambda path: path.write_bytes(b"Ubuntu"), "gave sha256:"),
+        (Path.unlink, "could not give .*/etc/os-release"),
+    ],
+)
+def test_a_changed_file_in_the_store_pushes_nothing(
+    tmp_path: Path, fault: Callable[[Path], object], came: str
+) -> None:
+    image, registry = stored(tmp_path, BASE), FakeRegistry()
+    fault(next(tmp_path.rglob("os-release")))
+    with pytest.raises(WorldError, match=f"the engine's store {came}"):
+        sent(registry, image, RUNTIME, None)
+    assert registry.tags("toys/runtime") == ()
+
+
+@pytest.mark.parametrize("size_bytes", [1, PIECE_BYTES, PIECE_BYTES * 3 + 1])
+def test_compressed_pieces_are_one_gzip_file_and_always_the_same(size_bytes: int) -> None:
+    data = (bytes(range(256)) * (size_bytes // 256 + 1))[:size_bytes]
+    cuts = [data[start : start + 99_999] for start in range(0, size_bytes, 99_999)]
+    packed = b"".join(compress(cuts))
+    assert gzip.decompress(packed) == data
+    assert b"".join(compress([data])) == packed
+
+
+def test_a_pushed_image_has_the_config_and_the_layers_of_the_engine(tmp_path: Path) -> None:
+    registry, image = FakeRegistry(), stored(tmp_path, BASE, MORE)
+    digest = sent(registry, image, RUNTIME, None)
+    manifest = registry.manifest("toys/runtime", "b-1")
+    assert manifest is not None
+    assert manifest.digest == digest
+    content = manifest.content
+    assert content.config is not None
+    assert registry.blob("toys/runtime", content.config.digest) == image.config
+    layers = [registry.blob("toys/runtime", layer.digest) for layer in content.layers]
+    assert [gzip.decompress(layer) for layer in layers] == [BASE, MORE]
+    assert [layer.size_bytes for layer in content.layers] == list(map(len, layers))
+
+
+def test_layers_of_the_parent_are_mounted_and_nothing_is_sent_twice(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    base = sent(
+        registry, stored(tmp_path, BASE), Place(repository="toys/base", reference="b"), None
+    )
+    parent = Place(repository="toys/base", reference=base)
+    runtime = stored(tmp_path / "runtime", BASE, MORE)
+    registry.changes.clear()
+    first = sent(registry, runtime, RUNTIME, parent)
+    kinds = sorted(change.partition(" ")[0] for change in registry.changes)
+    assert kinds == ["blob", "blob", "mount", "tag"]  # the config, the upper layer, the base
+    registry.changes.clear()
+    assert (
+        sent(registry, runtime, RUNTIME, Place(repository="toys/runtime", reference=first)) == first
+    )
+    assert [change for change in registry.changes if change.startswith("blob")] == []
+
+
+def test_the_engine_pushes_what_cannot_be_read_here() -> None:
+    registry = FakeRegistry("127.0.0.1:5000")
+    engine = FakeEngine(registry=registry)
+    lines: list[str] = []
+    image = LocalImage(config_digest=f"sha256:{'1' * 64}", size_bytes=1, labels={})
+    digest = push(engine, registry, image, RUNTIME, parent=None, on_line=lines.append)
+    assert lines == ["pushing 127.0.0.1:5000/toys/runtime:b-1"]
+    assert registry.head("toys/runtime", "b-1") == digest
+
+
+def test_the_manifest_is_of_the_type_that_docker_push_writes(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    sent(registry, stored(tmp_path, BASE), RUNTIME, None)
+    manifest = registry.manifest("toys/runtime", "b-1")
+    assert manifest is not None
+    body = json.loads(manifest.body)
+    assert manifest.media_type == body["mediaType"]
+    assert body["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
+    assert set(body["layers"][0]) == {"mediaType", "digest", "size"}
