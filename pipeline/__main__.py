@@ -3,9 +3,12 @@
 import gc
 import sys
 
-from pipeline.cli import main
+gc.disable()  # what is imported stays
 
-gc.set_threshold(
-    50_000
-)  # records are many small objects that stay: a tenth of the time of 120 cards went into looking
+from pipeline.cli import main  # noqa: E402
+
+gc.freeze()
+gc.enable()
+# Records are many small objects that stay: a tenth of the time of 120 cards went into looking.
+gc.set_threshold(50_000)
 sys.exit(main(sys.argv[1:]))

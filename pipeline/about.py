@@ -7,9 +7,12 @@ from pipeline.matrix_values import Text
 from pipeline.names import Names
 from pipeline.parts import CONVERTER
 from pipeline.record import About, ReleaseKey, StackAbout
+from pipeline.waiver import Waiver
 
 
-def about(cell: Cell, names: Names, release_key: ReleaseKey | None = None) -> About:
+def about(
+    cell: Cell, names: Names, release_key: ReleaseKey | None = None, waiver: Waiver | None = None
+) -> About:
     return About(
         title=cell.model.title,
         modality=cell.model.modality,
@@ -45,6 +48,7 @@ def about(cell: Cell, names: Names, release_key: ReleaseKey | None = None) -> Ab
         is_attested=cell.chip.base.node is None,
         release_key=release_key,
         image_alias=names.alias,
+        waiver=waiver,
     )
 
 

@@ -50,10 +50,12 @@ def record_agrees(record: Record, digest: str, config_digest: str) -> str:
     identity, accuracy = record.image, record.stages.accuracy
     _must_be("manifest", identity and identity.manifest_digest, digest)
     _must_be("config", identity and identity.config_digest, config_digest)
-    if not_passed := [line for line in record.not_passed(GATES) if not _may_be_waived(line)]:
+    if not_passed := list(record.not_passed(GATES)):
         raise DisagreementError(f"a gate did not pass: {', '.join(not_passed)}")
     verdict = accuracy.result.verdict if accuracy and accuracy.result else None
-    return f"release {record.release}: {verdict.sentence if verdict else 'accuracy was waived'}"
+    said = [verdict.sentence] if verdict else []
+    said += [record.waiver.sentence] if record.waiver else []
+    return f"release {record.release}: {'; '.join(said)}"
 
 
 def bill_agrees(bill: Mapping[str, Any], record: Record, digest: str) -> str:
@@ -103,11 +105,6 @@ def cards_agree(files: Mapping[str, bytes], record: Record) -> str:
     if others:
         raise DisagreementError(f"{', '.join(others)}: not as the record was sealed with")
     return f"{', '.join(sorted(files))}: byte for byte as the record was sealed with"
-
-
-def _may_be_waived(line: str) -> bool:
-    """A waiver is public: the release index names who gave it."""
-    return line in ("accuracy: inconclusive", "accuracy: not_run")
 
 
 def _at(content: Any, *names: str) -> Any:

@@ -28,8 +28,8 @@ def do_cards(options: Options, report: Reporter) -> int:
         ask_consent(options, "publish")
     project = project_of(options)
     cells = select(project.matrix, options.cells)
-    if options.command == "card" and not options.check:
-        _fetch_records(project, cells, options, report)
+    if not options.check and (options.command == "card" or options.publish):
+        _ask_registry(project, cells, options, report)
     cards = cards_of(project, cells, options.release)
     if options.check:
         refuse_stale(cards, project.root)
@@ -45,17 +45,20 @@ def do_cards(options: Options, report: Reporter) -> int:
     return 0
 
 
-def _fetch_records(
+def _ask_registry(
     project: Project, cells: Sequence[Cell], options: Options, report: Reporter
 ) -> None:
+    """For records that are not here, and for what was withdrawn meanwhile, perhaps from another machine."""
     from pipeline.fetching import Source, fetch_where_none
-    from pipeline.world.registry import Registry
+    from pipeline.withdrawals import ask_for_withdrawals
+    from pipeline.world.harbor import registry_of
 
     target = project.target(options.target)
-    registry = Registry(target.registry.partition("/")[0])
+    registry = registry_of(target, target.registry.partition("/")[0])
     source = Source(project=project, target=target, registry=registry)
-    for cell in cells:
+    for cell in cells if options.command == "card" else ():
         fetch_where_none(source, cell, options.release, report.say)
+    ask_for_withdrawals(project, cells, options.release, registry, report.say)
 
 
 def _publish_cards(

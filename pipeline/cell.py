@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from pipeline.matrix_names import nearest
 from pipeline.matrix_values import Problem, ServeValue
 from pipeline.model import LoadProfile, Model
 from pipeline.operator_evidence import AskedOperators
-from pipeline.placement import USUAL_CARDS_PER_NODE, cards_of, for_cards, placement
+from pipeline.placement import cards_of, for_cards, obstacles, placement
 from pipeline.policy import Gate
 
 COMPILERS = "/opt/compilers"  # in the image, a folder for each
@@ -43,6 +42,11 @@ class Cell:
     @property
     def served_name(self) -> str:
         return f"{self.model_id}-{self.chip_id}-flagos"
+
+    @property
+    def weights_id(self) -> str:
+        """Names the pin of its weights in matrix.lock: the model's, or its own."""
+        return self.id if self.override.weights else self.model_id
 
     @property
     def weights_path(self) -> str:
@@ -105,14 +109,6 @@ class Cell:
         return cards_of(self.serve_arguments(self.chip.released))
 
     @property
-    def nodes(self) -> int:
-        return math.ceil(self.cards / self._cards_per_node)
-
-    @property
-    def _cards_per_node(self) -> int:
-        return self.chip.cards_per_node or USUAL_CARDS_PER_NODE
-
-    @property
     def user_run(self) -> Run:
         """`run` of a reader: with a volume, so that the next container need not compile and tune anew."""
         kept = (
@@ -129,8 +125,7 @@ class Cell:
     @property
     def run(self) -> Run:
         """Arguments of `docker run` for the cards that this cell takes."""
-        cards = min(self.cards, self._cards_per_node)
-        return for_cards(self.chip.run, self.chip.visible, cards)
+        return for_cards(self.chip.run, self.chip.visible, self.cards)
 
     def excluded_operators(self, stack: str) -> dict[str, Exclusion]:
         """Operators that chip and cell leave out; none on a stack that has no operator switch."""
@@ -222,22 +217,41 @@ class Cell:
 
 def cells(matrix: Matrix) -> tuple[Cell, ...]:
     """Every cell of the product that is not excluded, in the order of the file."""
-    excluded = {exclusion.cell for exclusion in matrix.cells.exclude}
-    return tuple(
-        Cell(
-            chip_id=chip_id,
-            model_id=model_id,
-            chip=chip,
-            model=model,
-            project=matrix.project,
-            override=matrix.cells.overrides.get(f"{chip_id}/{model_id}", CellOverride()),
-            base_gate=matrix.gate,
-            all_benchmarks=matrix.benchmarks,
-        )
-        for chip_id, chip in matrix.chips.items()
-        for model_id, model in matrix.models.items()
-        if f"{chip_id}/{model_id}" not in excluded
-    )
+    excluded = exclusions(matrix)
+    return tuple(cell for cell in _product(matrix) if cell.id not in excluded)
+
+
+def exclusions(matrix: Matrix) -> dict[str, str]:
+    """Why cells of the product are none, by id: as the matrix says, or because no node of the chip holds the model."""
+    said = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
+    found = {}
+    for cell in _product(matrix):
+        arguments = cell.serve_arguments(cell.chip.released)
+        why = said.get(cell.id) or next(obstacles(cell.chip, cell.model, arguments), "")
+        if why:
+            found[cell.id] = why
+    return found
+
+
+def _product(matrix: Matrix) -> Iterator[Cell]:
+    for chip_id, chip in matrix.chips.items():
+        for model_id, model in matrix.models.items():
+            override = matrix.cells.overrides.get(f"{chip_id}/{model_id}", CellOverride())
+            yield Cell(
+                chip_id=chip_id,
+                model_id=model_id,
+                chip=chip,
+                model=_with_own_weights(model, override),
+                project=matrix.project,
+                override=override,
+                base_gate=matrix.gate,
+                all_benchmarks=matrix.benchmarks,
+            )
+
+
+def _with_own_weights(model: Model, override: CellOverride) -> Model:
+    own = {name: value for name in ("weights", "size") if (value := getattr(override, name))}
+    return model.model_copy(update=own) if own else model
 
 
 def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
@@ -245,11 +259,31 @@ def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
 
     Raises UsageError for a word that names nothing known, NothingSelectedError when no cell is left.
     """
+    asked = _asked(matrix, patterns)
+    chosen = tuple(cell for cell in cells(matrix) if cell.id in asked)
+    if not chosen:
+        excluded = excluded_of(matrix, patterns)
+        reasons = [f"{cell}: excluded, {why}" for cell, why in excluded.items()]
+        raise NothingSelectedError(
+            f"no cell matches {' '.join(patterns)}",
+            details="\n".join(reasons),
+            hint="`nox -s plan` lists the cells of the matrix",
+        )
+    return chosen
+
+
+def excluded_of(matrix: Matrix, patterns: Sequence[str]) -> dict[str, str]:
+    """Of the cells that match, those that are excluded, and why."""
+    asked = _asked(matrix, patterns)
+    return {cell: why for cell, why in exclusions(matrix).items() if cell in asked}
+
+
+def _asked(matrix: Matrix, patterns: Sequence[str]) -> set[str]:
     pairs = _pairs(patterns)
     for chip_glob, model_glob in pairs:
         _must_match(chip_glob, matrix.chips, "chip")
         _must_match(model_glob, matrix.models, "model")
-    asked = {
+    return {
         f"{chip}/{model}"
         for chip in matrix.chips
         for model in matrix.models
@@ -258,19 +292,6 @@ def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
             for chip_glob, model_glob in pairs
         )
     }
-    chosen = tuple(cell for cell in cells(matrix) if cell.id in asked)
-    if not chosen:
-        reasons = [
-            f"{exclusion.cell}: excluded, {exclusion.why}"
-            for exclusion in matrix.cells.exclude
-            if exclusion.cell in asked
-        ]
-        raise NothingSelectedError(
-            f"no cell matches {' '.join(patterns)}",
-            details="\n".join(reasons),
-            hint="`nox -s plan` lists the cells of the matrix",
-        )
-    return chosen
 
 
 def _pairs(patterns: Sequence[str]) -> list[tuple[str, str]]:

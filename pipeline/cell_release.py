@@ -18,7 +18,6 @@ from pipeline.resources import Resources
 from pipeline.results import BuildResult, Frozen, Start, WeightsResult
 from pipeline.serve import launch
 from pipeline.stages.weights import check_whole
-from pipeline.waiver import Waiver
 from pipeline.world.engine import Engine
 from pipeline.world.first_minutes import first_minutes
 from pipeline.world.hub import Hub
@@ -53,7 +52,6 @@ class CellRelease:
     release: str
     past: tuple[Record, ...]
     record: Record
-    waiver: Waiver | None = None
     key: str = ""
     is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
     starts: list[Start] = field(default_factory=list)  # of stacks, by the stage that runs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.canonical import write_whole
 from pipeline.card_commands import do_cards
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell, excluded_of, select
 from pipeline.errors import (
     InconclusiveError,
     PipelineError,
@@ -20,7 +20,7 @@ from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
 from pipeline.options import Options
-from pipeline.overview import print_keys, print_plan
+from pipeline.overview import print_excluded, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter
@@ -122,11 +122,13 @@ def do_plan(options: Options, report: Reporter) -> int:
     newest = newest_release(selection.past)
     actions = selection.actions(options.release or newest or "(next)", options.until)
     if options.github:
-        set_output("cells", jobs_json(jobs(actions, selection.cells)))
+        set_output("cells", jobs_json(jobs(selection.cells)))
     if options.explain:
         print_keys(actions, selection.past, report)
     else:
         print_plan(actions, report, as_json=options.json)
+    if not options.json:
+        print_excluded(excluded_of(selection.project.matrix, options.cells), report)
     return 0
 
 

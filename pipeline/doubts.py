@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.cell import Cell
-from pipeline.placement import USUAL_CARDS_PER_NODE, USUAL_MEMORY_GB, cards_for
-
-USUAL = {
-    "memory_gb": f"reckoned with {USUAL_MEMORY_GB} GB a card",
-    "cards_per_node": f"reckoned with {USUAL_CARDS_PER_NODE} cards a node",
-}
+from pipeline.placement import cards_for
 
 
 def doubts(cell: Cell) -> tuple[str, ...]:
@@ -19,11 +14,9 @@ def doubts(cell: Cell) -> tuple[str, ...]:
 
 def _doubts(cell: Cell) -> Iterator[str]:
     chip, size = cell.chip, cell.model.size
-    if cell.nodes > 1:
-        yield f"takes {cell.cards} cards on {cell.nodes} nodes, and a release serves on one"
-    memory_gb = chip.memory_gb or USUAL_MEMORY_GB
-    if chip.smi and size and cell.cards < cards_for(size.weights_gb, memory_gb):
-        yield f"{size.weights_gb:g} GB of weights are much for {cell.cards} cards of {memory_gb} GB"
+    if chip.memory_gb and size and cell.cards < cards_for(size.weights_gb, chip.memory_gb):
+        cards = f"{cell.cards} cards of {chip.memory_gb} GB"
+        yield f"{size.weights_gb:g} GB of weights are much for {cards}"
     if size is not None and chip.dtypes and size.dtype not in chip.dtypes:
         served = cell.serve_arguments(chip.released).get("dtype")
         yield (
@@ -37,7 +30,8 @@ def _doubts(cell: Cell) -> Iterator[str]:
             found = chip.compilers[compiler]
             yield f"{found.title}, which compiles {stack}, is reported as {found.reported}"
     for name, why in chip.unknown.items():
-        usual = f"; {USUAL[name]}" if name in USUAL else ""
-        yield f"{name} is not known ({why}){usual}"
+        stated = name == "memory_gb" and size is not None and size.cards
+        placed = "; on as many cards as its makers or FlagRelease serve it on" if stated else ""
+        yield f"{name} is not known ({why}){placed}"
     if chip.untested:
         yield chip.untested

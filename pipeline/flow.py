@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from pipeline.cell_release import CellRelease, World
     from pipeline.matrix import Target
     from pipeline.world.engine import Engine
+
+ALLOW_PARTIAL = (
+    "FLAGRELEASE_ALLOW_PARTIAL"  # "true" is --allow-partial; for workflows, which hold no logic
+)
 
 
 def flow(
@@ -58,8 +63,9 @@ def flow(
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it
     is_begun = since != STAGES[0]
+    allow_partial = options.allow_partial or os.environ.get(ALLOW_PARTIAL) == "true"
     release = (
-        _begun(options, selection, until)
+        _begun(options, selection, until, allow_partial=allow_partial)
         if is_begun
         else _name(
             options,
@@ -76,13 +82,19 @@ def flow(
         report=report,
         resources=resources,
     )
-    runs = [_start(cell, selection, target, release, world) for cell in selection.cells]
+    absent = _absent(selection, release) if is_begun else ()
+    runs = [
+        _start(cell, selection, target, release, world)
+        for cell in selection.cells
+        if cell.id not in absent
+    ]
     outcomes = release_cells(
         runs,
         until,
         since=since,
         again=options.again,
-        allow_partial=options.allow_partial,
+        allow_partial=allow_partial,
+        absent=dict.fromkeys(absent, "no record of it came here"),
         fail_fast=options.fail_fast,
     )
     if all(outcome.status == "reused" for outcome in outcomes):
@@ -96,20 +108,25 @@ def flow(
     return errors[0].exit_code if errors else 0
 
 
-def _begun(options: Options, selection: Selection, until: StageName) -> str:
-    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
-    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
-    absent = [
+def _absent(selection: Selection, release: str | None) -> tuple[str, ...]:
+    """Cells without a record in a release."""
+    return tuple(
         cell.id
         for cell in selection.cells
         if all(record.release != release for record in selection.past[cell.id])
-    ]
-    if release is None or absent:
+    )
+
+
+def _begun(options: Options, selection: Selection, until: StageName, *, allow_partial: bool) -> str:
+    """The release given, or the newest. Raises NothingSelectedError for cells that have no record in it."""
+    release = options.release or release_tag(git.tags_of_head()) or newest_release(selection.past)
+    absent = _absent(selection, release)
+    if release is None or (absent and not (allow_partial and len(absent) < len(selection.cells))):
         raise NothingSelectedError(
             f"no record of {', '.join(absent)} is in release {release}",
             where=until,
             hint="bring out/<release>/<chip>/<model> from where it was made, name another release with --release, "
-            f"or make it: nox -s release -- {absent[0]}",
+            f"leave cells out with --allow-partial, or make it: nox -s release -- {absent[0]}",
         )
     return release
 
@@ -124,7 +141,6 @@ def _start(
     record = next((found for found in known if found.release == release), None) or Record(
         cell=cell.id, chip=cell.chip_id, model=cell.model_id, release=release, about=about
     )
-    waivers = selection.project.matrix.cells.waivers
     return CellRelease(
         cell=cell,
         inputs=selection.inputs[cell.id],
@@ -134,7 +150,6 @@ def _start(
         release=release,
         past=known,
         record=record.model_copy(update={"about": about}),
-        waiver=next((waiver for waiver in waivers if waiver.cell == cell.id), None),
     )
 
 

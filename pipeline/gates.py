@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from datetime import date
 
 from pipeline.errors import StageRefusedError
-from pipeline.record import Record, StageName
-from pipeline.waiver import WAIVABLE, Waiver
+from pipeline.record import WAIVABLE, Record, StageName
+from pipeline.statements import sealed_sha256
 
 GATES: tuple[StageName, ...] = ("render", "build", "smoke", "accuracy")
 MEASURED: tuple[StageName, ...] = ("smoke", "accuracy", "rehearse")
 
 
-def promotable_digest(record: Record, waiver: Waiver | None, today: date) -> str:
+def promotable_digest(record: Record, today: date) -> str:
     """The manifest digest that every gate passed for; refuses with all reasons otherwise."""
     digest = record.image.manifest_digest if record.image else None
-    reasons = tuple(_reasons_against(record, digest, waiver, today))
+    reasons = tuple(_reasons_against(record, digest, today))
     if reasons or digest is None:
         raise StageRefusedError(
             f"promoting release {record.release}: a gate did not pass for exactly this image",
@@ -35,22 +35,11 @@ def attested_sha256(record: Record) -> str:
     return attest.result.record_sha256
 
 
-def is_waived(record: Record, waiver: Waiver | None, today: date) -> bool:
-    """Whether accuracy was not decided, and somebody takes it upon himself."""
-    accuracy = record.stages.accuracy
-    status = accuracy.status if accuracy else "not_run"
-    return waiver is not None and waiver.stands_on(today) and status in WAIVABLE
-
-
-def _reasons_against(
-    record: Record, digest: str | None, waiver: Waiver | None, today: date
-) -> Iterator[str]:
-    waived = is_waived(record, waiver, today)
+def _reasons_against(record: Record, digest: str | None, today: date) -> Iterator[str]:
     for reason in record.not_passed(GATES):
-        of_accuracy = reason.startswith("accuracy:")
-        if of_accuracy and waived:
-            continue
-        yield reason + (_why_not_waived(waiver, today) if of_accuracy else "")
+        yield reason + (_why_not_waived(record) if reason.startswith("accuracy:") else "")
+    if record.waiver and not record.waiver.stands_on(today):
+        yield f"accuracy: the waiver of {record.waiver.by} ended on {record.waiver.expires}"
     rehearse = record.stages.rehearse
     if rehearse is None or rehearse.status not in ("passed", "not_applicable"):
         yield f"rehearse: {rehearse.status if rehearse else 'not_run'}"
@@ -77,14 +66,14 @@ def _not_attested(record: Record, digest: str | None) -> Iterator[str]:
         yield f"attest: {attest.status if attest else 'not_run'}"
     elif attest.result.digest != digest:
         yield f"attest: passed for image {attest.result.digest}, this one is {digest}"
+    elif record.waiver and attest.result.record_sha256 != sealed_sha256(record):
+        yield "attest: the waiver was given or changed since, so card and sealed record do not say it"
 
 
-def _why_not_waived(waiver: Waiver | None, today: date) -> str:
-    if waiver is None:
-        return ""
-    if not waiver.stands_on(today):
-        return f"; the waiver of {waiver.by} ended on {waiver.expires}"
-    return f"; the waiver of {waiver.by} stands in for {' and '.join(WAIVABLE)} alone"
+def _why_not_waived(record: Record) -> str:
+    waiver = record.about.waiver
+    only = f"; the waiver of {waiver.by} stands in for" if waiver else ""
+    return f"{only} {' and '.join(WAIVABLE)} alone" if waiver else ""
 
 
 def _built_digests(record: Record) -> tuple[str, ...]:

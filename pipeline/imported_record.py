@@ -77,6 +77,7 @@ class ImportedRecord(Frozen):
     port: int
     system_prompt: str
     prompt: str
+    anythingllm: Text  # what the card says of it that ours does not
     scores: tuple[PublishedScore, ...]
     # Not of the card.
     context: int  # tokens

@@ -1,14 +1,13 @@
-"""The cells of a plan as jobs of GitHub Actions: which cells, and on which self-hosted runner each. Pure."""
+"""Cells as jobs of GitHub Actions, and on which self-hosted runner each. Pure."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from pipeline.cell import Cell
 from pipeline.errors import UsageError
-from pipeline.plan import Action
 from pipeline.results import Frozen
 
 MOST_JOBS = 256  # of one matrix: https://docs.github.com/en/actions/reference/limits
@@ -21,17 +20,18 @@ class Job(Frozen):
     runner: str  # a label that one machine has; its jobs run one after another
 
 
-def jobs(actions: Iterable[Action], cells: Sequence[Cell]) -> tuple[Job, ...]:
-    """A job for each cell that has anything to do; those of a chip are dealt out to its runners in turn."""
-    busy = {action.cell for action in actions if action.kind == "run"}
+def jobs(cells: Sequence[Cell]) -> tuple[Job, ...]:
+    """A job for each cell; those of a chip are dealt out to its runners in turn, the same each time.
+
+    One that has nothing to do hands over its record, which promotion and cards need.
+    """
     turns = Counter[str]()
     found = []
     for cell in cells:
-        if cell.id in busy:
-            runners = cell.chip.runners or [cell.chip_id]
-            runner = runners[turns[cell.chip_id] % len(runners)]
-            turns[cell.chip_id] += 1
-            found.append(Job(chip=cell.chip_id, model=cell.model_id, runner=runner))
+        runners = cell.chip.runners or [cell.chip_id]
+        runner = runners[turns[cell.chip_id] % len(runners)]
+        turns[cell.chip_id] += 1
+        found.append(Job(chip=cell.chip_id, model=cell.model_id, runner=runner))
     return tuple(found)
 
 

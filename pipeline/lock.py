@@ -90,6 +90,13 @@ def weights_source(weights: Weights) -> str:
     return f"path:{weights.path}"
 
 
+def weights_of(matrix: Matrix) -> dict[str, Weights]:
+    """Those of each model, and of each cell that has its own, by the name of their pin."""
+    cells = matrix.cells.overrides.items()
+    own = {cell: override.weights for cell, override in cells if override.weights}
+    return {name: model.weights for name, model in matrix.models.items()} | own
+
+
 def wheel_name(source: PackageFile) -> str:
     return f"{source.pypi}=={source.version}"
 

@@ -11,7 +11,7 @@ from pipeline.benchmark import Benchmark
 from pipeline.chip import Chip, Node, Operators
 from pipeline.hub_accounts import Hub
 from pipeline.matrix_values import CellId, Id, ServeValue, Strict
-from pipeline.model import LoadProfile, Model
+from pipeline.model import LoadProfile, Model, Size, Weights
 from pipeline.policy import Gate, GateOverride
 from pipeline.waiver import Waiver
 
@@ -44,6 +44,8 @@ class CellExclusion(Strict):
 class CellOverride(Strict):
     """What one cell has otherwise than its chip and its model."""
 
+    weights: Weights | None = None
+    size: Size | None = None  # of those weights
     serve: dict[str, ServeValue] = {}
     env: dict[str, str] = {}
     operators: Operators = Operators()

@@ -69,6 +69,8 @@ def _cell_faults(at: Path_, matrix: Matrix) -> Iterator[Broken]:
     for cell, override in matrix.cells.overrides.items():
         here = (*at, "overrides", cell)
         yield from _unknown({here: cell}, cells, "cell")
+        if override.weights and (fault := _weights_fault(override.weights)):
+            yield (*here, "weights"), fault, ""
         named = _items((*here, "benchmarks"), override.benchmarks or ())
         yield from _unknown(named, matrix.benchmarks, "benchmark")
         yield from _gate_faults((*here, "gate"), override.gate, matrix)

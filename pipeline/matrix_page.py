@@ -8,21 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.cell import Cell, cells
+from pipeline.cell import Cell, cells, exclusions
 from pipeline.doubts import doubts
 from pipeline.imported_record import RELEASE
 from pipeline.matrix import Matrix, Target
 from pipeline.names import Names, names
 from pipeline.naming import release_order
 from pipeline.record import STAGES, Record, read_record
+from pipeline.release_index import Tombstone
 from pipeline.templates import Templates
+from pipeline.tombstones import tombstone_beside
 
 PAGES = {"docs/matrix.md": "page.md.j2", "docs/matrix.html": "page.html.j2"}
 BANNER = "Rendered by `nox -s page` from matrix.yaml, records/ and templates/{}; change those, not this file."
 RECORDS = "records"  # of real releases; the page lies beside their folder
-State = Literal["released", "passed", "failed", "inconclusive", "untested", "excluded"]
+State = Literal["released", "withdrawn", "passed", "failed", "inconclusive", "untested", "excluded"]
 MEANINGS: Mapping[State, str] = {
     "released": "measured, promoted and published",
+    "withdrawn": "released, and taken back",
     "passed": "measured, and not promoted",
     "failed": "a stage refused it",
     "inconclusive": "the accuracy gate could not decide",
@@ -56,19 +59,23 @@ class Square:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The newest committed record of a cell, and whether its card lies beside it."""
+    """A committed record of a cell, and what lies beside it."""
 
     record: Record
     has_card: bool
+    withdrawn: Tombstone | None = None
 
 
 def committed_records(root: Path) -> dict[str, Found]:
-    """By cell id; a release with a higher number is newer."""
+    """By cell id the newest that nobody withdrew, else the newest; a release with a higher number is newer."""
     found: dict[str, Found] = {}
     paths = (root / RECORDS).glob("*/*/*/record.json")
     for path in sorted(paths, key=lambda path: release_order(path.parts[-4])):
         record = read_record(path)
-        found[record.cell] = Found(record=record, has_card=path.with_name("card.en.md").exists())
+        stone, before = tombstone_beside(path.parent), found.get(record.cell)
+        if stone is None or before is None or before.withdrawn:
+            has_card = path.with_name("card.en.md").exists()
+            found[record.cell] = Found(record=record, has_card=has_card, withdrawn=stone)
     return found
 
 
@@ -102,11 +109,17 @@ def squares(
 ) -> dict[str, Square]:
     """Every cell of the product, by id, in the order of the file."""
     there = {cell.id: cell for cell in cells(matrix)}
-    why = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
+    why = exclusions(matrix)
     found = (
         _square(there[cell], matrix, records.get(cell), imported.get(cell, ""))
         if (cell := f"{chip}/{model}") in there
-        else Square(chip=chip, model=model, state="excluded", says=why[cell])
+        else Square(
+            chip=chip,
+            model=model,
+            state="excluded",
+            says=why[cell],
+            published=matrix.models[model].published.get(chip, ""),
+        )
         for chip in matrix.chips
         for model in matrix.models
     )
@@ -137,6 +150,8 @@ def _measured(square: Square, found: Found) -> Square:
     record = found.record
     ran = [stage for name in STAGES if (stage := record.stages.get(name))]
     state, says = _ended(record)
+    if found.withdrawn:
+        state, says = "withdrawn", found.withdrawn.sentence
     folder = f"../{RECORDS}/{record.release}/{record.cell}"
     return replace(
         square,
@@ -153,11 +168,15 @@ def _ended(record: Record) -> tuple[State, str]:
     """By the first stage that did not pass, else by how far it came."""
     for name in STAGES:
         stage = record.stages.get(name)
+        if name == "accuracy" and record.waiver:
+            continue
         if stage is not None and stage.status not in ("passed", "not_applicable"):
             state: State = "inconclusive" if stage.status == "inconclusive" else "failed"
             return state, f"{name} refused it: {(stage.error or stage.status).splitlines()[0]}"
     accuracy = record.stages.accuracy
     says = accuracy.result.verdict.sentence if accuracy and accuracy.result else ""
+    if record.waiver:
+        says = f"{says or 'accuracy was not measured'}; {record.waiver.sentence}"
     if not says:
         return "untested", "the release stopped before accuracy was measured"
     return ("released" if record.stages.promote else "passed"), says

@@ -41,6 +41,8 @@ class Size(Strict):
     dtype: Dtype
     context: int = Field(ge=1)  # tokens
     architecture_class: str  # as config.json names it
+    # That makers or FlagRelease serve it on, whatever card they have; for chips whose memory nobody knows.
+    cards: int | None = Field(default=None, ge=1)
     first_vllm: str | None = None  # the oldest vLLM that serves it, as far as known
 
 
@@ -86,3 +88,7 @@ class Model(Strict):
     benchmarks: list[str]
     load: LoadProfile
     gate: GateOverride = GateOverride()
+
+    @property
+    def sees(self) -> bool:
+        return self.modality != "text"

@@ -31,6 +31,13 @@ def print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) ->
     report.table(("cell", "stage", "", "why"), rows)
 
 
+def print_excluded(excluded: Mapping[str, str], report: Reporter) -> None:
+    """Cells that were asked for and are none, each with the reason."""
+    if excluded:
+        report.say(f"\nexcluded: {len(excluded)}")
+        report.table(("cell", "why"), list(excluded.items()))
+
+
 def print_keys(
     actions: Sequence[Action], past: Mapping[str, Sequence[Record]], report: Reporter
 ) -> None:

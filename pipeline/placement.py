@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from pipeline.chip import Chip, Run, Visible
 from pipeline.matrix_values import ServeValue
@@ -11,8 +11,7 @@ from pipeline.model import Model
 
 SERVED = 0.9  # share of a card's memory that the server takes: vLLM's default
 FOR_WEIGHTS = 0.9  # of that; the rest is key-value cache and activations
-# Where a chip's are not known: the cards and nodes that makers of models give numbers for.
-USUAL_MEMORY_GB, USUAL_CARDS_PER_NODE = 80, 8
+SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
 def cards_for(weights_gb: float, memory_gb: float) -> int:
@@ -25,22 +24,35 @@ def cards_for(weights_gb: float, memory_gb: float) -> int:
 
 
 def placement(chip: Chip, model: Model) -> dict[str, ServeValue]:
-    """Arguments of vLLM: tensors are split inside a node, layers between nodes. None where one card is enough."""
+    """Arguments of vLLM, by the chip's memory, else as the model's makers state it. None where one card is enough."""
     if model.size is None or chip.smi is None:
         return {}
-    cards = cards_for(model.size.weights_gb, chip.memory_gb or USUAL_MEMORY_GB)
-    inside = min(cards, chip.cards_per_node or USUAL_CARDS_PER_NODE)
-    arguments: dict[str, ServeValue] = {}
-    if cards > 1:
-        arguments["tensor_parallel_size"] = inside
-    if cards > inside:
-        arguments["pipeline_parallel_size"] = cards // inside
-    return arguments
+    stated = model.size.cards or 1
+    cards = cards_for(model.size.weights_gb, chip.memory_gb) if chip.memory_gb else stated
+    return {"tensor_parallel_size": cards} if cards > 1 else {}
 
 
 def cards_of(arguments: Mapping[str, ServeValue]) -> int:
-    sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    return math.prod(int(str(arguments.get(name, 1))) for name in sizes)
+    return math.prod(int(str(arguments.get(name, 1))) for name in SIZES)
+
+
+def obstacles(chip: Chip, model: Model, arguments: Mapping[str, ServeValue]) -> Iterator[str]:
+    """Why no node of the chip serves the model with these arguments; what nobody knows is an obstacle, too."""
+    size = model.size
+    if size is None or chip.smi is None:
+        return
+    weights, cards = f"{size.weights_gb:g} GB of {size.dtype} weights", cards_of(arguments)
+    if not (chip.memory_gb or size.cards or any(name in arguments for name in SIZES)):
+        why = chip.unknown.get("memory_gb", "no value is given")
+        yield f"memory_gb is not known ({why}): nobody can say over how many cards {weights} are split"
+    elif cards > 1 and chip.cards_per_node is None:
+        why = chip.unknown.get("cards_per_node", "no value is given")
+        yield f"takes {cards} cards, and cards_per_node is not known ({why})"
+    elif chip.cards_per_node and cards > chip.cards_per_node:
+        nodes = math.ceil(cards / chip.cards_per_node)
+        yield f"{weights} take {cards} cards, {nodes} nodes: serving over several nodes is not built"
+    elif chip.memory_gb and size.weights_gb > cards * chip.memory_gb:
+        yield f"{weights} do not fit into {cards} cards of {chip.memory_gb} GB"
 
 
 def for_cards(run: Run, visible: Visible, cards: int) -> Run:

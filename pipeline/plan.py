@@ -10,10 +10,14 @@ from pydantic import Field
 from pipeline.cell import Cell
 from pipeline.keys import UNKNOWN, Parts, changes, key_of
 from pipeline.parts import Inputs, parts_of
-from pipeline.record import STAGES, Record, StageName, StageRecord, Stages
+from pipeline.record import STAGES, Record, StageName, StageRecord, Stages, Status
 from pipeline.results import Frozen
 
-REUSABLE = ("passed", "not_applicable")
+REUSABLE: tuple[Status, ...] = ("passed", "not_applicable")
+
+ANSWERED: tuple[Status, ...] = (
+    "inconclusive",
+)  # an accuracy that may be waived is not asked again
 
 
 class Action(Frozen):
@@ -47,13 +51,19 @@ def plan(
     )
 
 
-def decide(stage: StageName, cell: str, parts: Parts, past: Sequence[Record]) -> Action:
+def decide(
+    stage: StageName,
+    cell: str,
+    parts: Parts,
+    past: Sequence[Record],
+    reusable: Sequence[Status] = REUSABLE,
+) -> Action:
     """Reuse when any record of the cell has finished this stage under the same key; otherwise run, and say why."""
     key = None if UNKNOWN in parts.values() else key_of(parts)
     ran = [(record, stage_record) for record in past if (stage_record := record.stages.get(stage))]
     same = [(record, stage_record) for record, stage_record in ran if stage_record.key == key]
     for record, stage_record in same[:1]:  # a later failure is never overruled by an older pass
-        if stage_record.status in REUSABLE:
+        if stage_record.status in reusable:
             return Action(
                 cell=cell,
                 stage=stage,
@@ -81,7 +91,10 @@ def act(
     release: str,
 ) -> Action:
     """What to do about one stage of a cell, given the stages before it."""
-    action = decide(stage, cell.id, parts_of(stage, cell, inputs, done, release), past)
+    is_waived = stage == "accuracy" and inputs.about.waiver
+    reusable = (*REUSABLE, *ANSWERED) if is_waived else REUSABLE
+    parts = parts_of(stage, cell, inputs, done, release)
+    action = decide(stage, cell.id, parts, past, reusable)
     if stage == "render" and action.kind == "reuse" and inputs.edited:
         edited = tuple(f"{path} differs from its render" for path in inputs.edited)
         return action.model_copy(update={"kind": "run", "reasons": edited})

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.about import about
 from pipeline.canonical import sha256_bytes, sha256_file
-from pipeline.cards.blocks import blocks_sha256
 from pipeline.cell import Cell, cells
+from pipeline.chip import Chip
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.lock import Lock, lock_files, read_lock
 from pipeline.matrix import Matrix, Target
@@ -20,9 +20,9 @@ from pipeline.names import names
 from pipeline.nodes import lock_on_node, on_node
 from pipeline.parts import SUITES, Inputs
 from pipeline.record import Record, RecordStore, ReleaseKey
-from pipeline.stages.card import guide_blocks
 from pipeline.stages.render import render_chip, render_model
 from pipeline.templates import Templates
+from pipeline.waiver import Waiver
 
 PACKAGE = Path(__file__).parent
 
@@ -38,6 +38,7 @@ class Project:
         self.store = RecordStore(root / "out")
         self.records = RecordStore(root / "records")  # committed: of real releases, and imported
         self.templates = Templates(root / "templates")
+        self._by_chip: dict[int, tuple[Chip, dict[str, bytes]]] = {}
 
     @cached_property
     def matrix(self) -> Matrix:
@@ -52,6 +53,11 @@ class Project:
     @property
     def cells(self) -> tuple[Cell, ...]:
         return cells(self.matrix)
+
+    @cached_property
+    def waivers(self) -> Mapping[str, Waiver]:
+        """By cell."""
+        return {waiver.cell: waiver for waiver in self.matrix.cells.waivers}
 
     @property
     def share(self) -> Path:
@@ -121,8 +127,14 @@ class Project:
 
     def files(self, cell: Cell) -> dict[str, bytes]:
         """What a cell's images are built from: fresh renders, the requirement lock, our own files."""
-        rendered = {**render_chip(cell, self.templates), **render_model(cell, self.templates)}
-        return {**rendered, **self._locks(cell), **self._serving}
+        return {**self._chip_files(cell), **render_model(cell, self.templates), **self._serving}
+
+    def _chip_files(self, cell: Cell) -> dict[str, bytes]:
+        """What all cells of a chip share; the chip is kept, so that no other gets its id."""
+        if id(cell.chip) not in self._by_chip:
+            files = {**render_chip(cell, self.templates), **self._locks(cell)}
+            self._by_chip[id(cell.chip)] = (cell.chip, files)
+        return self._by_chip[id(cell.chip)][1]
 
     def _locks(self, cell: Cell) -> dict[str, bytes]:
         """Requirement locks; on a node the one of what was carried to it goes for the chip's."""
@@ -142,7 +154,9 @@ class Project:
             builder=builder,
             node=node,
             registry=target.registry,
-            about=about(cell, names(cell, target), self.release_key(target)),
+            about=about(
+                cell, names(cell, target), self.release_key(target), self.waivers.get(cell.id)
+            ),
             hubs=tuple(hub.text for hub in target.hubs),
             blocks=self._blocks_sha256,
         )
@@ -161,6 +175,10 @@ class Project:
         )
 
     def _blocks_sha256(self, record: Record) -> str | None:
+        # Here, for a plan without records needs no cards.
+        from pipeline.cards.blocks import blocks_sha256
+        from pipeline.stages.card import guide_blocks
+
         try:
             return blocks_sha256(guide_blocks(record, self.templates))
         except StageRefusedError:

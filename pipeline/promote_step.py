@@ -36,5 +36,4 @@ def _candidate(run: CellRelease) -> Candidate:
         source_repository=names.staging_model,
         public=names.public,
         alias=names.alias,
-        waiver=run.waiver,
     )

@@ -33,10 +33,12 @@ from pipeline.results import (
 from pipeline.stage_names import AFTER_THE_SEAL as AFTER_THE_SEAL
 from pipeline.stage_names import STAGES as STAGES
 from pipeline.stage_names import StageName as StageName
+from pipeline.waiver import Waiver
 
 SCHEMA: Final = 1
 
 Status = Literal["passed", "failed", "inconclusive", "invalid", "not_run", "not_applicable"]
+WAIVABLE: tuple[Status, ...] = ("inconclusive", "not_run")  # of accuracy; never failed, never smoke
 
 R = TypeVar("R", bound=Frozen)
 
@@ -129,6 +131,7 @@ class About(Frozen):
     is_attested: bool = False  # False: made before attestations were
     release_key: ReleaseKey | None = None  # None: nobody signs
     image_alias: str | None = None  # FlagRelease's long image name, where all its facts are known
+    waiver: Waiver | None = None  # of the cell, whether it is needed or not
 
 
 class ImageIdentity(Frozen):
@@ -169,10 +172,18 @@ class Record(Frozen):
         none: dict[str, None] = dict.fromkeys(AFTER_THE_SEAL)
         return self.model_copy(update={"stages": self.stages.model_copy(update=none)})
 
+    @property
+    def waiver(self) -> Waiver | None:
+        """Who takes an accuracy upon himself that was not decided; None: it was, or nobody does."""
+        stage = self.stages.accuracy
+        return self.about.waiver if (stage.status if stage else "not_run") in WAIVABLE else None
+
     def not_passed(self, names: Iterable[StageName]) -> Iterator[str]:
-        """A line for each of these stages that is not passed with a result."""
+        """A line for each of these stages that is not passed with a result; not for an accuracy that is waived."""
         for name in names:
             stage = self.stages.get(name)
+            if name == "accuracy" and self.waiver:
+                continue
             if stage is None or stage.status != "passed":
                 yield f"{name}: {stage.status if stage else 'not_run'}"
             elif stage.result is None:
@@ -203,14 +214,20 @@ class RecordStore:
 
     def releases(self, chip: str, model: str) -> tuple[str, ...]:
         """Names of the releases with a record of the cell."""
-        found = self.root.glob(f"*/{chip}/{model}/record.json")
-        return tuple(path.parts[-4] for path in found)
+        return tuple(path.parts[-4] for path in self._of_cell(chip, model))
 
     def of_cell(self, chip: str, model: str) -> tuple[Record, ...]:
         """All records of a cell, newest first by the time of their last written stage."""
-        paths: Iterable[Path] = self.root.glob(f"*/{chip}/{model}/record.json")
+        paths = self._of_cell(chip, model)
         newest = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
         return tuple(read_record(path) for path in newest)
+
+    def _of_cell(self, chip: str, model: str) -> Iterator[Path]:
+        """Without a pattern: one would be compiled for each of a hundred cells."""
+        for release in self.root.iterdir() if self.root.is_dir() else ():
+            path = release / chip / model / "record.json"
+            if path.exists():
+                yield path
 
 
 def read_record(path: Path) -> Record:

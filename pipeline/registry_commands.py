@@ -18,7 +18,7 @@ from pipeline.release_index import Tombstone
 from pipeline.reporter import Reporter
 from pipeline.selection import project_of
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
-from pipeline.tombstones import keep_tombstone
+from pipeline.withdrawals import show_withdrawal
 from pipeline.world.harbor import registry_of
 from pipeline.world.shelf import Shelf
 
@@ -28,7 +28,7 @@ def roll_back(options: Options, report: Reporter) -> int:
     project, asked = project_of(options), _asked(options)
     shelf = _shelf(project, project.target(options.target))
     ask_consent(options, "promote")
-    _keep(project, rollback(asked, shelf, say=report.say), report)
+    _show(project, rollback(asked, shelf, say=report.say), options, report)
     return 0
 
 
@@ -40,7 +40,7 @@ def yank_cells(options: Options, report: Reporter) -> int:
     cells = [cell.id for cell in select(project.matrix, options.cells)]
     shelf = _shelf(project, project.target(options.target))
     ask_consent(options, "promote")
-    _keep(project, yank(asked, cells, shelf, say=report.say), report)
+    _show(project, yank(asked, cells, shelf, say=report.say), options, report)
     return 0
 
 
@@ -89,9 +89,17 @@ def _shelf(project: Project, target: Target) -> Shelf:
     )
 
 
-def _keep(project: Project, stones: Sequence[Tombstone], report: Reporter) -> None:
+def _show(
+    project: Project, stones: Sequence[Tombstone], options: Options, report: Reporter
+) -> None:
+    """On the cards here, and how it gets to those that are public."""
     for stone in stones:
         report.say(f"{stone.cell}: {stone.sentence}")
-        for store in (project.store, project.records):
-            if path := keep_tombstone(store, stone):
-                report.say(f"wrote {path.relative_to(project.root)}")
+        show_withdrawal(project, stone, stone.release, report.say)
+    where = f" --target {options.target} --yes" if options.target != "local" else ""
+    for stone in stones:
+        shown = f"release {stone.replaced_by}" if stone.replaced_by else "that it was withdrawn"
+        report.say(
+            f"the hubs show {stone.cell} as before. So that they show {shown}:"
+            f" nox -s cards -- {stone.cell} --publish{where}"
+        )

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 
 from pipeline.cell_release import CellRelease, Ended, World
 from pipeline.errors import PipelineError, StageRefusedError
-from pipeline.gates import is_waived
 from pipeline.plan import stages_until
 from pipeline.promote_step import promote_cells
 from pipeline.record import STAGES, StageName
 from pipeline.results import PromoteResult
 from pipeline.stage_run import Outcome, begin, end, settled, tried, unfinished
 from pipeline.steps import FLOW, TAKES
+from pipeline.waiver import Waiver
 from pipeline.workers import side_by_side
 from pipeline.world.command import end_running
 
@@ -52,20 +53,26 @@ def release_cells(
     since: StageName = STAGES[0],
     again: bool,
     allow_partial: bool,
+    absent: Mapping[str, str] = MappingProxyType({}),
     fail_fast: bool = False,
 ) -> list[Outcome]:
     """Run the flow up to a stage. A cell stops at its first stage that does not pass; its record keeps the others.
 
     The other cells go on, unless the first failure is to end the run: then what runs is finished, and nothing begins.
-    Stages before `since` are what the record says of them: it may have come from another machine.
+    Stages before `since` are what the record says of them: it may have come from another machine. `absent`: cells that
+    were selected and have no record, and why.
     """
     stages = stages_until(until)
     going = Going(forced=until if again else None, fail_fast=fail_fast)
-    outcomes = _all(runs, stages[STAGES.index(since) : ALONE], going)
+    stuck = {run.cell.id: done for run in runs if (done := _stuck(run, since, allow_partial))}
+    going.stops.extend(stuck.values())
+    able = [run for run in runs if run.cell.id not in stuck]
+    outcomes = [*stuck.values(), *_all(able, stages[STAGES.index(since) : ALONE], going)]
     if "promote" in stages:
         stopped = {done.cell: done for done in outcomes if not _goes_on(runs, done)}
         ready = [run for run in runs if run.cell.id not in stopped]
         left_out = {cell: f"{done.stage}: {done.status}" for cell, done in stopped.items()}
+        left_out |= absent
         if going.why_not:
             return outcomes + [unfinished(run.cell.id, "promote", going.why_not) for run in ready]
         promoted = _promote(
@@ -77,6 +84,30 @@ def release_cells(
             [run for run in ready if run.cell.id in public], stages[ALONE + 1 :], going
         )
     return outcomes
+
+
+def _stuck(run: CellRelease, since: StageName, allow_partial: bool) -> Outcome | None:
+    """The first stage before `since` that its record does not have as passed; None: all are."""
+    for stage in STAGES[: STAGES.index(since)]:
+        found = run.record.stages.get(stage)
+        status = found.status if found else "not_run"
+        if status in GOOD or (stage == "accuracy" and _waiver(run)):
+            continue
+        error = StageRefusedError(
+            f"{stage}: {status}, as its record says",
+            where=f"{run.cell.id} of release {run.release}",
+            hint=f"nox -s release -- {run.cell.id} --release {run.release} where its image is, or --allow-partial",
+        )
+        why = "as its record says"
+        return Outcome(
+            cell=run.cell.id,
+            stage=stage,
+            status=status,
+            seconds=0,
+            why=why,
+            error=None if allow_partial else error,
+        )
+    return None
 
 
 def _all(runs: Sequence[CellRelease], stages: Sequence[StageName], going: Going) -> list[Outcome]:
@@ -100,6 +131,10 @@ def _go(run: CellRelease, stages: Sequence[StageName], going: Going) -> list[Out
     outcomes = []
     for stage in stages:
         outcome = _stage(run, stage, going)
+        if stage == "accuracy" and outcome.error and (waiver := _waiver(run)):
+            outcome = replace(
+                outcome, why=f"{waiver.sentence}; {outcome.error.message}", error=None
+            )
         outcomes.append(outcome)
         if not _goes_on([run], outcome):
             going.stops.append(outcome)
@@ -109,13 +144,15 @@ def _go(run: CellRelease, stages: Sequence[StageName], going: Going) -> list[Out
 
 def _goes_on(runs: Sequence[CellRelease], done: Outcome) -> bool:
     """After a stage that passed, or after an accuracy that somebody waives."""
-    today = datetime.now(UTC).date()
-    return done.status in GOOD or any(
-        done.stage == "accuracy"
-        and run.cell.id == done.cell
-        and is_waived(run.record, run.waiver, today)
-        for run in runs
+    return done.status in GOOD or (
+        done.stage == "accuracy" and any(run.cell.id == done.cell and _waiver(run) for run in runs)
     )
+
+
+def _waiver(run: CellRelease) -> Waiver | None:
+    """The one that stands in for its accuracy today."""
+    waiver = run.record.waiver
+    return waiver if waiver and waiver.stands_on(datetime.now(UTC).date()) else None
 
 
 def _promote(

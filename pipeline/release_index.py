@@ -67,10 +67,14 @@ class Tombstone(Frozen):
     replaced_by: str | None  # the release that the alias names now
 
     @property
+    def date(self) -> str:
+        return self.time[:10]
+
+    @property
     def sentence(self) -> str:
         what = {"yanked": "was yanked", "rolled_back": "was rolled back"}[self.event]
         instead = f"; use release {self.replaced_by}" if self.replaced_by else ""
-        return f"release {self.release} {what} on {self.time[:10]} by {self.by}: {self.reason}{instead}"
+        return f"release {self.release} {what} on {self.date} by {self.by}: {self.reason}{instead}"
 
 
 def extended(

@@ -34,7 +34,7 @@ def publish_changed(
         promoted = record.stages.promote
         if promoted is None or promoted.status != "passed":
             say(f"{record.cell} {record.release}: not promoted, so not published")
-        elif _is_published(record, card, hubs):
+        elif _is_published(record, card, hubs) and not _has_later(project, record):
             say(f"{record.cell} {record.release}: published as it is")
         else:
             written = _with_card(project, record, card)
@@ -50,6 +50,15 @@ def publish_changed(
                 project.store.write(
                     written.with_stage("publish", _stage(record, "publish", parts, result))
                 )
+
+
+def _has_later(project: Project, record: Record) -> bool:
+    """A later release, which may have been published since, and withdrawn: then the hubs are asked what they show."""
+    found = (
+        store.releases(record.chip, record.model) for store in (project.store, project.records)
+    )
+    mine = release_order(record.release)
+    return any(release_order(name) > mine for names in found for name in names)
 
 
 def _with_card(project: Project, record: Record, card: Card) -> Record:

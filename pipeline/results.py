@@ -123,11 +123,19 @@ class Start(Frozen):
         )
 
 
+class Sight(Frozen):
+    """What the server answered of a picture."""
+
+    colour: str  # of the square on it
+    answer: str
+
+
 class SmokeResult(Frozen):
     checks: tuple[Check, ...]
     facts: Facts | None  # None when the server never answered rightly
     server_log: str = ""  # last lines of the server's log when a check failed
     starts: tuple[Start, ...] = ()
+    sights: tuple[Sight, ...] = ()  # of a model that takes pictures
     wrong_operators: tuple[
         str, ...
     ] = ()  # then, what an operator check said of the stack's library

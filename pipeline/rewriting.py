@@ -1,13 +1,14 @@
 """Cards written anew from their records: for who corrects a template. Runs no stage.
 
 A card lies beside its record, in out/ and in records/. In each of the two the newest release of a cell that can have a
-card counts; an imported record counts where none was measured. The records stay as they are.
+card and that nobody withdrew counts, else the newest that was withdrawn; an imported record counts where none was
+measured. The records stay as they are.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.naming import release_order
 from pipeline.project import Project
 from pipeline.record import Record, RecordStore
 from pipeline.stages.card import card, imported_card
+from pipeline.tombstones import tombstone_beside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +61,10 @@ def cards_of(project: Project, cells: Sequence[Cell], release: str | None) -> tu
     """The cards of these cells, rendered and checked. Raises StageRefusedError with every one that cannot be made."""
     cards, refused = list[Card](), list[str]()
     for cell in cells:
-        for record, folder in _records(project, cell, release):
+        for record, folder in newest_records(project, cell, release):
             try:
-                cards.append(Card(record=record, folder=folder, files=_files(record, project)))
+                files = _files(record, folder, project)
+                cards.append(Card(record=record, folder=folder, files=files))
             except StageRefusedError as error:
                 refused.append(str(error))
     if refused:
@@ -99,26 +102,45 @@ def refuse_stale(cards: Sequence[Card], root: Path) -> None:
         )
 
 
-def _files(record: Record | ImportedRecord, project: Project) -> dict[str, bytes]:
+def _files(record: Record | ImportedRecord, folder: Path, project: Project) -> dict[str, bytes]:
     if isinstance(record, ImportedRecord):
         return imported_card(record, project.templates)
-    return card(record, project.templates)
+    return card(record, project.templates, tombstone_beside(folder), admits_changes=True)
 
 
-def _records(
+def newest_records(
     project: Project, cell: Cell, release: str | None
 ) -> Iterator[tuple[Record | ImportedRecord, Path]]:
+    """Those that give the cards of a cell, and where they lie."""
     measured = False
     for store in (project.store, project.records):
-        for name in _newest_first(store, cell) if release is None else (release,):
-            record = store.read(name, cell.chip_id, cell.model_id)
-            if record is not None and not any(record.not_passed(NEEDED)):
-                yield record, store.folder(name, cell.chip_id, cell.model_id)
-                measured = True
-                break
+        names = _newest_first(store, cell) if release is None else (release,)
+        found = filter(None, (_that_can_have_a_card(store, cell, name) for name in names))
+        if one := _first_valid(found):
+            yield one
+            measured = True
     folder = project.records.folder(RELEASE, cell.chip_id, cell.model_id)
     if not measured and release in (None, RELEASE) and (folder / FILE).exists():
         yield read_imported(folder / FILE), folder
+
+
+def _first_valid(found: Iterable[tuple[Record, Path]]) -> tuple[Record, Path] | None:
+    """The first that nobody withdrew, else the first."""
+    withdrawn = None
+    for one in found:
+        if tombstone_beside(one[1]) is None:
+            return one
+        withdrawn = withdrawn or one
+    return withdrawn
+
+
+def _that_can_have_a_card(
+    store: RecordStore, cell: Cell, release: str
+) -> tuple[Record, Path] | None:
+    record = store.read(release, cell.chip_id, cell.model_id)
+    if record is None or any(record.not_passed(NEEDED)):
+        return None
+    return record, store.folder(release, cell.chip_id, cell.model_id)
 
 
 def _why_none(project: Project, cell: Cell) -> Iterator[str]:

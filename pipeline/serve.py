@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.cell import KERNELS, Cell
-from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.logit_policy import PROFILES
 from pipeline.parts import Inputs, row_parts, trace_parts
@@ -37,14 +36,7 @@ def launch(cell: Cell, stack: str, image: str, share: Path, kernels: Path | None
     """The container of the card, with a name that parallel runs do not share and weights that cannot be written.
 
     Kernels are kept in the folder given, where the card's reader has a volume; without one they end with the container.
-    Raises StageRefusedError for a cell that one node cannot hold.
     """
-    if cell.nodes > 1:
-        raise StageRefusedError(
-            f"serving takes {cell.cards} cards on {cell.nodes} nodes, and a release serves on one",
-            where=cell.id,
-            hint="FlagScale serves over nodes with a hostfile; nothing here measures that",
-        )
     weights = Path(cell.model.weights.path or share / cell.model_id).resolve()
     kept = {str(kernels.resolve()): KERNELS} if kernels and cell.kernel_caches(stack) else {}
     return Launch(

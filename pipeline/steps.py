@@ -168,13 +168,15 @@ def _attest(run: CellRelease, log: StageLog) -> Ended:
 
 
 def _publish(run: CellRelease, log: StageLog) -> Ended:
-    if missing := [name for name in HUB_FILES if not (run.folder / name).exists()]:
+    written = run.record.stages.card
+    names = [file.path for file in written.result.files] if written and written.result else []
+    if missing := [name for name in names or HUB_FILES if not (run.folder / name).exists()]:
         raise StageRefusedError(
             f"{', '.join(missing)} is no longer there",
             where=str(run.folder),
             hint=f"run nox -s card -- {run.cell.chip_id} {run.cell.model_id}",
         )
-    cards = {name: (run.folder / name).read_bytes() for name in HUB_FILES}
+    cards = {name: (run.folder / name).read_bytes() for name in names}
     hubs = run.world.hubs()
     registry = run.world.registry(run.names.host)
     if not hubs:

@@ -1,11 +1,13 @@
-"""The tombstone of a cell beside its record, which itself stays as it was promoted. Cards are made from both."""
+"""The tombstone of a cell beside its record, which itself stays as it was promoted. Cards are made from both.
+
+It is a copy of what the registry keeps at the image, so that a card is written and checked without asking anybody.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pipeline.canonical import write_whole
-from pipeline.record import RecordStore
 from pipeline.release_index import Tombstone, document, parse_tombstone
 
 FILE = "tombstone.json"
@@ -17,11 +19,9 @@ def tombstone_beside(record_folder: Path) -> Tombstone | None:
     return parse_tombstone(path.read_bytes(), str(path)) if path.exists() else None
 
 
-def keep_tombstone(store: RecordStore, stone: Tombstone) -> Path | None:
-    """Write it beside the record that it speaks of; None where this store has no such record."""
-    chip, _, model = (stone.cell or "").partition("/")
-    folder = store.folder(stone.release, chip, model)
-    if not (folder / "record.json").exists():
+def keep_tombstone(record_folder: Path, stone: Tombstone) -> Path | None:
+    """Write it beside a record; None where there is no record, or the same tombstone already."""
+    if not (record_folder / "record.json").exists() or tombstone_beside(record_folder) == stone:
         return None
-    write_whole(folder / FILE, document(stone) + b"\n")
-    return folder / FILE
+    write_whole(record_folder / FILE, document(stone) + b"\n")
+    return record_folder / FILE

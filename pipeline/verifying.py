@@ -43,7 +43,7 @@ def verify_image(
             tag=reference.tag,
             key=_public_key(key) if key else None,
             labels=lambda: image_labels(place),
-            made=lambda record: card(record, templates),
+            made=lambda record, withdrawn: card(record, templates, withdrawn),
             cards=cards,
         )
     )

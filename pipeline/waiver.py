@@ -7,9 +7,6 @@ from datetime import date
 from pydantic import Field
 
 from pipeline.matrix_values import CellId, Strict
-from pipeline.record import Status
-
-WAIVABLE: tuple[Status, ...] = ("inconclusive", "not_run")  # of accuracy; never failed, never smoke
 
 
 class Waiver(Strict):

@@ -11,7 +11,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-PATIENCE_S = 20.0  # for what was cut off to clean up
+PATIENCE_S = 10.0  # for what was cut off to clean up
 CUT_AGAIN_S = 0.5
 
 

@@ -89,7 +89,7 @@ class Released:
                 tag=self.record.release,
                 key=key or (self.pair.verifying if self.pair else None),
                 labels=lambda: image_labels(place),
-                made=lambda record: card(record, templates()),
+                made=lambda record, withdrawn: card(record, templates(), withdrawn),
                 cards=cards,
             )
         )

@@ -23,6 +23,7 @@ from pipeline.world.oci import (
 from pipeline.world.registry import Registry
 from pipeline.world.registry_connection import Greeting
 from tests.record_parts import attest_result
+from tests.records import cpu_about
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -246,9 +247,15 @@ def build_result(digest: str) -> BuildResult:
 
 
 def bare_record(cell: str, **fields: Any) -> Record:
-    """A record with no more than a test needs: promote never looks at `about`."""
+    """A record with no more than a test needs: of `about` promote reads the waiver alone."""
     chip, _, model = cell.partition("/")
-    return Record.model_construct(cell=cell, chip=chip, model=model, release="2026.11.1", **fields)
+    return Record.model_construct(
+        cell=cell,
+        chip=chip,
+        model=model,
+        release="2026.11.1",
+        **{"about": cpu_about(), **fields},
+    )
 
 
 def gated_record(digest: str, cell: str = "cpu/smollm2", *, published: bool = True) -> Record:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -33,6 +35,7 @@ class Behaviour:
     too_busy_for: str | None = None  # prompts that hold this
     seconds: float = 0  # of every completion
     raw_body: str | None = None  # instead of every JSON answer to a completion
+    sees: bool = True  # pictures; a server that does not answers as to any other prompt
     toy: ToyModel | None = None  # answers with token ids and log-probabilities of its own
     broken_connections: int = 0  # closed without an answer, before the others
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -66,6 +69,18 @@ class StandInServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def colour_shown(body: dict[str, Any]) -> str | None:
+    """Of the PNG in a chat request: decoded, as a model that sees would have to."""
+    parts = [part for one in body["messages"] for part in one["content"] if isinstance(part, dict)]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    if not urls:
+        return None
+    data = base64.b64decode(urls[0].removeprefix("data:image/png;base64,"), validate=True)
+    at, pixels = data.index(b"IDAT"), data.index(b"IEND")
+    first_line = zlib.decompress(data[at + 4 : pixels - 8])
+    return {b"\xff\0\0": "red", b"\0\0\xff": "blue"}[first_line[1:4]]
 
 
 def free_port() -> int:
@@ -146,7 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/completions":
             self._json(200, {"choices": [{"text": self._text()}], "usage": self._usage(body)})
         else:
-            choice: dict[str, Any] = {"message": {"content": self._text()}}
+            colour = colour_shown(body) if behaviour.sees else None
+            text = f"The square is {colour}." if colour else self._text()
+            choice: dict[str, Any] = {"message": {"content": text}}
             if body.get("logprobs"):
                 top = [{"logprob": value} for value in behaviour.logprobs]
                 choice["logprobs"] = {"content": [{"top_logprobs": top}]}

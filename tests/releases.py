@@ -21,6 +21,7 @@ from pipeline.resources import Resources
 from pipeline.results import BuildResult, CardResult, Frozen, PromoteResult, PublishResult
 from pipeline.stage_run import Outcome
 from pipeline.stages.card import card_result
+from pipeline.statements import sealed_sha256
 from pipeline.steps import FLOW
 from pipeline.world.hubs import hubs_of
 from tests.fakes import FakeEngine
@@ -170,7 +171,8 @@ class Flow:
         if stage == "build":
             return self._built(run)
         if stage == "attest":
-            return attest_result(str(run.built.model.manifest_digest))
+            sealed = {"record_sha256": sealed_sha256(run.record)}
+            return attest_result(str(run.built.model.manifest_digest)).model_copy(update=sealed)
         if stage == "card":
             cards = cards_of(run.release)
             for name, content in cards.items():

@@ -30,6 +30,11 @@ class Block:
         return range(self.line, self.line + self.text.count("\n") + 2)
 
 
+def is_command(block: Block) -> bool:
+    """Whether a reader runs it."""
+    return block.language in ("bash", "python")
+
+
 @lru_cache(maxsize=8)  # stage and validator ask of the same cards
 def code_blocks(card: str) -> tuple[Block, ...]:
     """All fenced blocks, those inside of lists too, as CommonMark reads them."""
@@ -39,6 +44,15 @@ def code_blocks(card: str) -> tuple[Block, ...]:
 def blocks_sha256(blocks: Sequence[Block]) -> str:
     """Names exactly these commands in this order. Prose, headings and line numbers do not enter."""
     return sha256_bytes(canonical([[block.language, block.text] for block in blocks]))
+
+
+def with_note(card: str, blocks: Sequence[Block], note: str) -> str:
+    """The card with a paragraph below each of these blocks of it."""
+    lines = card.split("\n")
+    for block in reversed(blocks):
+        below = block.lines.stop - 1
+        lines[below:below] = ["", note]
+    return "\n".join(lines)
 
 
 def without_front_matter(card: str) -> str:

@@ -10,12 +10,14 @@ from pipeline.errors import StageRefusedError
 from pipeline.record import About, ImageIdentity, Record, StageName, StageRecord
 from pipeline.results import (
     AccuracyResult,
+    BenchmarkVerdict,
     BuildResult,
     BuiltImage,
     Facts,
     Frozen,
     PerformanceResult,
     SmokeResult,
+    Verdict,
     WeightsResult,
 )
 
@@ -39,7 +41,7 @@ ALWAYS_INSIDE = ("vLLM", "PyTorch", "FlagScale")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A record whose needed stages all passed for one image."""
+    """A record whose needed stages all passed for one image, or whose accuracy is waived."""
 
     record: Record
     identity: ImageIdentity
@@ -48,12 +50,20 @@ class Measured:
     weights: WeightsResult
     smoke: SmokeResult
     facts: Facts
-    accuracy: AccuracyResult
+    accuracy: AccuracyResult | None  # None: it was not measured, and that is waived
     performance: PerformanceResult
 
     @property
     def about(self) -> About:
         return self.record.about
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.accuracy.verdict if self.accuracy else None
+
+    @property
+    def judged(self) -> tuple[BenchmarkVerdict, ...]:
+        return self.verdict.benchmarks if self.verdict else ()
 
     @property
     def versions(self) -> Mapping[str, str | None]:
@@ -84,7 +94,6 @@ def measured(record: Record) -> Measured:
         or weights is None
         or smoke is None
         or facts is None
-        or accuracy is None
         or performance is None
     ):
         raise StageRefusedError(

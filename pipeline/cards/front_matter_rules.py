@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 FIELDS = (
     *("license", "language", "base_model", "pipeline_tag", "library_name", "tags"),
-    *("tasks", "frameworks", "model_name", "eval_results"),
+    *("tasks", "frameworks"),
 )
+OF_SCORES = ("model_name", "eval_results")
 ROUNDING = 0.0051  # points; what two printed digits may hide
 
 
@@ -39,7 +40,7 @@ def front_matter(page: Page, scores: Sequence[Points]) -> Iterator[tuple[int, st
     except (yaml.YAMLError, ValueError, TypeError, KeyError) as error:
         yield 1, f"huggingface_hub cannot read it: {error}"
         return
-    for field in FIELDS:
+    for field in (*FIELDS, *OF_SCORES) if scores else FIELDS:
         if not getattr(data, field, None):
             yield 1, f"no {field}"
     if data.license == "other" and not (data.license_name and data.license_link):

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from pipeline.cards.facts import Measured
 from pipeline.model import Chat, Weights
+from pipeline.pictures import QUESTION
 from pipeline.results import FileHash
 from pipeline.run_arguments import command_line
 
@@ -64,6 +65,10 @@ class Guide:
     openai_version: str | None  # of the client in the image
     versions: Mapping[str, str]  # distributions to find in the image, as it was measured
     max_model_len: int
+
+    @property
+    def picture_question(self) -> str:
+        return QUESTION
 
     @property
     def answer_tokens(self) -> int:

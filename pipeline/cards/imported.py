@@ -53,6 +53,7 @@ def imported_context(record: ImportedRecord) -> dict[str, object]:
         "chat": record.chat,
         "facts": None,  # nothing was measured
         "answer": None,
+        "sights": (),
         "versions": published_versions(record),
         "front_matter": front_matter(index),
         "guide": imported_guide(record),

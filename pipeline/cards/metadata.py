@@ -73,6 +73,7 @@ def front_matter(indexed: Indexed) -> str:
     """YAML between two lines of dashes."""
     task = PIPELINE_TAGS[indexed.modality]
     results = [_result(result, task) for result in indexed.results]
+    index = [{"name": indexed.hub_name, "results": results}] if results else []
     data = {
         **_license(indexed.license),
         "language": list(indexed.languages),
@@ -82,7 +83,7 @@ def front_matter(indexed: Indexed) -> str:
         "tasks": [TASKS[indexed.modality]],
         "frameworks": ["pytorch"],
         "tags": ["flagos", "flagrelease", *indexed.tags],
-        "model-index": [{"name": indexed.hub_name, "results": results}],
+        **({"model-index": index} if index else {}),
     }
     text = yaml.dump(
         data, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=10_000
@@ -100,7 +101,7 @@ def measured_index(measured: Measured) -> Indexed:
         base_model=about.base_model,
         modality=about.modality,
         tags=[*tags, "flaggems"] if about.has_flaggems else tags,
-        results=[_measured_result(row, measured) for row in measured.accuracy.verdict.benchmarks],
+        results=[_measured_result(row, measured) for row in measured.judged],
     )
 
 

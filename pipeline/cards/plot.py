@@ -28,8 +28,8 @@ class Scale:
 
 
 def differences_plot(measured: Measured, templates: Templates) -> bytes:
-    """The same bytes for the same record."""
-    rows = measured.accuracy.verdict.benchmarks
+    """The same bytes for the same record, which has a benchmark at least."""
+    rows = measured.judged
     scale = _scale(rows)
     bottom = TOP + ROW * len(rows)
     return templates.render(

@@ -41,8 +41,9 @@ class ScoreRow:
 
 
 def score_rows(measured: Measured) -> tuple[ScoreRow, ...]:
-    verdict = measured.accuracy.verdict
-    titles = measured.about.benchmarks
+    verdict, titles = measured.verdict, measured.about.benchmarks
+    if verdict is None:
+        return ()
     return tuple(
         _score_row(row, titles[row.benchmark].title, verdict.alpha) for row in verdict.benchmarks
     )
@@ -55,7 +56,8 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         reference=points(row.reference_score),
         released=points(row.candidate_score),
         difference=signed_points(row.difference),
-        interval=f"{signed_points(row.lower_bound, 1)} … {signed_points(row.upper_bound, 1)}",
+        # No-break spaces: in a narrow column browsers part the two bounds.
+        interval=f"{signed_points(row.lower_bound, 1)}\u00a0…\u00a0{signed_points(row.upper_bound, 1)}",
         margin=points(row.margin, 1),
         guessing=points(row.chance, 1),
         p_harm=p_value(row.p_harm),
@@ -101,8 +103,10 @@ class VerdictSummary:
     failed_released: int
 
 
-def verdict_summary(measured: Measured) -> VerdictSummary:
-    verdict = measured.accuracy.verdict
+def verdict_summary(measured: Measured) -> VerdictSummary | None:
+    verdict = measured.verdict
+    if verdict is None:
+        return None
     rows = deciding(verdict)
     widest = min(rows, key=lambda row: row.lower_bound)
     margins = sorted({row.margin for row in rows})
@@ -139,7 +143,7 @@ class PooledSummary:
 
 
 def pooled_summary(measured: Measured) -> PooledSummary | None:
-    pooled = measured.accuracy.verdict.pooled
+    pooled = measured.verdict.pooled if measured.verdict else None
     if pooled is None:
         return None
     return PooledSummary(
@@ -168,7 +172,7 @@ class PreGateSummary:
 
 
 def pregate_summary(measured: Measured) -> PreGateSummary | None:
-    found = measured.accuracy.logits
+    found = measured.accuracy.logits if measured.accuracy else None
     row = _scored_together(found) if found else None
     if found is None or row is None:
         return None
@@ -204,7 +208,8 @@ class DataRow:
 
 
 def data_rows(measured: Measured) -> tuple[DataRow, ...]:
-    hashes = {file.path: file.sha256 for file in measured.accuracy.data}
+    data = measured.accuracy.data if measured.accuracy else ()
+    hashes = {file.path: file.sha256 for file in data}
     return tuple(
         DataRow(
             title=benchmark.title,
@@ -213,6 +218,6 @@ def data_rows(measured: Measured) -> tuple[DataRow, ...]:
             sha256=hashes[benchmark.data_path],
             license=benchmark.license,
         )
-        for row in measured.accuracy.verdict.benchmarks
+        for row in measured.judged
         for benchmark in (measured.about.benchmarks[row.benchmark],)
     )

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.cards.blocks import Block, is_command
 from pipeline.cards.facts import MEASURED, NEEDED, Measured
 from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
 from pipeline.rehearsal import Substitution
-from pipeline.results import LoadResult
+from pipeline.results import LoadResult, Sight
 
 # Options of the server that change what a client sees, and that no stage asks for.
 CLIENT_OPTIONS = ("reasoning_parser", "tool_call_parser")
@@ -98,7 +100,8 @@ class StartRow:
 
 def start_rows(measured: Measured) -> tuple[StartRow, ...]:
     """Good ones, in the order of the stages; a record of earlier days has none."""
-    starts = (*measured.smoke.starts, *measured.accuracy.starts, *measured.performance.starts)
+    results = (measured.smoke, measured.accuracy, measured.performance)
+    starts = (start for result in results if result for start in result.starts)
     return tuple(
         StartRow(
             stack=start.stack,
@@ -146,7 +149,8 @@ class OperatorSummary:
 
 def operator_summary(measured: Measured) -> OperatorSummary:
     """As the questions were answered; as the smoke test saw it, in a record that has no more."""
-    seen = (measured.accuracy.operators or {}).get(measured.about.released)
+    operators = measured.accuracy.operators if measured.accuracy else None
+    seen = (operators or {}).get(measured.about.released)
     if seen is None or not seen.states:
         return OperatorSummary(registered=None, ran=measured.facts.operators or ())
     return OperatorSummary(registered=len(seen.registered), ran=seen.ran)
@@ -187,25 +191,41 @@ def nodes(record: Record) -> tuple[str, ...]:
 class Rehearsal:
     """Of the commands on the card."""
 
-    state: Literal["rehearsed", "checked", "none"]
+    state: Literal["rehearsed", "changed", "checked", "none"]
     blocks: int
     replaced: int  # by a substitution
+    since: str  # day of the rehearsal
+    changed: tuple[int, ...]  # places of the blocks of the card that are not as they ran
     machine: str
     why_not: str  # of those that were only checked
     substitutions: tuple[Substitution, ...]
 
 
-def rehearsal(record: Record) -> Rehearsal:
+def rehearsal(record: Record, printed: Sequence[Block] | None = None) -> Rehearsal:
+    """`printed`: the blocks of the card, where they are no longer the rehearsed ones."""
     stage = record.stages.rehearse
     result = stage.result if stage else None
-    if stage is None or result is None or stage.status not in ("passed", "not_applicable"):
+    known = ("passed",) if printed else ("passed", "not_applicable")
+    if stage is None or result is None or stage.status not in known:
         return Rehearsal(
-            state="none", blocks=0, replaced=0, machine="", why_not="", substitutions=()
+            state="none",
+            blocks=0,
+            replaced=0,
+            since="",
+            changed=(),
+            machine="",
+            why_not="",
+            substitutions=(),
         )
+    ran = {(block.language, block.text) for block in result.blocks}
+    blocks = [one for one in enumerate(printed or ()) if is_command(one[1])]
+    done: Literal["rehearsed", "checked"] = "rehearsed" if stage.status == "passed" else "checked"
     return Rehearsal(
-        state="rehearsed" if stage.status == "passed" else "checked",
-        blocks=len(result.blocks),
+        state="changed" if printed else done,
+        blocks=len(blocks) if printed else len(result.blocks),
         replaced=sum(block.status == "replaced" for block in result.blocks),
+        since=stage.started[:10],
+        changed=tuple(place for place, one in blocks if (one.language, one.text) not in ran),
         machine=result.machine,
         why_not=result.why_not,
         substitutions=result.substitutions,
@@ -222,6 +242,14 @@ def smoke_answer(measured: Measured) -> str:
     seen = (check.seen for check in measured.smoke.checks if check.name == "completion")
     text = next(seen, "")
     return cell_text(_unquoted(text)).replace("`", "'")
+
+
+def sights(measured: Measured) -> tuple[Sight, ...]:
+    """What the server answered of pictures, each in one line."""
+    return tuple(
+        Sight(colour=one.colour, answer=cell_text(one.answer).replace("`", "'"))
+        for one in measured.smoke.sights
+    )
 
 
 def _unquoted(text: str) -> str:

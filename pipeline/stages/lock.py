@@ -21,6 +21,7 @@ from pipeline.lock import (
     WeightsPin,
     base_reference,
     lock_files,
+    weights_of,
     weights_source,
     wheels_of,
 )
@@ -86,11 +87,12 @@ def lock(
     bases = _kept(old.bases, matrix.chips, chips)
     for chip_id in chips:
         bases[chip_id] = _base(matrix.chips[chip_id].base, old.bases.get(chip_id), hubs)
-    weights = _kept(old.weights, matrix.models, models)
-    for model_id in models:
-        say(f"weights of {model_id}")
-        pinned = old.weights.get(model_id)
-        weights[model_id] = _weights(matrix.models[model_id].weights, pinned, hubs)
+    asked = weights_of(matrix)
+    anew = [name for name in asked if (name.partition("/")[2] or name) in models]
+    weights = {name: pin for name, pin in old.weights.items() if name in {*asked} - {*anew}}
+    for name in anew:
+        say(f"weights of {name}")
+        weights[name] = _weights(asked[name], old.weights.get(name), hubs)
     wheels = {name: _wheel_sha256(name) for name in wheels_of(matrix)}
     locked = Lock(
         bases=bases, requirements=requirements, nodes=nodes, weights=weights, wheels=wheels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline.errors import PipelineError, StageRefusedError
-from pipeline.gates import attested_sha256, is_waived, promotable_digest
+from pipeline.gates import attested_sha256, promotable_digest
 from pipeline.record import Record
 from pipeline.release_index import (
     NEWEST,
@@ -24,7 +24,6 @@ from pipeline.release_index import (
     index_tag,
 )
 from pipeline.results import PromoteResult
-from pipeline.waiver import Waiver
 from pipeline.world.journal import Commit, Journal, Operation
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import put_artifact
@@ -44,7 +43,6 @@ class Candidate:
     source_repository: str
     public: str
     alias: str | None = None  # a second repository, under FlagRelease's long name
-    waiver: Waiver | None = None
 
     @property
     def cell(self) -> str:
@@ -57,7 +55,12 @@ class Accepted:
 
     candidate: Candidate
     digest: str
-    waiver: str | None  # where one was needed
+
+    @property
+    def waiver(self) -> str | None:
+        """Where one was needed."""
+        found = self.candidate.record.waiver
+        return found.sentence if found else None
 
     @property
     def repositories(self) -> tuple[str, ...]:
@@ -125,8 +128,8 @@ def _accepted(
 
 
 def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
-    record, waiver = candidate.record, candidate.waiver
-    digest = promotable_digest(record, waiver, today)
+    record = candidate.record
+    digest = promotable_digest(record, today)
     stones = tombstones(shelf.registry, candidate.public, digest)
     if yanked := [stone.sentence for stone in stones if stone.event == "yanked"]:
         raise StageRefusedError(
@@ -135,9 +138,7 @@ def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
             details="\n".join(yanked),
             hint="build another one",
         )
-    is_needed = waiver is not None and is_waived(record, waiver, today)
-    sentence = waiver.sentence if waiver and is_needed else None
-    return Accepted(candidate=candidate, digest=digest, waiver=sentence)
+    return Accepted(candidate=candidate, digest=digest)
 
 
 def _index(

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline.cards.blocks import Block, blocks_sha256
+from pipeline.cards.blocks import Block, blocks_sha256, is_command
 from pipeline.cards.guide import CONTAINER
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.record import About
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
-from pipeline.world.block_syntax import LANGUAGES, syntax_faults
+from pipeline.world.block_syntax import syntax_faults
 from pipeline.world.command import hide_secrets
 from pipeline.world.context import index_settings
 from pipeline.world.engine import Engine
@@ -58,7 +58,7 @@ def rehearse(
 ) -> RehearseResult:
     """Run every block. Raises WorldError when something of this machine is in the way."""
     _refuse_occupied(reader.engine, staged)
-    commands = [block for block in blocks if block.language in LANGUAGES]
+    commands = [block for block in blocks if is_command(block)]
     run = [block for block in commands if not _downloads_weights(block, staged)]
     staged.share.mkdir(parents=True, exist_ok=True)
     try:
@@ -81,7 +81,7 @@ def rehearse(
 
 def checked(blocks: Sequence[Block], why_not: str) -> RehearseResult:
     """For a cell that cannot be rehearsed here: the syntax of its blocks was looked at, and nothing ran."""
-    commands = [block for block in blocks if block.language in LANGUAGES]
+    commands = [block for block in blocks if is_command(block)]
     return RehearseResult(
         blocks_sha256=blocks_sha256(blocks),
         blocks=tuple(_described(block, "checked") for block in commands),

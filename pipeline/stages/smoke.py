@@ -14,8 +14,10 @@ from typing import Any
 from pipeline.cell import Cell
 from pipeline.chip import Smi
 from pipeline.errors import WorldError
+from pipeline.model import Chat
 from pipeline.operator_evidence import ran, total_calls
-from pipeline.results import Check, Facts, SmokeResult, Start
+from pipeline.pictures import COLOURS, names_only, question_of
+from pipeline.results import Check, Facts, Sight, SmokeResult, Start
 from pipeline.world.engine import Container, Engine
 from pipeline.world.first_minutes import first_minutes
 from pipeline.world.node import card_names
@@ -26,6 +28,7 @@ from pipeline.world.server import Launch, Served, refuse_taken_port, serving, st
 LONG_PROMPT_TOKENS = 2000
 MEASURED_TOKENS = 64
 AT_ONCE = 8
+PICTURE_TOKENS = 256  # room for a model that thinks first
 STOP_PATIENCE_S = 60
 CORES = "import os; print(os.cpu_count(), 'cores')"
 Outcome = tuple[bool, str]
@@ -50,7 +53,7 @@ def smoke(
     checks = Checks(say)
     with serving(engine, launch, say) as served:
         ai = OpenAI(served.base_url, cell.served_name)
-        starts: list[Start] = []
+        starts, sights = list[Start](), list[Sight]()
         checks.run("completion", lambda: _first_answer(cell, served, starts))
         inside = _inside(served.container)
         checks.run("devices", lambda: _devices(served.container, expected))
@@ -64,6 +67,8 @@ def smoke(
             checks.run("wrong model name", lambda: _wrong_model(ai))
             checks.run("long prompt", lambda: _long_prompt(ai))
             checks.run(f"{AT_ONCE} at once", lambda: _at_once(ai, expected.prompt))
+            if cell.model.sees:
+                checks.run("pictures", lambda: _pictures(ai, cell.model.chat, sights))
             rate = _rate(ai)
             checks.run("speed", lambda: _fast_enough(rate, expected.tokens_per_s_floor))
             operators = _operators(cell, served.container)
@@ -90,6 +95,7 @@ def smoke(
         facts=facts,
         server_log="" if checks.all_passed() else server_log,
         starts=tuple(starts),
+        sights=tuple(sights),
     )
 
 
@@ -216,6 +222,18 @@ def _at_once(ai: OpenAI, prompt: str) -> Outcome:
         not failed,
         f"{AT_ONCE - len(failed)} of {AT_ONCE} answered {'; '.join(failed[:2])}".strip(),
     )
+
+
+def _pictures(ai: OpenAI, chat: Chat, sights: list[Sight]) -> Outcome:
+    """The same question of squares of several colours; each answer names its own colour alone."""
+    stop: dict[str, Any] = {"stop_token_ids": chat.stop_token_ids} if chat.stop_token_ids else {}
+    seen, right = list[str](), True
+    for colour in COLOURS:
+        answer = ai.chat(question_of(colour), max_tokens=PICTURE_TOKENS, **stop)
+        sights.append(Sight(colour=colour, answer=answer.text[:300]))
+        seen.append(f"{colour} square: {_seen(answer)}")
+        right = right and answer.status == 200 and names_only(colour, answer.text)
+    return right, "; ".join(seen)
 
 
 def _rate(ai: OpenAI) -> float:

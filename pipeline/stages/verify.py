@@ -24,7 +24,7 @@ from pipeline.canonical import sha256_bytes
 from pipeline.errors import PipelineError
 from pipeline.naming import CALVER, release_order
 from pipeline.record import Record, parse_record
-from pipeline.release_index import ReleaseIndex, index_tag, parse_index
+from pipeline.release_index import ReleaseIndex, Tombstone, index_tag, parse_index
 from pipeline.results import Check
 from pipeline.signatures import PublicKey
 from pipeline.statements import PREDICATES, Kind, stated_record
@@ -43,7 +43,9 @@ class Asked:
     tag: str | None
     key: PublicKey | None  # None: what nobody signed is taken as it is
     labels: Callable[[], Mapping[str, str]]  # of the image
-    made: Callable[[Record], Mapping[str, bytes]]  # the card, as this checkout writes it
+    made: Callable[
+        [Record, Tombstone | None], Mapping[str, bytes]
+    ]  # the card, as this checkout writes it
     cards: Sequence[Path]  # published ones, to be compared instead
 
 
@@ -206,12 +208,23 @@ def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
     """Published files, or the card as this checkout makes it from the record."""
     if sealed is None:
         raise DisagreementError("not looked at: it needs a record that holds")
-    if asked.cards:
-        return cards_agree({path.name: path.read_bytes() for path in asked.cards}, sealed[0]), None
+    record = sealed[0]
+    given = {path.name: path.read_bytes() for path in asked.cards}
+    if given and _is_of_withdrawn(asked, record, given):
+        return f"{', '.join(sorted(given))}: as the record gives it, with who withdrew it", None
+    if given:
+        return cards_agree(given, record), None
     try:
-        return cards_agree(asked.made(sealed[0]), sealed[0]), None
+        return cards_agree(asked.made(record, None), record), None
     except DisagreementError as error:
         raise DisagreementError(
             f"{error}; this checkout may have other templates than the release:"
             " give the published card with --card FILE"
         ) from error
+
+
+def _is_of_withdrawn(asked: Asked, record: Record, given: Mapping[str, bytes]) -> bool:
+    """The card that was written anew when the image was taken back."""
+    place = asked.place
+    stones = tombstones(place.registry, place.repository, place.image.digest)
+    return bool(stones) and {*given.values()} <= {*asked.made(record, stones[-1]).values()}

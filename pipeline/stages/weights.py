@@ -112,7 +112,7 @@ def is_whole(share: Path, cell: Cell, expected: WeightsResult) -> bool:
 
 
 def _revision(cell: Cell, lock: Lock) -> str:
-    pin = lock.weights.get(cell.model_id)
+    pin = lock.weights.get(cell.weights_id)
     if pin is None or pin.revision is None:
         why = pin.why if pin else "never locked"
         raise StageRefusedError(

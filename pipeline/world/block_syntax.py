@@ -13,13 +13,13 @@ from pipeline.cards.blocks import Block
 from pipeline.world.command import run
 from pipeline.world.scratch import scratch_folder
 
-LANGUAGES = ("bash", "python")
 # A client that is sent there has parsed its arguments when it says that it cannot connect.
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 # With --device it asks the engine for its operating system instead.
 CANNOT_CONNECT = ("Cannot connect to the Docker daemon", "unknown server OS")
 ENDS_COMMAND = "();<>|&\n"
 _HEREDOC = re.compile(r"^(.*)<<'?(\w+)'?.*\n((?:.*\n)*?)\2$", re.MULTILINE)
+_COMMENT = re.compile(r"(^|[ \t])# .*$", re.MULTILINE)
 _IS_PYTHON = re.compile(r"(\.py|\bpython3? -)\s*$")
 
 
@@ -69,7 +69,7 @@ def _docker_faults(block: Block) -> Iterator[str]:
 
 def docker_commands(text: str) -> Iterator[list[str]]:
     """Words of each command of a block that calls Docker's client, without redirections."""
-    plain = _HEREDOC.sub(r"\1", text).replace("\\\n", " ")
+    plain = _COMMENT.sub(r"\1", _HEREDOC.sub(r"\1", text)).replace("\\\n", " ")
     words = shlex.shlex(plain, posix=True, punctuation_chars=ENDS_COMMAND)
     words.whitespace, words.whitespace_split, words.commenters = " \t", True, ""
     command: list[str] = []

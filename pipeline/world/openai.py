@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,14 @@ class OpenAI:
     def models(self) -> Answer:
         return self._ask("GET", "/v1/models", None)
 
-    def chat(self, prompt: str, *, model: str | None = None, **options: object) -> Answer:
+    def chat(
+        self,
+        prompt: str | Sequence[Mapping[str, object]],
+        *,
+        model: str | None = None,
+        **options: object,
+    ) -> Answer:
+        """`prompt`: text, or the parts of a message: https://platform.openai.com/docs/api-reference/chat/create."""
         body = {
             "model": model or self.model,
             "messages": [{"role": "user", "content": prompt}],

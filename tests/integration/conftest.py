@@ -153,9 +153,14 @@ def sdk(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def changed(released: Checkout, tmp_path: Path) -> Checkout:
-    """A copy of the released project that a test may change; weights are shared by hard links."""
-    shutil.copytree(released.root, tmp_path / "copy", copy_function=_link_or_copy, symlinks=True)
-    return Checkout(tmp_path / "copy")
+    """A copy of the released project that a test may change."""
+    return copy_of_released(released, tmp_path / "copy")
+
+
+def copy_of_released(released: Checkout, folder: Path) -> Checkout:
+    """Weights are shared by hard links."""
+    shutil.copytree(released.root, folder, copy_function=_link_or_copy, symlinks=True)
+    return Checkout(folder)
 
 
 def _link_or_copy(source: str, target: str) -> None:

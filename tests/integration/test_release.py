@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.canonical import sha256_bytes
-from pipeline.record import STAGES
+from pipeline.record import STAGES, RecordStore
 from pipeline.world.registry import Registry
 from tests.integration.conftest import CELL, Checkout, copy_of_project
 
@@ -135,6 +135,45 @@ def test_a_changed_serve_value_runs_what_reads_it_and_keeps_the_runtime(changed:
     assert new["runtime"].manifest_digest == old["runtime"].manifest_digest
     assert new["model"].manifest_digest != old["model"].manifest_digest
     assert [layer for layer, image in new.items() if image.built] in (["model"], [])
+
+
+def test_a_waived_accuracy_goes_out_under_its_waiver_and_its_card_says_so(
+    changed: Checkout,
+) -> None:
+    """The verdict of the finished release is made undecided; all after it runs or is looked at for real."""
+    record = changed.record()
+    accuracy = record.stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    verdict = accuracy.result.verdict.model_copy(update={"status": "inconclusive"})
+    result = accuracy.result.model_copy(update={"verdict": verdict})
+    undecided = accuracy.model_copy(update={"status": "inconclusive", "result": result})
+    RecordStore(changed.root / "out").write(record.with_stage("accuracy", undecided))
+    waiver = "{cell: cpu/smollm2, by: Ada Example, reason: a test of waivers, expires: 2099-12-31}"
+    changed.edit("\ncells:\n", f"\ncells:\n  waivers: [{waiver}]\n")
+    ran = changed.run("release", *CELL)
+    assert ran.code == 0, ran.output
+    released = changed.record()
+    assert released.release != record.release
+    assert released.stages.accuracy is not None
+    assert (released.stages.accuracy.status, released.stages.accuracy.reused_from) == (
+        "inconclusive",
+        record.release,
+    )
+    sentence = "Ada Example waives it until 2099-12-31: a test of waivers"
+    assert released.stages.promote is not None
+    assert released.stages.promote.result is not None
+    assert released.stages.promote.result.waiver == sentence
+    hub = changed.root / "out" / "hub" / released.about.hub_name
+    assert "> **Accuracy: undecided.**" in (hub / "README.md").read_text("utf-8")
+    assert "> **精度：未定。**" in (hub / "README_zh.md").read_text("utf-8")
+    image = f"{released.about.repository}:{released.release}"
+    verified = changed.run("verify", image, "--unsigned")
+    assert verified.code == 0, verified.output
+    assert sentence in verified.output.replace("\n", " ")
+    assert changed.run("cards", "--check").code == 0
+    again = changed.run("release", *CELL)
+    assert again.output.count("reused") == len(STAGES)
 
 
 def test_a_server_that_is_healthy_but_cannot_complete_is_refused(changed: Checkout) -> None:

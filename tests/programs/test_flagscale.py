@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_every_serve_file_becomes_the_line_that_the_matrix_asks_for(flagscale: F
     [
         ("nvidia/step3", "flagos"),
         ("metax/minicpm-v-4", "flagos"),
-        ("ascend/qwen3-235b-a22b", "native"),
+        ("ascend/qwen3-next-80b-a3b", "native"),
     ],
 )
 def test_flagscale_serve_starts_vllm_with_this_line(
@@ -63,13 +64,27 @@ def test_flagscale_serve_starts_vllm_with_this_line(
 
 
 def test_a_stack_with_another_compiler_finds_it_before_the_images_own(flagscale: FlagScale) -> None:
-    cell = one_cell(PROJECT, "ascend/qwen3-235b-a22b")
+    cell = one_cell(PROJECT, "ascend/qwen3-next-80b-a3b")
     native, _ = flagscale.serve(cell, "native")
     flagos, _ = flagscale.serve(cell, "flagos")
     assert native.startswith("/opt/flagrelease:/opt/compilers/triton:")
     assert "/opt/compilers" not in flagos, (
         "the image's own path has the compiler of its released stack"
     )
+
+
+def test_the_shell_in_which_flagscale_starts_vllm_reads_what_bash_env_names(
+    flagscale: FlagScale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How hygon's image gives that process DTK's variables, which otherwise only login shells have."""
+    hygon = one_cell(PROJECT, "hygon/qwen3-4b")
+    assert hygon.chip.image_env == {"BASH_ENV": "/opt/dtk-26.04/env.sh"}
+    sourced, log = tmp_path / "env.sh", tmp_path / "log"
+    sourced.write_text(f'echo "$0" >> {log}\n')
+    monkeypatch.setenv("BASH_ENV", str(sourced))
+    flagscale.serve(hygon, "flagos")
+    first = log.read_text().split()[0]
+    assert first.endswith("/serve_logs/scripts/host_0_localhost_run.sh")
 
 
 def values() -> Iterator[tuple[str, str]]:

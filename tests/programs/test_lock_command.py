@@ -12,7 +12,7 @@ from pipeline.lock import BasePin, Lock, RequirementsPin, WeightsPin
 from pipeline.matrix import Matrix
 from pipeline.model import Weights
 from pipeline.stages.lock import lock
-from tests.projects import toy_project
+from tests.projects import one_cell, toy_project
 from tests.record_parts import digest, sha256
 from tests.wheels import wheel_bytes
 
@@ -121,3 +121,18 @@ def test_pins_of_what_was_not_asked_for_stay_and_those_of_what_is_gone_go(tmp_pa
     assert (found.requirements["abacus"], found.bases["abacus"]) == (kept, base)
     assert set(found.bases) == {"abacus", "loom"}
     assert (set(found.weights), found.weights["poet"]) == ({"poet", "critic"}, poet)
+
+
+@pytest.mark.usefixtures("wheels")
+def test_weights_of_a_cell_alone_have_a_pin_of_their_own(tmp_path: Path) -> None:
+    own = ("  overrides:\n", "  overrides:\n    abacus/critic: {weights: {huggingface: a/small}}\n")
+    project = toy_project(tmp_path, LOOM, own)
+    kept = WeightsPin(source="pypi:toy-poet==1.0.0", revision=sha256("poet"))
+    gone = WeightsPin(source="modelscope:a/gone", revision="1")
+    found, _ = locked(project.matrix, Lock(weights={"poet": kept, "gone": gone}))
+    assert {name: pin.source for name, pin in found.weights.items()} == {
+        "poet": "pypi:toy-poet==1.0.0",
+        "critic": "modelscope:example/critic",
+        "abacus/critic": "huggingface:a/small",
+    }
+    assert one_cell(project, "abacus", "critic").weights_id == "abacus/critic"

@@ -12,6 +12,8 @@ import pytest
 
 from pipeline.cell import Cell
 from pipeline.chip import Smi
+from pipeline.model import Chat
+from pipeline.pictures import QUESTION
 from pipeline.results import Facts, SmokeResult
 from pipeline.serve import expected_of_smoke, launch
 from pipeline.stages import smoke as stage
@@ -342,3 +344,41 @@ def test_a_chip_whose_tool_names_nothing_else_goes_by_its_accelerator(tmp_path: 
     container = FakeContainer("c", image_of(devices=(0, "0 Beads-64 41C")), ["sleep"])
     found = stage._chip(one_cell(project, "abacus", "poet"), container, "a processor")
     assert found == ("Beads", None)
+
+
+def test_a_model_that_sees_is_shown_two_pictures_and_its_answers_are_kept(tmp_path: Path) -> None:
+    image = image_of()
+    result, requests = seen_by(tmp_path, image), image.behaviour.requests
+    assert failed(result) == {}
+    assert [(one.colour, one.answer) for one in result.sights] == [
+        ("red", "The square is red."),
+        ("blue", "The square is blue."),
+    ]
+    names = [check.name for check in result.checks]
+    assert names[names.index("8 at once") + 1] == "pictures"
+    shown = [body for _, body in requests if "image_url" in str(body.get("messages"))]
+    assert [body["stop_token_ids"] for body in shown] == [[1, 73440]] * 2
+    assert shown[0]["messages"][0]["content"][1] == {"type": "text", "text": QUESTION}
+
+
+def test_a_server_that_takes_pictures_and_does_not_look_is_refused(tmp_path: Path) -> None:
+    image = image_of(Behaviour(sees=False, answers=("Paris. The square is red.",)))
+    result = seen_by(tmp_path, image)
+    said = "'Paris. The square is red.'"
+    assert failed(result) == {"pictures": f"red square: {said}; blue square: {said}"}
+
+
+def test_a_model_of_text_is_shown_no_picture(tmp_path: Path) -> None:
+    image = image_of()
+    result, _ = smoked(tmp_path, image)
+    assert result.sights == ()
+    assert not any("image_url" in str(body) for _, body in image.behaviour.requests)
+
+
+def seen_by(folder: Path, image: ServingImage) -> SmokeResult:
+    """The smoke test of the toy cell, were its model one that sees."""
+    cell, engine = cell_of(folder, image.port), FakeEngine(image)
+    chat = Chat(stop_token_ids=[1, 73440])
+    model = cell.model.model_copy(update={"modality": "vision", "chat": chat})
+    sighted = replace(cell, model=model)
+    return smoke(sighted, launch(sighted, "fast", IMAGE, folder), engine, EXPECTED, lambda _: None)

@@ -182,7 +182,9 @@ def test_a_release_without_an_index_was_not_promoted(released: Released) -> None
     }
 
 
-def test_a_withdrawn_image_fails_with_the_reason(released: Released) -> None:
+def test_a_withdrawn_image_fails_with_the_reason_and_its_card_says_it(
+    released: Released, tmp_path: Path
+) -> None:
     place, digest = released.place, released.place.image.digest
     stone = Tombstone(
         event="yanked",
@@ -197,6 +199,13 @@ def test_a_withdrawn_image_fails_with_the_reason(released: Released) -> None:
     manifest = artifact(TOMBSTONE_TYPE, document(stone), place.image)
     put_artifact(place.registry, REPOSITORY, manifest, document(stone))
     assert "it answers in riddles" in released.failed()["release index"]
+    path = tmp_path / "README.md"
+    path.write_bytes(card(released.record, templates(), stone)["card.en.md"])
+    seen = released.verified(cards=(path,))["card"]
+    assert (seen.passed, seen.seen) == (
+        True,
+        "README.md: as the record gives it, with who withdrew it",
+    )
 
 
 def test_an_sbom_without_a_package_that_ran_is_named(pair: Pair) -> None:

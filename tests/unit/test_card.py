@@ -33,7 +33,7 @@ from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName, Status
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
-from pipeline.results import Start
+from pipeline.results import Sight, Start
 from pipeline.stages.card import CARDS, card, card_result, guide_blocks
 from pipeline.templates import Templates
 from tests.record_parts import digest, passed
@@ -193,7 +193,7 @@ def test_a_card_says_what_has_no_power_and_what_is_small() -> None:
     text = cards(cpu_record())["card.en.md"]
     assert "**GSM8K has no power here**: x86-64 float32 scores 4.00 where guessing" in text
     assert "HellaSwag (100 questions: one is worth 1.00 points" in text
-    assert "| GSM8K | 4.00 | 4.00 | +0.00 | -3.5 … +3.5 | 100 | 1 | no power |" in text
+    assert "| GSM8K | 4.00 | 4.00 | +0.00 | -3.5\u00a0…\u00a0+3.5 | 100 | 1 | no power |" in text
     assert "Small sets" not in cards(nvidia_record())["card.en.md"]
 
 
@@ -253,6 +253,20 @@ def test_a_card_whose_commands_were_only_looked_at_is_not_rehearsed_and_says_why
     assert "| not rehearsed: the syntax of all " in english
     assert "were not executed from the page: the node has no network. The smoke test" in english
     assert "没有照着页面执行过（the node has no network）。" in chinese
+
+
+def test_a_card_shows_what_the_server_said_of_pictures() -> None:
+    record = nvidia_record()
+    assert record.stages.smoke is not None
+    assert record.stages.smoke.result is not None
+    seen = (Sight(colour="red", answer="It is `red`."), Sight(colour="blue", answer="Blue"))
+    result = record.stages.smoke.result.model_copy(update={"sights": seen})
+    english, chinese = cards(with_stage(record, "smoke", result=result)).values()
+    assert "The answers: red: `It is 'red'.`; blue: `Blue`\n" in english
+    assert "回答为：红色：`It is 'red'.`；蓝色：`Blue`\n" in chinese
+    untested = "- Input other than text, but for two squares of one colour each that the smoke test"
+    assert untested in english
+    assert "every request of smoke test, benchmarks and load was text" not in english
 
 
 def test_a_rehearsal_that_failed_counts_for_nothing() -> None:

@@ -21,6 +21,7 @@ from pipeline.errors import UsageError
 from pipeline.imported_record import read_imported
 from pipeline.stages.card import CARDS, card, imported_card
 from pipeline.templates import Templates
+from tests.published_card import INVENTORY, pieces
 from tests.records import nvidia_record
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +29,8 @@ FOLDER = ROOT / "records/imported/nvidia/step3"
 PARITY = ROOT / "docs/card-parity.md"
 TEMPLATES = Templates(ROOT / "templates")
 IMPORTED = read_imported(FOLDER / "imported.yaml")
+PARTS = yaml.safe_load((FOLDER / "parity.yaml").read_text("utf-8"))
+PUBLISHED = yaml.safe_load(INVENTORY.read_text("utf-8"))
 HEAD = """\
 # Parity with the published step3 card
 
@@ -35,9 +38,20 @@ Every fact of the published card of `FlagRelease/step3-FlagOS`, and where it sta
 [imported record](../records/imported/nvidia/step3/imported.yaml). A test looks for each of them in both languages and
 writes this page. The last column says what a card of a measured record has there instead.
 
+That no fact is missing: each sentence, row and line of the published card leads to a fact below, or is left out for a
+reason that the end of this page gives. [Its inventory](../records/imported/nvidia/step3/published.yaml) has hashes of
+them, and the words that are facts.
+
 | Published | Ours, under | literally | On a measured card |
 | --- | --- | --- | --- |
 """
+
+
+LEFT_OUT_HEAD = """
+## Left out
+
+| Published, by line and sentence | Why |
+| --- | --- |"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +70,7 @@ class Fact:
 
 
 def facts() -> Iterator[Fact]:
-    for part in yaml.safe_load((FOLDER / "parity.yaml").read_text("utf-8")):
+    for part in PARTS[:-1]:
         for fact in part["facts"]:
             find: Any = fact["find"]
             yield Fact(
@@ -102,12 +116,55 @@ def test_a_published_fact_is_on_a_measured_card_or_the_page_says_what_is_there(f
     assert fact.on_measured, fact.find_en
 
 
+def left_out_rows() -> Iterator[str]:
+    for entry in PARTS[-1]["pieces"]:
+        yield f"| {', '.join(entry['pieces'])} | {entry['why']} |"
+
+
+def test_every_sentence_row_and_line_of_the_published_card_went_somewhere() -> None:
+    named = {piece for part in PARTS[:-1] for fact in part["facts"] for piece in fact["pieces"]}
+    left_out = {piece for entry in PARTS[-1]["pieces"] for piece in entry["pieces"]}
+    assert named | left_out == {row["piece"] for row in PUBLISHED}
+    assert all(fact["pieces"] for part in PARTS[:-1] for fact in part["facts"])
+
+
+def test_every_number_name_and_command_of_the_published_card_is_on_ours() -> None:
+    """As it is there, or as the list says that ours writes it; only words of its comments and script are left out."""
+    otherwise, words = PARTS[-1]["words"], {word for row in PUBLISHED for word in row["words"]}
+    assert len(words) > 140
+    assert otherwise.keys() <= words
+    for name, language in (("card.en.md", "en"), ("card.zh.md", "zh")):
+        text = CARD[name].decode()
+        ours = {word: otherwise.get(word, {}) for word in words}
+        missing = [
+            word
+            for word, written in ours.items()
+            if "why" not in written and written.get(language, word) not in text
+        ]
+        assert missing == []
+    assert len([word for word in words if "why" in otherwise.get(word, {})]) == 5
+
+
+def test_the_inventory_names_sentences_rows_and_lines_with_the_words_that_are_facts() -> None:
+    card = (
+        '# 1. A Title\n\nFlagOS has **4.2** parts. See https://a.test/b: "Go".\n| A | 1 |\n'
+        "```bash\nrun --all\n```\n"
+    )
+    assert [(piece.id, piece.words) for piece in pieces(card)] == [
+        ("1.1", ()),
+        ("3.1", ("4.2", "FlagOS")),
+        ("3.2", ("https://a.test/b", "Go")),
+        ("4.1", ("A", "1")),
+        ("6.1", ("run", "--all")),
+    ]
+
+
 def test_the_parity_page_is_fresh() -> None:
     rows = [
         f"| {fact.text} | {fact.under} | `{fact.find_en.replace('|', chr(92) + '|')}` | {fact.on_measured} |"
         for fact in FACTS
     ]
-    page = HEAD + "\n".join(rows) + "\n"
+    page = HEAD + "\n".join([*rows, LEFT_OUT_HEAD, *left_out_rows()]) + "\n"
     if os.environ.get("UPDATE_GOLDEN"):
         PARITY.write_text(page, "utf-8")
     assert page == PARITY.read_text("utf-8")

@@ -13,6 +13,7 @@ from pipeline.imported_record import read_imported
 from pipeline.record import read_record
 from pipeline.stages.card import card, imported_card
 from pipeline.templates import Templates
+from pipeline.tombstones import tombstone_beside
 
 ROOT = Path(__file__).parents[2]
 RECORDS = sorted((ROOT / "records").glob("*/*/*/record.json"))
@@ -37,7 +38,7 @@ def test_a_record_lies_where_it_belongs_in_canonical_form(path: Path) -> None:
 def test_a_passed_record_gives_its_card_and_a_refused_one_none(path: Path) -> None:
     record, templates = read_record(path), Templates(ROOT / "templates")
     if all(stage.status == "passed" for _, stage in record.stages if stage is not None):
-        for name, data in card(record, templates).items():
+        for name, data in card(record, templates, tombstone_beside(path.parent)).items():
             assert (path.parent / name).read_bytes() == data, "run nox -s cards"
     else:
         with pytest.raises(StageRefusedError, match="smoke: failed"):

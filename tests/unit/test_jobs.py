@@ -11,25 +11,15 @@ from pipeline.cell import cells, select
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.github import add_to_summary, annotated, markdown_table, set_output
 from pipeline.jobs import Job, jobs, jobs_json
-from pipeline.plan import Action
 from tests.projects import committed, toy_project
 
 
-def action(cell: str, kind: str) -> Action:
-    return Action.model_validate(
-        {"cell": cell, "stage": "smoke", "kind": kind, "reasons": ["never run"], "key": "ab"}
-    )
-
-
-def test_only_cells_with_something_to_do_are_jobs_on_a_runner_named_as_their_chip(
+def test_every_cell_is_a_job_on_a_runner_named_as_its_chip_for_its_record_is_needed(
     tmp_path: Path,
 ) -> None:
-    project = toy_project(tmp_path)
-    chosen = cells(project.matrix)
-    first, second = chosen[0], chosen[1]
-    planned = [action(first.id, "reuse"), action(first.id, "run"), action(second.id, "reuse")]
-    assert jobs(planned, chosen) == (
-        Job(chip=first.chip_id, model=first.model_id, runner=first.chip_id),
+    chosen = cells(toy_project(tmp_path).matrix)
+    assert jobs(chosen) == tuple(
+        Job(chip=cell.chip_id, model=cell.model_id, runner=cell.chip_id) for cell in chosen
     )
 
 
@@ -38,15 +28,15 @@ def test_cells_of_a_chip_are_dealt_out_to_its_machines() -> None:
     chip = matrix.chips["nvidia"].model_copy(update={"runners": ["h100-1", "h100-2"]})
     matrix = matrix.model_copy(update={"chips": {**matrix.chips, "nvidia": chip}})
     chosen = select(matrix, ["nvidia", "*"])
-    found = jobs([action(cell.id, "run") for cell in chosen], chosen)
+    found = jobs(chosen)
     turns = [job.runner for job in found]
     assert turns == [("h100-1", "h100-2")[i % 2] for i in range(len(chosen))]
 
 
 def test_the_whole_matrix_fits_into_one_workflow() -> None:
     chosen = cells(committed().matrix)
-    found = json.loads(jobs_json(jobs([action(cell.id, "run") for cell in chosen], chosen)))
-    assert len(found["include"]) == len(chosen) >= 150
+    found = json.loads(jobs_json(jobs(chosen)))
+    assert len(found["include"]) == len(chosen) >= 90
     assert found["include"][0].keys() == {"chip", "model", "runner"}
 
 

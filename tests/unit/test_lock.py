@@ -20,6 +20,7 @@ from pipeline.lock import (
     lock_files,
     read_lock,
     requirement_inputs,
+    weights_of,
     weights_source,
     wheels_of,
 )
@@ -170,7 +171,7 @@ def test_the_committed_lock_agrees_with_the_committed_matrix() -> None:
             refuse_unlocked(cell, project.lock)
     assert {"cpu", "nvidia"} <= {name for name, pin in pins.items() if pin.sha256}
     assert set(project.lock.bases) == set(chips)
-    assert set(project.lock.weights) == set(project.matrix.models)
+    assert set(project.lock.weights) == set(weights_of(project.matrix))
     assert set(project.lock.wheels) == set(wheels_of(project.matrix))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 
 from pipeline.matrix_page import Found, committed_records, imported_cards, page_files, squares
 from pipeline.naming import release_order
-from pipeline.record import Record, StageName
+from pipeline.record import Record, RecordStore, StageName
+from pipeline.release_index import Tombstone
 from pipeline.results import PromoteResult
 from pipeline.stages.render import drift
+from pipeline.tombstones import keep_tombstone
+from pipeline.waiver import Waiver
 from tests.projects import ROOT, committed, toy_project
 from tests.record_parts import passed
 from tests.records import cpu_record
@@ -109,6 +113,44 @@ def test_a_promoted_record_is_released_with_the_sentence_of_its_verdict() -> Non
     assert of_record(record) == ("passed", sentence)
     promoted = PromoteResult(reference="r", tag="t", digest="d", copied_bytes=0, mounted_blobs=0)
     assert of_record(record.with_stage("promote", passed(promoted))) == ("released", sentence)
+
+
+def test_what_was_withdrawn_gives_way_to_the_release_before_and_alone_says_why(
+    tmp_path: Path,
+) -> None:
+    store = RecordStore(tmp_path / "records")
+    folders = [
+        store.write(cpu_record().model_copy(update={"release": release})).parent
+        for release in ("2026.11.24.9", "2026.11.24.10")
+    ]
+    stone = Tombstone(
+        event="yanked",
+        release="2026.11.24.10",
+        cell="cpu/smollm2",
+        digest="sha256:d",
+        by="Ada",
+        reason="wrong answers",
+        time="2026-11-25T00:00:00+00:00",
+        replaced_by="2026.11.24.9",
+    )
+    keep_tombstone(folders[1], stone)
+    assert committed_records(tmp_path)["cpu/smollm2"].record.release == "2026.11.24.9"
+    (folders[0] / "record.json").unlink()
+    (square,) = [
+        one
+        for one in squares(PROJECT.matrix, committed_records(tmp_path), {}).values()
+        if one.state == "withdrawn"
+    ]
+    assert (square.id, square.says) == ("cpu/smollm2", stone.sentence)
+
+
+def test_a_waived_cell_is_shown_as_far_as_it_came_with_its_waiver() -> None:
+    waiver = Waiver(cell="cpu/smollm2", by="Ada", reason="few items", expires=date(2026, 12, 31))
+    record = stopped("accuracy", "inconclusive", "undecided")
+    about = record.about.model_copy(update={"waiver": waiver})
+    state, says = of_record(record.model_copy(update={"about": about}))
+    assert state == "passed"
+    assert says.endswith("; Ada waives it until 2026-12-31: few items")
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.cell import exclusions
 from pipeline.chip import Run, Visible
 from pipeline.doubts import doubts
-from pipeline.errors import StageRefusedError
-from pipeline.placement import cards_for, for_cards
-from pipeline.serve import launch
-from tests.projects import ROOT, committed, one_cell
+from pipeline.lock import weights_of
+from pipeline.placement import cards_for, for_cards, obstacles
+from tests.projects import committed, one_cell
 
 PROJECT = committed()
 
@@ -33,7 +33,9 @@ def test_cards_of_80_gb_are_as_many_as_makers_say(weights_gb: float, cards: int)
         ("nvidia", "qwq-32b", {"tensor_parallel_size": 2}),
         ("iluvatar", "qwq-32b", {"tensor_parallel_size": 4}),
         ("kunlunxin", "qwen3-235b-a22b", {"tensor_parallel_size": 8}),
-        ("metax", "qwen3-235b-a22b", {"tensor_parallel_size": 8, "pipeline_parallel_size": 2}),
+        ("metax", "qwen3-next-80b-a3b", {"tensor_parallel_size": 4}),
+        ("cambricon", "qwq-32b", {"tensor_parallel_size": 8}),
+        ("sunrise", "qwen3-8b", {}),
         ("thead", "deepseek-r1-0528", {"tensor_parallel_size": 16}),
         ("cpu", "qwen3-8b", {}),
         ("nvidia", "step3", {"tensor_parallel_size": 8, "pipeline_parallel_size": 1}),
@@ -70,9 +72,18 @@ def test_ascend_gets_the_devices_of_its_cards_and_no_word_for_all_of_them() -> N
     run = one_cell(PROJECT, "ascend", "qwq-32b").run
     assert run.devices[:2] == ["/dev/davinci0", "/dev/davinci1"]
     assert run.environment == {"ASCEND_VISIBLE_DEVICES": "0,1"}
-    over_nodes = one_cell(PROJECT, "ascend", "kimi-k2-instruct")
-    assert (over_nodes.cards, over_nodes.nodes) == (32, 4)
-    assert over_nodes.run.environment == {"ASCEND_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+
+
+def test_cards_are_chosen_by_a_variable_that_somebody_reads() -> None:
+    """A variable for the vendor's container runtime chooses nothing where that runtime is not used (chips.yaml)."""
+    cells = {cell.chip_id: cell for cell in PROJECT.cells if cell.model_id == "qwen3-4b"}
+    for chip in ("enflame", "hygon", "iluvatar", "metax", "sunrise", "tsingmicro"):
+        cell = cells[chip]
+        assert cell.run.runtime is None
+        assert cell.chip.visible.container is None
+        assert cell.run.environment[str(cell.chip.visible.process)] == "0"
+    eight = one_cell(PROJECT, "enflame", "qwen3-next-80b-a3b").run.environment
+    assert eight == {"TOPS_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
 
 
 def test_no_cell_of_the_matrix_leaves_a_placeholder_in_its_arguments() -> None:
@@ -83,28 +94,79 @@ def test_no_cell_of_the_matrix_leaves_a_placeholder_in_its_arguments() -> None:
     assert [word for word in words if "{" in word] == []
 
 
-def test_a_cell_that_needs_more_than_one_node_is_not_started_on_one() -> None:
-    cell = one_cell(PROJECT, "nvidia", "kimi-k2-instruct")
-    with pytest.raises(StageRefusedError) as caught:
-        launch(cell, "flagos", "image", ROOT)
-    assert str(caught.value) == (
-        "nvidia/kimi-k2-instruct: serving takes 16 cards on 2 nodes, and a release serves on one\n"
-        "hint: FlagScale serves over nodes with a hostfile; nothing here measures that"
+EXCLUDED = exclusions(PROJECT.matrix)
+
+
+def test_a_cell_that_needs_more_than_one_node_is_excluded_and_says_how_many() -> None:
+    assert EXCLUDED["nvidia/kimi-k2-instruct"] == (
+        "1030 GB of fp8 weights take 16 cards, 2 nodes: serving over several nodes is not built"
     )
+    assert EXCLUDED["ascend/kimi-k2-instruct"] == (
+        "1030 GB of fp8 weights take 32 cards, 4 nodes: serving over several nodes is not built"
+    )
+
+
+def test_where_the_memory_of_a_card_is_not_known_no_number_of_cards_is_made_up() -> None:
+    """A model is served on as many cards as its makers or FlagRelease say (facts/models.yaml), or not at all."""
+    unknown = [chip for chip, block in PROJECT.matrix.chips.items() if "memory_gb" in block.unknown]
+    assert unknown == ["cambricon", "sunrise", "tsingmicro"]
+    planned = {cell.id: cell.cards for cell in PROJECT.cells if cell.chip_id in unknown}
+    small = ("smollm2", "qwen3-4b", "qwen3-8b", "robobrain2.0-7b")
+    assert planned == {
+        **{f"{chip}/{model}": 1 for chip in unknown for model in small},
+        "cambricon/qwq-32b": 8,
+    }
+    assert EXCLUDED["cambricon/minicpm-v-4"] == (
+        "memory_gb is not known (no first-hand source was found): "
+        "nobody can say over how many cards 8.2 GB of bfloat16 weights are split"
+    )
+    assert EXCLUDED["sunrise/qwq-32b"] == (
+        "takes 8 cards, and cards_per_node is not known (no source says it)"
+    )
+
+
+def test_weights_that_are_larger_than_all_its_cards_exclude_a_cell() -> None:
+    chip, model = PROJECT.matrix.chips["nvidia"], PROJECT.matrix.models["step3"]
+    pinned = {"tensor_parallel_size": 8}
+    assert list(obstacles(chip, model, pinned)) == [
+        "642 GB of bfloat16 weights do not fit into 8 cards of 80 GB"
+    ]
+    assert list(obstacles(chip, model, {"tensor_parallel_size": 16})) == [
+        "642 GB of bfloat16 weights take 16 cards, 2 nodes: serving over several nodes is not built"
+    ]
+
+
+def test_step3_is_served_on_eight_cards_of_80_gb_with_the_weights_that_fit() -> None:
+    cell = one_cell(PROJECT, "nvidia", "step3")
+    assert (cell.cards, cell.model.weights.huggingface) == (8, "stepfun-ai/step3-fp8")
+    assert PROJECT.matrix.models["step3"].weights.huggingface == "stepfun-ai/step3"
+    assert weights_of(PROJECT.matrix)[cell.weights_id] == cell.model.weights
+
+
+def test_every_cell_of_the_product_is_planned_or_excluded_with_a_reason() -> None:
+    matrix, planned = PROJECT.matrix, {cell.id for cell in PROJECT.cells}
+    assert len(planned) + len(EXCLUDED) == len(matrix.chips) * len(matrix.models) >= 150
+    assert not planned & EXCLUDED.keys()
+    assert all(EXCLUDED.values())
+    for cell in PROJECT.cells:
+        size, chip = cell.model.size, cell.chip
+        if chip.smi is not None and size is not None and chip.memory_gb is not None:
+            assert size.weights_gb < cell.cards * chip.memory_gb
+            assert cell.cards <= (chip.cards_per_node or 1)
 
 
 def test_a_cell_tells_what_nobody_knows_of_it() -> None:
     assert doubts(one_cell(PROJECT, "cpu", "smollm2")) == ()
-    assert doubts(one_cell(PROJECT, "nvidia", "step3")) == (
-        "642 GB of weights are much for 8 cards of 80 GB",
-    )
-    *of_the_cell, of_the_chip = doubts(one_cell(PROJECT, "sunrise", "deepseek-v3.1"))
+    assert doubts(one_cell(PROJECT, "nvidia", "step3")) == ()
+    *of_the_cell, of_the_chip = doubts(one_cell(PROJECT, "sunrise", "qwen3-8b"))
     assert of_the_cell == [
-        "takes 16 cards on 2 nodes, and a release serves on one",
-        "its weights are fp8, and no source says that the chip serves them",
-        "memory_gb is not known (no source says it); reckoned with 80 GB a card",
-        "cards_per_node is not known (no source says it); reckoned with 8 cards a node",
+        "its weights are bfloat16 and served as float16",
+        "memory_gb is not known (no source says it); on as many cards as its makers or FlagRelease serve it on",
+        "cards_per_node is not known (no source says it)",
     ]
+    assert doubts(one_cell(PROJECT, "thead", "deepseek-v3.1"))[0] == (
+        "its weights are fp8, and no source says that the chip serves them"
+    )
     assert of_the_chip == PROJECT.matrix.chips["sunrise"].untested
     assert doubts(one_cell(PROJECT, "iluvatar", "qwen3-4b"))[:2] == (
         "Triton 3.1.0 of CoreX, which compiles native, is reported as fail",

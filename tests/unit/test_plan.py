@@ -30,6 +30,8 @@ from tests.releases import RELEASE, finished, told_blocks
 
 BUILDER, NODE = "docker-classic 20.10.24", "Test Processor x2"
 LONGER: Changes = {("models", "smollm2", "serve", "max_model_len"): 4096}
+WAIVER = {"cell": "cpu/smollm2", "by": "Ada", "reason": "few items", "expires": "2026-12-31"}
+WAIVED: Changes = {("cells", "waivers"): [WAIVER]}
 ALL_BUT_RENDER = STAGES[1:]
 
 
@@ -167,6 +169,16 @@ def test_a_stage_that_did_not_pass_runs_again(tmp_path: Path, status: str) -> No
         "attest": ("card changes",),
         "publish": ("cards changes",),
     }
+
+
+def test_an_undecided_accuracy_is_not_asked_again_where_somebody_waives_it(tmp_path: Path) -> None:
+    project = copied_project(tmp_path, WAIVED)
+    record = recorded(project)
+    accuracy = record.stages.accuracy
+    assert accuracy is not None
+    waived = accuracy.model_copy(update={"status": "inconclusive"})
+    actions = planned(project, record.with_stage("accuracy", waived))
+    assert {action.kind for action in actions.values()} == {"reuse"}
 
 
 def test_a_stage_that_does_not_apply_is_not_tried_again(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pipeline.record import Record, StageName, Status
 from pipeline.release_index import INDEX_TYPE, ReleaseIndex, TagMove
 from pipeline.results import PromoteResult
 from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.statements import sealed_sha256
 from pipeline.waiver import Waiver
 from pipeline.world.journal import open_journals
 from pipeline.world.oci import OCI_INDEX, Manifest
@@ -28,6 +29,7 @@ from tests.fakes_registry import (
     push_index,
     stage,
 )
+from tests.records import cpu_about
 
 STAGING = "flagrelease/staging/cpu/smollm2"
 PUBLIC = "flagrelease/flagrelease_cpu_smollm2"
@@ -49,7 +51,6 @@ def candidate(
     staging: str = STAGING,
     public: str = PUBLIC,
     alias: str | None = None,
-    waiver: Waiver | None = None,
 ) -> Candidate:
     return Candidate(
         record=record,
@@ -57,7 +58,6 @@ def candidate(
         source_repository=staging,
         public=public,
         alias=alias,
-        waiver=waiver,
     )
 
 
@@ -70,9 +70,8 @@ def promoted(
     source: FakeRegistry,
     target: FakeRegistry,
     journals: Path,
-    waiver: Waiver | None = None,
 ) -> PromoteResult:
-    one = candidate(record, source, waiver=waiver)
+    one = candidate(record, source)
     release = Release(name=RELEASE, candidates=[one], left_out={})
     results = promote(release, shelf_of(target, journals), today=TODAY, say=lambda _: None)
     return results[record.cell]
@@ -465,6 +464,16 @@ def test_a_part_is_promoted_when_asked_and_the_index_says_who_is_missing(journal
 WAIVER = Waiver(cell="cpu/smollm2", by="Ada", reason="too few items", expires=TODAY)
 
 
+def waived(record: Record, waiver: Waiver = WAIVER) -> Record:
+    """Sealed with a waiver, as attest does it."""
+    about = cpu_about().model_copy(update={"waiver": waiver})
+    known = record.model_copy(update={"about": about})
+    assert known.stages.attest is not None
+    assert known.stages.attest.result is not None
+    sealed = known.stages.attest.result.model_copy(update={"record_sha256": sealed_sha256(known)})
+    return known.with_stage("attest", stage("passed", sealed))
+
+
 @pytest.mark.parametrize("status", ["inconclusive", "not_run"])
 def test_a_waiver_stands_in_for_accuracy_that_was_not_decided_and_is_recorded(
     journals: Path, status: Status
@@ -472,7 +481,7 @@ def test_a_waiver_stands_in_for_accuracy_that_was_not_decided_and_is_recorded(
     registry = FakeRegistry()
     digest = push_image(registry, STAGING, *LAYERS)
     undecided = gated_record(digest).with_stage("accuracy", stage(status, None, image="sha256:c"))
-    result = promoted(undecided, registry, registry, journals, WAIVER)
+    result = promoted(waived(undecided), registry, registry, journals)
     assert result.waiver == "Ada waives it until 2026-11-24: too few items"
     assert index_of(registry, journals).cells[0].waiver == result.waiver
 
@@ -483,7 +492,7 @@ def test_a_waiver_never_stands_in_for_accuracy_that_failed(journals: Path, statu
     digest = push_image(registry, STAGING, *LAYERS)
     wrong = gated_record(digest).with_stage("accuracy", stage(status, None, image="sha256:c"))
     with pytest.raises(StageRefusedError) as caught:
-        promoted(wrong, registry, registry, journals, WAIVER)
+        promoted(waived(wrong), registry, registry, journals)
     told = "; the waiver of Ada stands in for inconclusive and not_run alone"
     assert caught.value.details == f"accuracy: {status}{told}"
 
@@ -496,7 +505,7 @@ def test_a_waiver_never_stands_in_for_smoke_nor_after_its_day_nor_for_another_im
     passed, over = gated_record(digest), WAIVER.model_copy(update={"expires": date(2026, 11, 23)})
     cases = {
         "smoke: not_run": (passed.with_stage("smoke", stage("not_run", None)), WAIVER),
-        "accuracy: inconclusive; the waiver of Ada ended on 2026-11-23": (
+        "accuracy: the waiver of Ada ended on 2026-11-23": (
             passed.with_stage("accuracy", stage("inconclusive", None, image="sha256:c")),
             over,
         ),
@@ -507,14 +516,28 @@ def test_a_waiver_never_stands_in_for_smoke_nor_after_its_day_nor_for_another_im
     }
     for reason, (record, waiver) in cases.items():
         with pytest.raises(StageRefusedError) as caught:
-            promoted(record, registry, registry, journals, waiver)
+            promoted(waived(record, waiver), registry, registry, journals)
         assert reason in caught.value.details.splitlines()
 
 
 def test_a_waiver_that_was_not_needed_is_not_recorded(journals: Path) -> None:
     registry = FakeRegistry()
     digest = push_image(registry, STAGING, *LAYERS)
-    assert promoted(gated_record(digest), registry, registry, journals, WAIVER).waiver is None
+    assert promoted(waived(gated_record(digest)), registry, registry, journals).waiver is None
+
+
+def test_a_waiver_that_was_given_after_the_seal_is_refused_for_no_card_says_it(
+    journals: Path,
+) -> None:
+    registry = FakeRegistry()
+    digest = push_image(registry, STAGING, *LAYERS)
+    undecided = gated_record(digest).with_stage("accuracy", stage("inconclusive", None))
+    sealed = waived(undecided)
+    later = WAIVER.model_copy(update={"reason": "another one"})
+    about = sealed.about.model_copy(update={"waiver": later})
+    with pytest.raises(StageRefusedError, match="a gate did not pass") as caught:
+        promoted(sealed.model_copy(update={"about": about}), registry, registry, journals)
+    assert "the waiver was given or changed since" in caught.value.details
 
 
 def test_the_index_is_a_document_of_its_own_type(journals: Path) -> None:

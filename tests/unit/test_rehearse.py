@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from pipeline.cards.blocks import Block, blocks_sha256
+from pipeline.cards.blocks import Block, blocks_sha256, code_blocks
 from pipeline.cards.facts import measured
 from pipeline.cards.guide import image_reference
 from pipeline.chip import Run
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.record import Record
-from pipeline.rehearsal import RehearseResult, Substitution
+from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
 from pipeline.stages.card import card, guide_blocks
 from pipeline.stages.rehearse import Staged, checked, failure, rehearse
 from pipeline.templates import Templates
@@ -222,6 +222,63 @@ def test_card_refuses_other_commands_than_the_rehearsed_ones() -> None:
         card(with_rehearsal(record, "0" * 64), TEMPLATES)
     assert caught.value.message == "the commands of this card are not the rehearsed ones"
     assert caught.value.hint == "rehearse these: nox -s rehearse -- cpu smollm2"
+
+
+OLD_STOP, NEW_STOP = "docker rm --force", "docker rm --volumes --force"
+
+
+def with_other_stop(record: Record) -> Record:
+    """Its rehearsal ran another last command of the user guide than the card prints now."""
+    blocks = guide_blocks(record, TEMPLATES)
+    assert any(OLD_STOP in block.text for block in blocks)
+    ran = [replace(block, text=block.text.replace(OLD_STOP, NEW_STOP)) for block in blocks]
+    result = RehearseResult(
+        blocks_sha256=blocks_sha256(ran),
+        blocks=tuple(
+            RehearsedBlock(
+                section=block.section, language=block.language, text=block.text, status="passed"
+            )
+            for block in ran
+        ),
+        machine="a machine",
+    )
+    return record.with_stage("rehearse", passed(result))
+
+
+def test_cards_print_changed_commands_and_say_at_each_that_it_was_not_executed() -> None:
+    record = with_other_stop(cpu_record())
+    with pytest.raises(StageRefusedError, match="not the rehearsed ones"):
+        card(record, TEMPLATES)
+    files = card(record, TEMPLATES, admits_changes=True)
+    notes = {
+        "card.en.md": "*Changed since the rehearsal of 2026-11-24; not executed since.*",
+        "card.zh.md": "*自 2026-11-24 的演练之后有改动，改动后没有执行过。*",
+    }
+    for name, note in notes.items():
+        page = files[name].decode()
+        assert page.count(note) == 1
+        (block,) = [one for one in code_blocks(page) if OLD_STOP in one.text]
+        assert page.splitlines()[block.lines.stop] == note
+    english = files["card.en.md"].decode()
+    blocks = len(code_blocks(english))
+    assert f"on 2026-11-24: 1 of {blocks} were not executed as they are printed now" in english
+    assert f"1 of {blocks} blocks were never executed in this form" in english
+    assert (
+        "Before they were changed, the commands of this page were executed as they were" in english
+    )
+    assert "executed as they are printed, in their order" not in english
+
+
+def test_changed_commands_of_which_none_ran_are_not_called_rehearsed() -> None:
+    record = with_other_stop(cpu_record())
+    stage = record.stages.rehearse
+    assert stage is not None
+    checked_only = record.with_stage(
+        "rehearse", stage.model_copy(update={"status": "not_applicable"})
+    )
+    page = card(checked_only, TEMPLATES, admits_changes=True)["card.en.md"].decode()
+    assert "not rehearsed: written from the record, not executed from the page" in page
+    assert "Changed since" not in page
 
 
 def test_the_commands_do_not_depend_on_whether_they_were_rehearsed() -> None:

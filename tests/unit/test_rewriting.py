@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from rich.console import Console
 
 from pipeline import selection
 from pipeline.canonical import sha256_bytes
+from pipeline.cards.blocks import blocks_sha256
 from pipeline.cli import main
 from pipeline.keys import key_of
 from pipeline.parts import parts_of
 from pipeline.project import Project
 from pipeline.record import Record, RecordStore, StageName
+from pipeline.rehearsal import RehearsedBlock, RehearseResult
 from pipeline.results import PromoteResult
+from pipeline.stages.card import guide_blocks
+from pipeline.waiver import Waiver
 from pipeline.world import hub_folder
 from tests.projects import one_cell, project_in, toy_project
 from tests.record_parts import passed
@@ -200,6 +205,25 @@ def test_the_check_writes_nothing_and_shows_the_difference(cards: Cards) -> None
     assert (folder / "card.en.md").read_bytes() == before
 
 
+def test_a_corrected_command_is_printed_and_says_that_it_was_not_executed_since(
+    cards: Cards,
+) -> None:
+    record = record_of("abacus/poet", "2026.11.24.1")
+    blocks = guide_blocks(record, project_in(cards.folder).templates)
+    ran = (
+        RehearsedBlock(section=one.section, language=one.language, text=one.text, status="passed")
+        for one in blocks
+    )
+    result = RehearseResult(blocks_sha256=blocks_sha256(blocks), blocks=tuple(ran))
+    folder = cards.out.write(record.with_stage("rehearse", passed(result))).parent
+    path = cards.folder / "templates/parts/card/commands.j2"
+    path.write_text(path.read_text().replace("docker rm --force", "docker rm --volumes --force"))
+    assert cards.run("cards")[0] == 0
+    page = (folder / "card.en.md").read_text("utf-8")
+    assert page.count("*Changed since the rehearsal of 2026-11-24; not executed since.*") == 1
+    assert cards.run("cards", "--check")[0] == 0
+
+
 def test_a_rule_that_a_corrected_template_breaks_is_told_and_nothing_is_written(
     cards: Cards,
 ) -> None:
@@ -273,6 +297,23 @@ def parts_in_flow(project: Project, record: Record, stage: StageName) -> Mapping
     made = project.inputs(cell, project.target("local"), builder="", node="")
     inputs = replace(made, about=record.about)
     return parts_of(stage, cell, inputs, record.stages, record.release)
+
+
+def test_a_waived_cell_has_a_card_that_is_written_anew_and_published_like_others(
+    cards: Cards,
+) -> None:
+    record = promoted(record_of("abacus/poet", "2026.11.24.1"))
+    accuracy = record.stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    judged = accuracy.result.verdict.model_copy(update={"status": "inconclusive"})
+    result = accuracy.result.model_copy(update={"verdict": judged})
+    waiver = Waiver(cell=record.cell, by="Ada", reason="few items", expires=date(2026, 12, 31))
+    undecided = accuracy.model_copy(update={"status": "inconclusive", "result": result})
+    about = record.about.model_copy(update={"waiver": waiver})
+    cards.out.write(record.with_stage("accuracy", undecided).model_copy(update={"about": about}))
+    assert cards.run("cards", "--publish")[0] == 0
+    assert b"Ada waived the gate, until 2026-12-31" in published(cards)["README.md"]
 
 
 def test_a_release_that_was_not_promoted_is_not_published(cards: Cards, commits: list[str]) -> None:

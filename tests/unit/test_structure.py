@@ -30,6 +30,7 @@ LAYERS = (
         "collecting",
         "verifying",
         "fetching",
+        "withdrawals",
         "doctor",
     ),
     (

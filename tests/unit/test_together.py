@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -59,7 +60,10 @@ def go(
     waiver: Waiver | None = None,
 ) -> list[Outcome]:
     runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
-    runs[0].waiver = waiver
+    first = runs[0]
+    about = first.inputs.about.model_copy(update={"waiver": waiver})
+    first.inputs = replace(first.inputs, about=about)
+    first.record = first.record.model_copy(update={"about": about})
     return release_cells(
         runs, "publish", again=False, allow_partial=allow_partial, fail_fast=fail_fast
     )
@@ -144,6 +148,65 @@ def test_an_undecided_accuracy_that_is_waived_goes_on_to_promotion(flow: Flow) -
     assert promoted is not None
     assert promoted.result is not None
     assert promoted.result.waiver == waiver.sentence
+    assert ends(outcomes, "publish") == {"abacus/poet": "passed"}
+    (told,) = [done for done in outcomes if done.cell == "abacus/poet" and done.stage == "accuracy"]
+    assert (told.error, told.why) == (None, f"{waiver.sentence}; too few items")
+    again = go(flow, waiver=waiver, allow_partial=True)
+    assert {done.status for done in again if done.cell == "abacus/poet"} == {"reused"}
+
+
+@pytest.mark.parametrize("status", ["failed", "inconclusive"])
+def test_a_failed_accuracy_or_one_whose_waiver_ended_stops_the_cell(
+    flow: Flow, status: Literal["failed", "inconclusive"]
+) -> None:
+    measured = finished().stages.accuracy
+    assert measured is not None
+    assert measured.result is not None
+    flow.ends["accuracy"] = (status, measured.result, "worse")
+    days = 1 if status == "failed" else -1
+    last = datetime.now(UTC).date() + timedelta(days=days)
+    waiver = Waiver(cell="abacus/poet", by="Ada", reason="a reason", expires=last)
+    outcomes = go(flow, waiver=waiver, allow_partial=True)
+    assert {done.stage for done in outcomes if done.cell == "abacus/poet"} == {
+        *("render", "build", "weights", "smoke", "accuracy")
+    }
+    assert tags(flow) == [(), ()]
+
+
+def test_promotion_alone_stops_at_what_a_record_says_did_not_pass(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_for_loom(flow, monkeypatch, "smoke")
+    runs = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+    release_cells(runs, "attest", again=False, allow_partial=False)
+    for allow_partial in (False, True):
+        again = [flow.cell(*cell.split("/")) for cell in PUBLIC]
+        outcomes = release_cells(
+            again, "promote", since="attest", again=False, allow_partial=allow_partial
+        )
+        (stuck,) = [done for done in outcomes if done.cell == "loom/poet"]
+        assert (stuck.stage, stuck.status) == ("smoke", "failed")
+        assert (stuck.error is None) is allow_partial
+        promoted = ends(outcomes, "promote")["abacus/poet"]
+        assert promoted == ("passed" if allow_partial else "not done")
+    assert tags(flow) == [(RELEASE, "latest"), ()]
+
+
+def test_a_cell_whose_record_never_came_is_left_out_by_name(flow: Flow) -> None:
+    first = flow.cell("abacus", "poet")
+    release_cells([first], "attest", again=False, allow_partial=False)
+    outcomes = release_cells(
+        [flow.cell("abacus", "poet")],
+        "promote",
+        since="attest",
+        again=False,
+        allow_partial=True,
+        absent={"loom/poet": "no record of it came here"},
+    )
+    assert ends(outcomes, "promote") == {"abacus/poet": "passed"}
+    index = first.shelf.index(RELEASE)
+    assert index is not None
+    assert index.left_out == ("loom/poet: no record of it came here",)
 
 
 def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipeline.cli import _options
+from pipeline.flow import ALLOW_PARTIAL
 from tests.projects import ROOT
 
 WORKFLOWS = {
@@ -53,6 +54,22 @@ def test_the_jobs_follow_one_another_and_only_promotion_and_cards_are_behind_the
         "cards",
     ]
     assert jobs["cell"]["runs-on"] == ["self-hosted", "${{ matrix.runner }}"]
+
+
+def test_a_release_that_was_cut_off_goes_on_and_a_cell_that_failed_may_be_left_out() -> None:
+    jobs = RELEASE["jobs"]
+    assert "if" not in jobs["cell"]  # each cell hands over its record, also with nothing to do
+    (checkout,) = [step for step in jobs["cell"]["steps"] if "checkout" in step.get("uses", "")]
+    assert checkout["with"]["clean"] is False  # out/ is what it goes on with
+    asked = "inputs.allow_partial"
+    assert f"(needs.cell.result == 'success' || {asked})" in jobs["promote"]["if"]
+    given = [step.get("env", {}).get(ALLOW_PARTIAL) for step in jobs["promote"]["steps"]]
+    assert [one for one in given if one] == [f"${{{{ {asked} }}}}"]
+    # A condition of its own, for GitHub skips what comes after a failed job, however far behind.
+    assert "needs.promote.result == 'success'" in jobs["cards"]["if"]
+    assert True in RELEASE  # `on` is a truth value of YAML 1.1
+    inputs = RELEASE[True]["workflow_dispatch"]["inputs"]
+    assert inputs["allow_partial"]["type"] == "boolean"
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
