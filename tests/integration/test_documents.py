@@ -57,9 +57,13 @@ def test_the_commands_of_a_page_run_after_a_release(one: Page, site: Site) -> No
 
 
 def test_the_pages_took_the_release_back(site: Site) -> None:
-    """The last page leaves no version tag, and tombstones beside the record."""
+    """The last page leaves no version tag, tombstones beside the record, cards that say so, and the release before."""
     folder = site.checkout.root / "out" / site.release / "/".join(CELL)
     assert (folder / "tombstone.json").exists()
+    assert "> **Withdrawn: do not use this image.**" in (folder / "card.en.md").read_text("utf-8")
+    (shown,) = (site.checkout.root / "out/hub").glob("*/README.md")
+    assert "Withdrawn" not in shown.read_text("utf-8")
+    assert f"release `{site.release}`" not in shown.read_text("utf-8")
     registry = Registry(site.prefix.partition("/")[0])
     assert site.release not in registry.tags("flagrelease/flagrelease_cpu_smollm2")
     registry.close()

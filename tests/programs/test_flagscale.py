@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,20 @@ def test_a_stack_with_another_compiler_finds_it_before_the_images_own(flagscale:
     assert "/opt/compilers" not in flagos, (
         "the image's own path has the compiler of its released stack"
     )
+
+
+def test_the_shell_in_which_flagscale_starts_vllm_reads_what_bash_env_names(
+    flagscale: FlagScale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How hygon's image gives that process DTK's variables, which otherwise only login shells have."""
+    hygon = one_cell(PROJECT, "hygon/qwen3-4b")
+    assert hygon.chip.image_env == {"BASH_ENV": "/opt/dtk-26.04/env.sh"}
+    sourced, log = tmp_path / "env.sh", tmp_path / "log"
+    sourced.write_text(f'echo "$0" >> {log}\n')
+    monkeypatch.setenv("BASH_ENV", str(sourced))
+    flagscale.serve(hygon, "flagos")
+    first = log.read_text().split()[0]
+    assert first.endswith("/serve_logs/scripts/host_0_localhost_run.sh")
 
 
 def values() -> Iterator[tuple[str, str]]:

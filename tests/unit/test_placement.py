@@ -74,6 +74,18 @@ def test_ascend_gets_the_devices_of_its_cards_and_no_word_for_all_of_them() -> N
     assert run.environment == {"ASCEND_VISIBLE_DEVICES": "0,1"}
 
 
+def test_cards_are_chosen_by_a_variable_that_somebody_reads() -> None:
+    """A variable for the vendor's container runtime chooses nothing where that runtime is not used (chips.yaml)."""
+    cells = {cell.chip_id: cell for cell in PROJECT.cells if cell.model_id == "qwen3-4b"}
+    for chip in ("enflame", "hygon", "iluvatar", "metax", "sunrise", "tsingmicro"):
+        cell = cells[chip]
+        assert cell.run.runtime is None
+        assert cell.chip.visible.container is None
+        assert cell.run.environment[str(cell.chip.visible.process)] == "0"
+    eight = one_cell(PROJECT, "enflame", "qwen3-next-80b-a3b").run.environment
+    assert eight == {"TOPS_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7"}
+
+
 def test_no_cell_of_the_matrix_leaves_a_placeholder_in_its_arguments() -> None:
     runs = [cell.run for cell in PROJECT.cells]
     words = [
