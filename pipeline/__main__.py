@@ -8,5 +8,6 @@ gc.disable()  # until all is imported, which stays: main enables it
 gc.set_threshold(50_000)
 
 from pipeline.cli import main  # noqa: E402
+from pipeline.workers import leave  # noqa: E402
 
-sys.exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))

@@ -19,8 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.options import Options
 from pipeline.reporter import Reporter
 from pipeline.stage_names import STAGES
-
-INTERRUPTED = 130
+from pipeline.workers import INTERRUPTED
 
 
 def main(words: Sequence[str], console: Console | None = None) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from queue import SimpleQueue
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, NoReturn, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+INTERRUPTED = 130  # exit code of a process that somebody interrupted
 PATIENCE_S = 10.0  # for what was cut off to clean up
 CUT_AGAIN_S = 0.5
 
@@ -77,3 +80,12 @@ def per_thread(make: Callable[P, T]) -> Callable[P, T]:
         return found
 
     return made
+
+
+def leave(code: int) -> NoReturn:
+    """End the process. After an interrupt nobody waits for pools whose threads still send: Python would join them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == INTERRUPTED and threading.active_count() > 1:
+        os._exit(code)
+    sys.exit(code)

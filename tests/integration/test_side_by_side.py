@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import docker
 import pytest
 
 from pipeline.lock import lock_bytes
@@ -83,11 +85,24 @@ def images(folder: Path) -> list[BuiltImage]:
     return found
 
 
+@contextmanager
+def images_removed_of(host: str) -> Iterator[None]:
+    """Afterwards the engine has no tag of this registry, which is gone by then."""
+    client = docker.from_env()
+    try:
+        yield
+    finally:
+        for image in client.images.list(filters={"reference": f"{host}/*/*/*/*"}):
+            for tag in image.tags:
+                if tag.startswith(f"{host}/"):
+                    client.images.remove(tag)
+        client.close()
+
+
 def test_two_cells_in_two_processes_build_and_push_every_key_once(
     base: str, tmp_path: Path
 ) -> None:
-    with real_registry(tmp_path / "registry") as host:
-        # One folder of wheels, for its path is an argument of the build.
+    with real_registry(tmp_path / "registry") as host, images_removed_of(host):
         folders = [checkout(tmp_path / name, base, host) for name in ("one", "two")]
         words = ("pipeline", "build", "loom", "*", "--release", RELEASE, "--jobs", "build=2")
         processes = [begun(folder, *words) for folder in folders]
