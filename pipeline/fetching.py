@@ -44,15 +44,15 @@ def fetch_record(source: Source, cell: Cell, release: str | None, say: Say) -> b
     place = place_of(registry, known.public, release)
     key = PublicKey.read(release_key.pem, release_key.path) if release_key else None
     try:
-        known_records = sealed_records(stated(place, "record", key), image)
+        known_records = sealed_records(stated(place, "record", key))
     except ValueError as error:
         raise StageRefusedError(
             f"the record that is attached to the image does not hold: {error}",
             where=image,
             hint=f"nox -s verify -- {image} says what else does not",
         ) from error
-    mine = [sealed for sealed in known_records if sealed[0].cell == cell.id]
-    if found := record_of_release(place, mine, release):
+    found = record_of_release(place, known_records, release)
+    if found and found[0].cell == cell.id:
         path = project.store.folder(release, cell.chip_id, cell.model_id) / "record.json"
         write_whole(path, found[1])
         by = f"signed by {release_key.fingerprint}" if release_key else "signed by nobody"

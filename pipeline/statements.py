@@ -120,6 +120,10 @@ def stated_record(predicate: Mapping[str, Any]) -> bytes:
     return canonical(predicate["record"]) + b"\n"
 
 
+def stated_release(predicate: Mapping[str, Any]) -> str:
+    return str(predicate["record"]["release"])
+
+
 def sealed_sha256(record: Record) -> str:
     return sha256_bytes(sealed_bytes(record))
 

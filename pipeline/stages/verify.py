@@ -27,7 +27,7 @@ from pipeline.record import Record, parse_record
 from pipeline.release_index import ReleaseIndex, Tombstone, index_tag, parse_index
 from pipeline.results import Check
 from pipeline.signatures import PublicKey
-from pipeline.statements import PREDICATES, Kind, stated_record
+from pipeline.statements import PREDICATES, Kind, stated_record, stated_release
 from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
 from pipeline.world.registry_artifacts import read_artifact
 from pipeline.world.tag_moves import tombstones
@@ -88,19 +88,29 @@ def stated(place: Place, kind: Kind, key: PublicKey | None) -> tuple[Payload, ..
     )
 
 
-def sealed_records(payloads: Sequence[Payload], where: str) -> tuple[Sealed, ...]:
-    """Oldest release first: an image that did not change is in many."""
-    contents = [stated_record(one.statement.predicate) for one in payloads]
-    found = [(parse_record(content, where), content) for content in contents]
-    return tuple(sorted(found, key=lambda sealed: release_order(sealed[0].release)))
+def sealed_records(payloads: Sequence[Payload]) -> dict[str, list[bytes]]:
+    """Records as they were attested, by release, oldest first: an image that did not change is in many.
+
+    They are not read: that of another release may be of another version of the pipeline.
+    """
+    found: dict[str, list[bytes]] = {}
+    for one in payloads:
+        predicate = one.statement.predicate
+        found.setdefault(stated_release(predicate), []).append(stated_record(predicate))
+    return dict(sorted(found.items(), key=lambda of: release_order(of[0])))
 
 
-def record_of_release(place: Place, known: Sequence[Sealed], release: str) -> Sealed | None:
+def record_of_release(
+    place: Place, known: Mapping[str, Sequence[bytes]], release: str
+) -> Sealed | None:
     """The one that the release index names: a second run under the same name attaches its record to the same image."""
-    mine = [sealed for sealed in known if sealed[0].release == release]
+    mine = known.get(release)
+    if not mine:
+        return None
     index = _read_index(place, release) if len(mine) > 1 else None
     named = {cell.record_sha256 for cell in index.cells} if index else set()
-    return next((one for one in mine if sha256_bytes(one[1]) in named), mine[-1] if mine else None)
+    content = next((one for one in mine if sha256_bytes(one) in named), mine[-1])
+    return parse_record(content, f"record of {release}, attached to {place.repository}"), content
 
 
 @dataclass(kw_only=True)
@@ -155,10 +165,10 @@ def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str,
 
 def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
     """The record of the release that the tag names, else of the newest; of several the one in the release index."""
-    image, known = asked.place.image, sealed_records(payloads, "record")
+    image, known = asked.place.image, sealed_records(payloads)
     if not known:
         raise DisagreementError("not looked at: it needs a record that holds")
-    release = asked.tag if asked.tag and CALVER.match(asked.tag) else known[-1][0].release
+    release = asked.tag if asked.tag and CALVER.match(asked.tag) else list(known)[-1]
     found = record_of_release(asked.place, known, release)
     if found is None:
         raise DisagreementError(f"no record of release {release} is attached to the image")

@@ -11,7 +11,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.fetching import Source, fetch_where_none
-from pipeline.record import ReleaseKey, record_bytes
+from pipeline.record import Record, ReleaseKey, record_bytes
 from pipeline.release_index import TOMBSTONE_TYPE, Tombstone, document
 from pipeline.rewriting import cards_of
 from pipeline.sbom import Inventory, Package, sbom
@@ -371,6 +371,11 @@ def test_a_checkout_that_never_built_makes_the_same_card_from_the_registry(
     ]
 
 
+def of_another_pipeline(record: Record) -> Record:
+    """A record of a later release whose file this pipeline cannot read."""
+    return record.model_copy(update={"release": "2027.1.1.1", "record_schema": 2})
+
+
 @pytest.mark.parametrize("promoted", [0, 1])
 def test_of_several_records_of_one_release_the_one_in_the_index_is_fetched(
     tmp_path: Path, *, promoted: int
@@ -382,6 +387,7 @@ def test_of_several_records_of_one_release_the_one_in_the_index_is_fetched(
     records = (first.record, first.record.model_copy(update={"about": about}))
     digest = first.place.image.digest
     sealed = [attest_record(registry, record, digest, None).record_sha256 for record in records]
+    attest_record(registry, of_another_pipeline(first.record), digest, None)
     put_index(registry, records[promoted], digest, sealed[promoted])
     source = fresh_checkout(tmp_path, registry, None)
     cell = one_cell(source.project, "cpu", "smollm2")
