@@ -8,6 +8,7 @@ from pipeline.cell import exclusions
 from pipeline.chip import Run, Visible
 from pipeline.doubts import doubts
 from pipeline.lock import weights_of
+from pipeline.matrix_values import ServeValue
 from pipeline.placement import cards_for, for_cards, obstacles
 from tests.projects import committed, one_cell
 
@@ -112,13 +113,15 @@ def test_weights_of_a_type_that_no_source_says_the_chip_serves_exclude_a_cell() 
         "no source says that the chip serves fp8; "
         "685 GB of fp8 weights take 16 cards, 2 nodes: serving over several nodes is not built"
     )
-    served = {cell.chip_id for cell in PROJECT.cells if cell.model.size and cell.model.size.dtype == "fp8"}
+    served = {
+        cell.chip_id for cell in PROJECT.cells if cell.model.size and cell.model.size.dtype == "fp8"
+    }
     assert served == {"nvidia"}
 
 
 def test_quantised_weights_are_not_served_as_another_type_and_others_may_be() -> None:
     chips, models = PROJECT.matrix.chips, PROJECT.matrix.models
-    as_float16 = {"dtype": "float16", "tensor_parallel_size": 1}
+    as_float16: dict[str, ServeValue] = {"dtype": "float16", "tensor_parallel_size": 1}
     assert "no source says that the chip serves fp8" in list(
         obstacles(chips["sunrise"], models["deepseek-v3.1"], as_float16)
     )

@@ -308,8 +308,13 @@ def test_until_stops_after_its_stage() -> None:
 
 
 def lifted(project: Project) -> Changes:
-    """What takes away each obstacle that is reckoned: every accelerator of the matrix serves every model in one node."""
-    large = {"memory_gb": 80, "cards_per_node": 64, "unknown": {}, "dtypes": ["float16", "bfloat16", "float32", "fp8"]}
+    """What takes away each obstacle that is reckoned: every accelerator of the matrix serves all in one node."""
+    large = {
+        "memory_gb": 80,
+        "cards_per_node": 64,
+        "unknown": {},
+        "dtypes": ["float16", "bfloat16", "float32", "fp8"],
+    }
     chips = project.matrix.chips
     accelerators = {chip: block for chip, block in chips.items() if block.smi is not None}
     return {
