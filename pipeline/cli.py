@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,6 +33,8 @@ def main(words: Sequence[str], console: Console | None = None) -> int:
             return 0
         from pipeline.commands import COMMANDS  # with the matrix, its libraries and every record
 
+        gc.freeze()
+        gc.enable()
         return COMMANDS[options.command](options, reporter)
     except PipelineError as error:
         reporter.error(error)

@@ -175,7 +175,8 @@ class Project:
         )
 
     def _blocks_sha256(self, record: Record) -> str | None:
-        # Here, for a plan without records needs no cards.
+        if record.image is None:
+            return None  # as the card would say, and a plan without records needs no cards
         from pipeline.cards.blocks import blocks_sha256
         from pipeline.stages.card import guide_blocks
 

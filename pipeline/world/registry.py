@@ -53,7 +53,7 @@ class Registry:
         config = docker_config or docker_config_path()
         self._connection = Connection(base, config, sleep, certificates)
         self.another = partial(  # the same registry, for another thread
-            Registry, base, docker_config=config, certificates=certificates, sleep=sleep
+            type(self), base, docker_config=config, certificates=certificates, sleep=sleep
         )
 
     def close(self) -> None:
