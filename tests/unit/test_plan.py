@@ -385,4 +385,4 @@ def test_the_words_of_the_card_come_from_the_same_project(tmp_path: Path) -> Non
     project = copied_project(tmp_path)
     cell = one_cell(project, "cpu", "smollm2")
     target = project.matrix.targets["local"]
-    assert inputs_of(project).about == about(cell, names(cell, target))
+    assert inputs_of(project).about == about(cell, names(cell, target), target="local")
