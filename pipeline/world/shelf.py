@@ -23,7 +23,7 @@ from pipeline.world.host_lock import host_lock
 from pipeline.world.oci import Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, read_artifact
-from pipeline.world.tag_moves import finish_or_undo, tombstones
+from pipeline.world.tag_moves import finish_or_undo, is_overtaken, tombstones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +61,7 @@ class Shelf:
     def _is_due(self, move: TagMove, release: str) -> bool:
         if move.before == move.after or self.registry.head(*move.place) != move.before:
             return False
-        if move.tag != NEWEST:
-            return True
-        stones = tombstones(self.registry, move.repository, str(move.after))
-        return all(stone.release != release for stone in stones)
+        return not is_overtaken(move, release, self.registry)
 
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""

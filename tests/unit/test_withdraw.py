@@ -305,3 +305,46 @@ def test_a_registry_that_stops_answering_is_gone_on_with_later(tmp_path: Path) -
     registry.is_deaf = False
     toys.promote(SECOND, "", "cpu/b")
     assert toys.latest("cpu/a") == old["cpu/a"]
+
+
+def cut_off_before(tag: str, folder: Path) -> tuple[Toys, Toys]:
+    """Two checkouts at one registry; the first was killed in promoting SECOND, after its commit."""
+
+    class Cut(FakeRegistry):
+        is_cut = False
+
+        def put_manifest(
+            self, repository: str, reference: str, body: bytes, media_type: str
+        ) -> str:
+            if self.is_cut and repository in PUBLIC.values() and reference == tag:
+                raise Killed
+            return super().put_manifest(repository, reference, body, media_type)
+
+    registry = Cut(deletes_tags=True)
+    one, other = Toys(registry, folder / "one"), Toys(registry, folder / "other")
+    one.promote(FIRST)
+    registry.is_cut = True
+    with pytest.raises(Killed):
+        one.promote(SECOND)
+    registry.is_cut = False
+    return one, other
+
+
+def test_an_old_journal_does_not_bring_a_rolled_back_release_back(tmp_path: Path) -> None:
+    one, other = cut_off_before(SECOND, tmp_path)
+    other.rollback(SECOND)
+    one.yank(FIRST, "cpu/b")  # anything that begins with what was cut off
+    assert one.tags("cpu/a") == (FIRST, "latest")
+    assert one.latest() == one.registry.head(PUBLIC["cpu/a"], FIRST)
+    told = f"undone: a promote of release {SECOND} was cut off, and the release was withdrawn since"
+    assert told in one.said
+    assert open_journals(one.folder) == ()
+
+
+def test_an_old_journal_does_not_bring_the_alias_to_a_yanked_image(tmp_path: Path) -> None:
+    one, other = cut_off_before("latest", tmp_path)
+    other.yank(SECOND, *PUBLIC)
+    one.promote(FIRST)
+    assert one.tags() == (FIRST, SECOND, "latest")
+    assert one.latest() == one.registry.head(PUBLIC["cpu/a"], FIRST)
+    assert open_journals(one.folder) == ()
