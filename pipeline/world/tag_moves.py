@@ -8,14 +8,13 @@ from pathlib import Path
 from pipeline.errors import WorldError
 from pipeline.release_index import (
     NEWEST,
-    TOMBSTONE_TYPE,
     TagMove,
     Tombstone,
     document,
     parse_tombstone,
 )
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
-from pipeline.world.oci import Manifest, qualified
+from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
 
