@@ -56,6 +56,7 @@ class Done:
     files: tuple[str, ...]  # beside those of the project: weights, cards on a hub, a public key
     programs: tuple[str, ...]  # that tell the cards of a machine
     tags: tuple[PublicTag, ...]
+    index: PublicTag  # of the release
     state: str  # of all of it, hashed
 
 
@@ -79,9 +80,10 @@ def known(options: Options) -> Done | None:
     try:
         content = json.loads(_place(options).read_bytes())
         tags = tuple(PublicTag(**tag) for tag in content.pop("tags"))
-        done = Done(**{**content, "tags": tags})
+        index = PublicTag(**content.pop("index"))
+        done = Done(**content, tags=tags, index=index)
         is_same = done.state == state(options, done.files, done.programs)
-        return done if is_same and _are_public(tags) else None
+        return done if is_same and _are_public((index, *tags)) else None
     except (OSError, ValueError, TypeError, KeyError, PipelineError):
         return None  # nothing known, or not by this version; a registry that is down is told by the release
 
@@ -105,7 +107,8 @@ def remember(options: Options, begun: str, runs: Sequence[CellRelease]) -> None:
     from pipeline.canonical import write_whole
 
     files = [path for run in runs for path in _files_of(run)]
-    if not begun or None in files or before(options) != begun:
+    index = _index_tag(runs[0])
+    if not begun or None in files or index is None or before(options) != begun:
         return
     known_files = tuple(dict.fromkeys(filter(None, files)))
     programs = tuple(
@@ -117,6 +120,7 @@ def remember(options: Options, begun: str, runs: Sequence[CellRelease]) -> None:
         files=known_files,
         programs=programs,
         tags=tuple(map(_public_tag, runs)),
+        index=index,
         state=state(options, known_files, programs),
     )
     write_whole(_place(options), json.dumps(asdict(done)).encode())
@@ -133,6 +137,23 @@ def _public_tag(run: CellRelease) -> PublicTag:
         repository=names.public,
         tag=done.tag,
         digest=done.digest,
+    )
+
+
+def _index_tag(run: CellRelease) -> PublicTag | None:
+    """As it is now: cells that were promoted later have extended it. Releases before 2026.11.25 have none."""
+    from pipeline.release_index import index_tag
+
+    shelf, tag = run.shelf, index_tag(run.release)
+    digest = shelf.registry.head(shelf.index_repository, tag)
+    if digest is None:
+        return None
+    return PublicTag(
+        cell="",
+        host=shelf.registry.host,
+        repository=shelf.index_repository,
+        tag=tag,
+        digest=digest,
     )
 
 
@@ -203,14 +224,19 @@ def _boot() -> str:
 
 
 def _are_public(tags: Sequence[PublicTag]) -> bool:
-    """One HEAD for each cell."""
+    """Each names what it named, and nobody has withdrawn that. A HEAD and a list of referrers for each."""
     from pipeline.workers import per_thread
+    from pipeline.world.oci import TOMBSTONE_TYPE
     from pipeline.world.registry import Registry
+    from pipeline.world.registry_artifacts import referrers
 
     registry = per_thread(Registry)
 
     def is_there(tag: PublicTag) -> bool:
-        return registry(tag.host).head(tag.repository, tag.tag) == tag.digest
+        asked = registry(tag.host)
+        if asked.head(tag.repository, tag.tag) != tag.digest:
+            return False
+        return not referrers(asked, tag.repository, tag.digest, TOMBSTONE_TYPE)
 
     with ThreadPoolExecutor(ASKERS) as pool:
         return all(pool.map(is_there, tags))

@@ -11,7 +11,6 @@ from pipeline.naming import release_order
 from pipeline.results import Frozen
 
 INDEX_TYPE = "application/vnd.flagos.release.index.v1+json"
-TOMBSTONE_TYPE = "application/vnd.flagos.release.tombstone.v1+json"
 TAG_PREFIX = "rel-"
 NEWEST = "latest"  # the alias in every public repository that follows the newest release
 

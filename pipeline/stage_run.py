@@ -52,6 +52,8 @@ def settled(run: CellRelease, stage: StageName, *, forced: bool) -> tuple[Outcom
     """How the stage ended without running; or None, and why it has to run."""
     action = act(stage, run.cell, run.inputs, run.record.stages, run.past, run.release)
     try:
+        if withdrawn := _withdrawal(run, action):
+            return withdrawn, ""
         gone = _is_gone(run, action)
     except PipelineError as broken:
         return unfinished(run.cell.id, stage, "; ".join(action.reasons), broken), ""
@@ -125,6 +127,31 @@ def unfinished(
     return Outcome(cell=cell, stage=stage, status="not done", seconds=seconds, why=why, error=error)
 
 
+def _withdrawal(run: CellRelease, action: Action) -> Outcome | None:
+    """A promoted cell that somebody took back. Its record stays as it was promoted; the tombstone says the rest."""
+    if action.kind == "run" or action.stage != "promote":
+        return None
+    done = reused(action, run.past).result
+    if not isinstance(done, PromoteResult):
+        return None
+    stones = run.shelf.withdrawn_cell(done.tag, run.names.public, done.digest)
+    if not stones:
+        return None
+    error = StageRefusedError(
+        stones[0].sentence,
+        where=f"promote of {run.cell.id}",
+        hint="mend the cause and release under a new name",
+    )
+    return Outcome(
+        cell=run.cell.id,
+        stage="promote",
+        status="withdrawn",
+        seconds=0,
+        why=f"{stones[0].event} since",
+        error=error,
+    )
+
+
 def _is_gone(run: CellRelease, action: Action) -> bool:
     """Whether what a finished stage left in the registry or on disk is no longer there."""
     if action.kind == "run" or action.stage not in LEAVE_THINGS_OUTSIDE:
@@ -141,9 +168,10 @@ def _is_gone(run: CellRelease, action: Action) -> bool:
             staging = run.world.registry(run.names.staging_host)
             place = run.names.staging_model
             return not all(staging.head(place, one.manifest_digest) for one in attestations)
-        case PromoteResult(tag=tag, digest=digest):
-            public = run.world.registry(run.names.host)
-            return public.head(run.names.public, tag) != digest
+        case PromoteResult(tag=tag, digest=digest, index=index):
+            public = run.names.public
+            is_tagged = run.shelf.registry.head(public, tag) == digest
+            return not (is_tagged and (index is None or run.shelf.holds(tag, public, digest)))
         case PublishResult(publications=publications):
             hubs = {hub.name: hub for hub in run.world.hubs()}
             return not all(

@@ -12,7 +12,7 @@ from pipeline.release_index import Tombstone
 from pipeline.rewriting import cards_of, newest_records
 from pipeline.tombstones import keep_tombstone
 from pipeline.world.registry import Registry
-from pipeline.world.tag_moves import tombstones
+from pipeline.world.tag_moves import withdrawn_from
 
 Say = Callable[[str], None]
 
@@ -54,7 +54,5 @@ def _tombstone(record: Record, registry: Registry) -> Tombstone | None:
     promoted = record.stages.promote and record.stages.promote.result
     if host != registry.host or not promoted:
         return None
-    said = tombstones(registry, repository, promoted.digest)
-    # A release that was rolled back says nothing of the same image in another release; a yank does.
-    mine = [one for one in said if one.event == "yanked" or one.release == record.release]
+    mine = withdrawn_from(registry, repository, promoted.digest, record.release)
     return mine[-1] if mine else None

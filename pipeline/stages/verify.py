@@ -30,7 +30,7 @@ from pipeline.signatures import PublicKey
 from pipeline.statements import PREDICATES, Kind, stated_record, stated_release
 from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
 from pipeline.world.registry_artifacts import read_artifact
-from pipeline.world.tag_moves import tombstones
+from pipeline.world.tag_moves import tombstones, withdrawn_from
 
 T = TypeVar("T")
 Sealed = tuple[Record, bytes]  # a record, and its bytes as they were attested
@@ -168,7 +168,7 @@ def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
     image, known = asked.place.image, sealed_records(payloads)
     if not known:
         raise DisagreementError("not looked at: it needs a record that holds")
-    release = asked.tag if asked.tag and CALVER.match(asked.tag) else list(known)[-1]
+    release = _release_of(asked) or _newest(asked.place, known)
     found = record_of_release(asked.place, known, release)
     if found is None:
         raise DisagreementError(f"no record of release {release} is attached to the image")
@@ -176,6 +176,18 @@ def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
     config = image.content.config
     seen = record_agrees(record, image.digest, config.digest if config else "")
     return seen, (record, content)
+
+
+def _release_of(asked: Asked) -> str | None:
+    """The one that the tag names."""
+    return asked.tag if asked.tag and CALVER.match(asked.tag) else None
+
+
+def _newest(place: Place, known: Mapping[str, Sequence[bytes]]) -> str:
+    """The newest that was not rolled back; where all were, the newest."""
+    said = tombstones(place.registry, place.repository, place.image.digest)
+    back = {stone.release for stone in said if stone.event == "rolled_back"}
+    return ([release for release in known if release not in back] or list(known))[-1]
 
 
 def _bill(asked: Asked, payloads: Sequence[Payload], sealed: Sealed | None) -> tuple[str, None]:
@@ -195,7 +207,8 @@ def _index(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
     """What the registry says of the release as a whole, and whether the image was withdrawn."""
     registry, repository = asked.place.registry, asked.place.repository
     digest = asked.place.image.digest
-    if stones := tombstones(registry, repository, digest):
+    release = sealed[0].release if sealed else _release_of(asked) or ""
+    if stones := withdrawn_from(registry, repository, digest, release):
         raise DisagreementError("; ".join(stone.sentence for stone in stones))
     if sealed is None:
         raise DisagreementError("not looked at: it needs a record that holds")
@@ -236,5 +249,5 @@ def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
 def _is_of_withdrawn(asked: Asked, record: Record, given: Mapping[str, bytes]) -> bool:
     """The card that was written anew when the image was taken back."""
     place = asked.place
-    stones = tombstones(place.registry, place.repository, place.image.digest)
+    stones = withdrawn_from(place.registry, place.repository, place.image.digest, record.release)
     return bool(stones) and {*given.values()} <= {*asked.made(record, stones[-1]).values()}

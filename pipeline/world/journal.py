@@ -69,10 +69,12 @@ class Journal:
         return journal
 
     def write(self, event: str, **more: Any) -> None:
-        """Append one event; it is on disk when this returns."""
+        """Append one event; it is on disk when this returns. Half a line of a write that failed is cut off first."""
         line = {"time": datetime.now(UTC).isoformat(), "event": event, **more}
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        with writing(self.path), self.path.open("a+b") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -84,9 +86,8 @@ class Journal:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Every event; a last line that a kill cut off is none."""
-        for line in self.path.read_text("utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+        *whole, _ = self.path.read_bytes().split(b"\n")
+        yield from map(json.loads, whole)
 
     def operation(self) -> Operation | None:
         """None: it was killed before it had written what it was about to do."""

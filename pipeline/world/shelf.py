@@ -23,7 +23,7 @@ from pipeline.world.host_lock import host_lock
 from pipeline.world.oci import Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, read_artifact
-from pipeline.world.tag_moves import finish_or_undo, tombstones
+from pipeline.world.tag_moves import finish_or_undo, is_overtaken, tombstones, withdrawn_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,18 @@ class Shelf:
         """What was said of the release as a whole."""
         return tombstones(self.registry, self.index_repository, stored(index).digest)
 
+    def withdrawn_cell(self, release: str, repository: str, digest: str) -> tuple[Tombstone, ...]:
+        """What was said of an image in a release, or of the release as a whole."""
+        index = self.index(release)
+        whole = self.withdrawn(index) if index else ()
+        return (*withdrawn_from(self.registry, repository, digest, release), *whole)
+
+    def holds(self, release: str, repository: str, digest: str) -> bool:
+        """Whether the index of a release names this image; without it nothing of the release is public."""
+        index = self.index(release)
+        cells = index.cells if index else ()
+        return (repository, digest) in [(cell.repository, cell.digest) for cell in cells]
+
     def due(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
         """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due."""
         return tuple(move for move in index.moves if self._is_due(move, index.release))
@@ -61,10 +73,7 @@ class Shelf:
     def _is_due(self, move: TagMove, release: str) -> bool:
         if move.before == move.after or self.registry.head(*move.place) != move.before:
             return False
-        if move.tag != NEWEST:
-            return True
-        stones = tombstones(self.registry, move.repository, str(move.after))
-        return all(stone.release != release for stone in stones)
+        return not is_overtaken(move, release, self.registry)
 
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""

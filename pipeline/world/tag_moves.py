@@ -6,9 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import WorldError
-from pipeline.release_index import TOMBSTONE_TYPE, TagMove, Tombstone, document, parse_tombstone
+from pipeline.release_index import (
+    NEWEST,
+    TagMove,
+    Tombstone,
+    document,
+    parse_tombstone,
+)
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
-from pipeline.world.oci import Manifest, qualified
+from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
 
@@ -23,7 +29,10 @@ def finish_or_undo(folder: Path, registry: Registry, say: Say) -> None:
             journal.end("undone", why="nothing had begun")
         elif operation.registry == registry.host:
             name = f"{operation.kind} of release {operation.release}"
-            if is_committed(operation, registry):
+            if is_withdrawn(operation, registry):
+                journal.end("undone", why="its release was withdrawn meanwhile")
+                say(f"undone: a {name} was cut off, and the release was withdrawn since")
+            elif is_committed(operation, registry):
                 say(f"finishing a {name} that was cut off")
                 carry_out(operation, registry, journal, say)
             else:
@@ -36,6 +45,19 @@ def is_committed(operation: Operation, registry: Registry) -> bool:
     return commit is None or registry.head(commit.repository, commit.tag) == commit.digest
 
 
+def is_withdrawn(operation: Operation, registry: Registry) -> bool:
+    """Whether somebody, perhaps on another host, rolled back what this was to make public."""
+    commit = operation.commit
+    return commit is not None and bool(tombstones(registry, commit.repository, commit.digest))
+
+
+def is_overtaken(move: TagMove, release: str, registry: Registry) -> bool:
+    """Whether the alias would go to an image that was taken back. Version tags stay at a yanked one."""
+    if move.tag != NEWEST or move.after is None:
+        return False
+    return bool(withdrawn_from(registry, move.repository, move.after, release))
+
+
 def carry_out(operation: Operation, registry: Registry, journal: Journal, say: Say) -> None:
     """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
 
@@ -46,6 +68,9 @@ def carry_out(operation: Operation, registry: Registry, journal: Journal, say: S
     for burial in operation.burials:
         bury(registry, burial)
     for move in operation.moves:
+        if operation.kind == "promote" and is_overtaken(move, operation.release, registry):
+            say(f"{qualified(*move.place)} does not go to {move.after}, which was withdrawn")
+            continue
         journal.write("move", **move.model_dump())
         now = registry.head(*move.place)
         if now == move.before != move.after:
@@ -89,6 +114,14 @@ def tombstones(registry: Registry, repository: str, digest: str) -> tuple[Tombst
             where = f"{registry.host}/{repository}@{descriptor.digest}"
             found.append(parse_tombstone(content, where))
     return tuple(sorted(found, key=lambda stone: stone.time))
+
+
+def withdrawn_from(
+    registry: Registry, repository: str, digest: str, release: str
+) -> tuple[Tombstone, ...]:
+    """What was said of an image in one release: a yank is of the image, a rollback of its own release alone."""
+    said = tombstones(registry, repository, digest)
+    return tuple(one for one in said if one.event == "yanked" or one.release == release)
 
 
 def present(registry: Registry, repository: str, digest: str) -> Manifest:

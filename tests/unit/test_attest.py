@@ -12,7 +12,7 @@ from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.fetching import Source, fetch_where_none
 from pipeline.record import Record, ReleaseKey, record_bytes
-from pipeline.release_index import TOMBSTONE_TYPE, Tombstone, document
+from pipeline.release_index import Tombstone, document
 from pipeline.rewriting import cards_of
 from pipeline.sbom import Inventory, Package, sbom
 from pipeline.signatures import (
@@ -26,6 +26,7 @@ from pipeline.stages.attest import Subject, attest
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
 from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
+from pipeline.world.oci import TOMBSTONE_TYPE
 from pipeline.world.registry_artifacts import artifact, put_artifact
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
 from tests.attested import (

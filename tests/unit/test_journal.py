@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import WorldError
-from pipeline.release_index import TagMove
+from pipeline.release_index import TagMove, Tombstone
 from pipeline.world.host_lock import host_lock
-from pipeline.world.journal import Commit, Journal, Operation, Restore, open_journals
+from pipeline.world.journal import Burial, Commit, Journal, Operation, Restore, open_journals
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry
 
@@ -40,6 +40,32 @@ def test_a_line_that_a_kill_cut_off_is_no_event(tmp_path: Path) -> None:
     with journal.path.open("a") as file:
         file.write('{"event": "comm')
     assert [event["event"] for event in journal.events()] == ["begin"]
+
+
+def test_a_journal_goes_on_after_half_a_line(tmp_path: Path) -> None:
+    journal = Journal.begin(tmp_path, OPERATION)
+    with journal.path.open("ab") as file:
+        file.write('{"event": "mo, by Zoë'.encode()[:-1])  # a full disk cuts inside a letter, too
+    assert [event["event"] for event in journal.events()] == ["begin"]
+    journal.write("move", tag="2026.11.1")
+    assert [event["event"] for event in journal.events()] == ["begin", "move"]
+    assert journal.operation() == OPERATION
+
+
+def test_a_reason_may_hold_what_unicode_takes_for_the_end_of_a_line(tmp_path: Path) -> None:
+    stone = Tombstone(
+        event="yanked",
+        release="2026.11.1",
+        cell="toys/a",
+        digest="sha256:a",
+        by="Ada",
+        reason="wrong\u2028answers\u0085here",
+        time="2026-11-24T12:00:00+00:00",
+        replaced_by=None,
+    )
+    buried = Burial(repository="toys/a", tombstone=stone)
+    asked = OPERATION.model_copy(update={"kind": "yank", "commit": None, "burials": (buried,)})
+    assert Journal.begin(tmp_path, asked).operation() == asked
 
 
 def test_a_journal_without_a_whole_first_line_is_closed_as_nothing_begun(tmp_path: Path) -> None:

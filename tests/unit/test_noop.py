@@ -14,17 +14,26 @@ from pipeline import noop
 from pipeline.canonical import write_whole
 from pipeline.errors import WorldError
 from pipeline.options import Options
-from pipeline.world import engine, git
+from pipeline.release_index import Tombstone
+from pipeline.world import engine, git, registry
+from pipeline.world.journal import Burial
+from pipeline.world.tag_moves import bury
 from tests.fakes import FakeEngine
+from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import toy_project
 
+HOST = "registry.test"
 PLAIN = Options(command="release")
+INDEX = noop.PublicTag(
+    cell="", host=HOST, repository="toys/releases", tag="rel-2026.11.24.1", digest=""
+)
 DONE = noop.Done(
     release="2026.11.24.1",
     stages=11,
     files=("weights",),
     programs=("beads-smi",),
     tags=(),
+    index=INDEX,
     state="",
 )
 
@@ -33,21 +42,32 @@ class Engine27(FakeEngine):
     builder = "docker-classic 27"
 
 
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
+    """The registry, with the release index and one image in it."""
+    found = FakeRegistry(HOST)
+    monkeypatch.setattr(registry, "Registry", lambda _host: found)
+    return found
+
+
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: FakeRegistry) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine.Engine, "connect", FakeEngine)
     monkeypatch.setattr(git, "tags_of_head", lambda: ())
     toy_project(tmp_path)
     (tmp_path / "weights").write_bytes(b"w")
     write_whole(tmp_path / "out/2026.11.24.1/abacus/poet/record.json", b"{}")
-    keep(PLAIN)
+    keep(PLAIN, public)
     return tmp_path
 
 
-def keep(options: Options) -> None:
+def keep(options: Options, public: FakeRegistry) -> None:
     found = noop.state(options, DONE.files, DONE.programs)
-    done = replace(DONE, state=found)
+    index = push_image(public, INDEX.repository, b"index", tag=INDEX.tag)
+    image = push_image(public, "toys/poet", b"image", tag="2026.11.24.1")
+    tag = replace(INDEX, cell="abacus/poet", repository="toys/poet", tag=DONE.release, digest=image)
+    done = replace(DONE, state=found, tags=(tag,), index=replace(INDEX, digest=index))
     write_whole(noop._place(options), json.dumps(asdict(done)).encode())
 
 
@@ -94,6 +114,31 @@ def test_a_changed_file_ends_it(
 ) -> None:
     monkeypatch.setenv("PATH", os.environ["PATH"])
     change()
+    assert noop.known(PLAIN) is None
+
+
+def test_a_release_index_that_is_gone_or_another_ends_it(public: FakeRegistry) -> None:
+    push_image(public, INDEX.repository, b"another index", tag=INDEX.tag)
+    assert noop.known(PLAIN) is None
+    del public.content[INDEX.repository]
+    assert noop.known(PLAIN) is None
+
+
+@pytest.mark.parametrize("place", [("toys/poet", "2026.11.24.1"), (INDEX.repository, INDEX.tag)])
+def test_a_tombstone_of_the_image_or_of_the_release_ends_it(
+    public: FakeRegistry, place: tuple[str, str]
+) -> None:
+    stone = Tombstone(
+        event="yanked",
+        release=DONE.release,
+        cell="abacus/poet",
+        digest=str(public.head(*place)),
+        by="Ada",
+        reason="wrong answers",
+        time="2026-11-24T12:00:00+00:00",
+        replaced_by=None,
+    )
+    bury(public, Burial(repository=place[0], tombstone=stone))
     assert noop.known(PLAIN) is None
 
 

@@ -23,6 +23,7 @@ from pipeline.release import release_cells
 from pipeline.results import Verdict
 from pipeline.stage_run import Outcome
 from pipeline.stages import smoke as smoke_module
+from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world import operators, server
 from pipeline.world.harbor import Harbor
 from tests.fakes import FakeEngine, ServingImage
@@ -323,6 +324,33 @@ def test_a_public_tag_that_is_gone_is_put_back(flow: Flow) -> None:
     digest = flow.record(*POET).image
     assert digest is not None
     assert flow.registry.head("toys/flagrelease_abacus_poet", RELEASE) == digest.manifest_digest
+
+
+def test_a_release_index_that_is_gone_is_put_back(flow: Flow) -> None:
+    flow.go(*POET)
+    del flow.registry.content["toys/releases"]
+    assert statuses(flow.go(*POET))["promote"] == "passed"
+    assert flow.cell(*POET).shelf.index(RELEASE) is not None
+
+
+@pytest.mark.parametrize("event", ["yanked", "rolled back"])
+def test_a_cell_that_was_withdrawn_is_not_told_as_reused(flow: Flow, event: str) -> None:
+    flow.go(*POET)
+    before, shelf = flow.record(*POET), flow.cell(*POET).shelf
+    asked = Withdrawal(
+        release=RELEASE, by="Ada", reason="wrong answers", time="2026-11-24T12:00:00+00:00"
+    )
+    if event == "yanked":
+        yank(asked, ["abacus/poet"], shelf, say=lambda _: None)
+    else:
+        rollback(asked, shelf, say=lambda _: None)
+    *_, last = flow.go(*POET)
+    assert (last.stage, last.status) == ("promote", "withdrawn")
+    assert isinstance(last.error, StageRefusedError)
+    told = f"release {RELEASE} was {event} on 2026-11-24 by Ada: wrong answers"
+    assert (last.error.message, last.error.exit_code) == (told, 1)
+    assert last.error.hint == "mend the cause and release under a new name"
+    assert flow.record(*POET) == before
 
 
 def test_a_published_card_that_is_gone_or_was_edited_is_put_back(flow: Flow) -> None:

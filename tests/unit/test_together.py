@@ -215,7 +215,7 @@ def test_a_release_that_was_rolled_back_is_refused_by_the_flow(flow: Flow) -> No
     given = Withdrawal(release=RELEASE, by="Ada", reason="wrong answers", time="2026-11-25")
     rollback(given, run.shelf, say=lambda _: None)
     outcomes = go(flow)
-    assert ends(outcomes, "promote") == dict.fromkeys(PUBLIC, "failed")
+    assert ends(outcomes, "promote") == dict.fromkeys(PUBLIC, "withdrawn")
     assert any("was rolled back" in str(done.error) for done in outcomes)
     public = [flow.registry.head(name, RELEASE) for name in PUBLIC.values()]
     assert public == [None, None]

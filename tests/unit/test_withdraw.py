@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.agreement import DisagreementError
 from pipeline.errors import NoAnswerError, StageRefusedError
 from pipeline.release_index import Tombstone
+from pipeline.stages import verify
 from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
+from pipeline.world.attachments import Place
 from pipeline.world.journal import open_journals
 from pipeline.world.shelf import Shelf
 from pipeline.world.tag_moves import finish_or_undo, tombstones
@@ -305,3 +308,75 @@ def test_a_registry_that_stops_answering_is_gone_on_with_later(tmp_path: Path) -
     registry.is_deaf = False
     toys.promote(SECOND, "", "cpu/b")
     assert toys.latest("cpu/a") == old["cpu/a"]
+
+
+def verified(toys: Toys, release: str) -> str:
+    """What `verify` sees of the release index, for the image under a version tag."""
+    manifest = toys.registry.manifest(PUBLIC["cpu/a"], release)
+    assert manifest is not None
+    asked = verify.Asked(
+        place=Place(registry=toys.registry, repository=PUBLIC["cpu/a"], image=manifest),
+        tag=release,
+        key=None,
+        labels=dict,
+        made=lambda _record, _stone: {},
+        cards=(),
+    )
+    record = gated_record(manifest.digest, "cpu/a").model_copy(update={"release": release})
+    return verify._index(asked, (record, b""))[0]
+
+
+def test_verify_passes_a_release_after_the_rollback_of_another_of_the_same_image(
+    toys: Toys,
+) -> None:
+    toys.promote(FIRST, "same")
+    toys.promote(SECOND, "same")
+    toys.rollback(FIRST)
+    assert verified(toys, SECOND).startswith("none here: the image is released as")
+    toys.yank(SECOND, "cpu/a")
+    with pytest.raises(DisagreementError, match=f"release {SECOND} was yanked") as caught:
+        verified(toys, SECOND)
+    assert FIRST not in str(caught.value)
+
+
+def cut_off_before(tag: str, folder: Path) -> tuple[Toys, Toys]:
+    """Two checkouts at one registry; the first was killed in promoting SECOND, after its commit."""
+
+    class Cut(FakeRegistry):
+        is_cut = False
+
+        def put_manifest(
+            self, repository: str, reference: str, body: bytes, media_type: str
+        ) -> str:
+            if self.is_cut and repository in PUBLIC.values() and reference == tag:
+                raise Killed
+            return super().put_manifest(repository, reference, body, media_type)
+
+    registry = Cut(deletes_tags=True)
+    one, other = Toys(registry, folder / "one"), Toys(registry, folder / "other")
+    one.promote(FIRST)
+    registry.is_cut = True
+    with pytest.raises(Killed):
+        one.promote(SECOND)
+    registry.is_cut = False
+    return one, other
+
+
+def test_an_old_journal_does_not_bring_a_rolled_back_release_back(tmp_path: Path) -> None:
+    one, other = cut_off_before(SECOND, tmp_path)
+    other.rollback(SECOND)
+    one.yank(FIRST, "cpu/b")  # anything that begins with what was cut off
+    assert one.tags("cpu/a") == (FIRST, "latest")
+    assert one.latest() == one.registry.head(PUBLIC["cpu/a"], FIRST)
+    told = f"undone: a promote of release {SECOND} was cut off, and the release was withdrawn since"
+    assert told in one.said
+    assert open_journals(one.folder) == ()
+
+
+def test_an_old_journal_does_not_bring_the_alias_to_a_yanked_image(tmp_path: Path) -> None:
+    one, other = cut_off_before("latest", tmp_path)
+    other.yank(SECOND, *PUBLIC)
+    one.promote(FIRST)
+    assert one.tags() == (FIRST, SECOND, "latest")
+    assert one.latest() == one.registry.head(PUBLIC["cpu/a"], FIRST)
+    assert open_journals(one.folder) == ()
