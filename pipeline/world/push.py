@@ -11,8 +11,8 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,23 +72,23 @@ def push_stored(
     """Layers, config, then the manifest; its digest."""
     known = _layers(registry, parent) if parent else {}
     repository, layers = place.repository, []
-    with scratch_folder() as folder, ThreadPoolExecutor(UPLOADS) as uploads:
-        sent: list[Future[None]] = []
+    with scratch_folder() as folder, _uploads() as uploads:
+        sent: set[Future[None]] = set()
         for number, diff_id in enumerate(image.diff_ids):
+            _wait(sent, UPLOADS)
             layer, of = known.get(diff_id), f"layer {number + 1} of {len(image.diff_ids)}"
             if layer and parent:
                 on_line(f"{of}: the registry has it")
-                sent.append(uploads.submit(_mount, registry, parent.repository, repository, layer))
+                sent.add(uploads.submit(_mount, registry, parent.repository, repository, layer))
             else:
                 on_line(f"{of}: compressing")
                 path = folder / f"{number}.tar.gz"
                 layer = _compressed(image.layer(number), path)
-                sent.append(uploads.submit(_send, registry, repository, layer, path))
+                sent.add(uploads.submit(_send, registry, repository, layer, path))
             layers.append(layer)
         if not registry.has_blob(repository, digest_of(image.config)):
             registry.put_blob(repository, image.config)
-        for one in sent:
-            one.result()
+        _wait(sent, 0)
     body = canonical(_manifest(image.config, layers))
     return registry.put_manifest(repository, place.reference, body, DOCKER_MANIFEST)
 
@@ -137,6 +137,28 @@ def _layers(registry: Registry, place: Place) -> dict[str, Descriptor]:
     diff_ids = json.loads(registry.blob(place.repository, config.digest))["rootfs"]["diff_ids"]
     pairs = zip(diff_ids, manifest.layers, strict=True)
     return {diff_id: layer for diff_id, layer in pairs if layer.media_type == LAYER_TYPE}
+
+
+@contextmanager
+def _uploads() -> Iterator[ThreadPoolExecutor]:
+    """A few at once. Nobody waits for those that still run when one failed, or a person ends the push."""
+    pool = ThreadPoolExecutor(UPLOADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _wait(sent: set[Future[None]], most: int) -> None:
+    """Until at most so many have not ended, for each is a file. Raises what one of them raised, as soon as it did."""
+    while True:
+        ended = {one for one in sent if one.done()}
+        sent -= ended
+        for one in ended:
+            one.result()
+        if len(sent) <= most:
+            return
+        wait(sent, return_when=FIRST_COMPLETED)
 
 
 def _mount(registry: Registry, source: str, target: str, layer: Descriptor) -> None:

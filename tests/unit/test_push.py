@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.errors import WorldError
+from pipeline.errors import NotAllowedError, WorldError
 from pipeline.world.engine import LocalImage
 from pipeline.world.engine_store import StoredImage, stored_image
-from pipeline.world.push import PIECE_BYTES, Place, compress, push, push_stored
+from pipeline.world.push import PIECE_BYTES, UPLOADS, Place, compress, push, push_stored
 from tests.engine_store import store_image, tar_of
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry
@@ -122,3 +123,53 @@ def test_the_manifest_is_of_the_type_that_docker_push_writes(tmp_path: Path) -> 
     assert manifest.media_type == body["mediaType"]
     assert body["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
     assert set(body["layers"][0]) == {"mediaType", "digest", "size"}
+
+
+class SlowRegistry(FakeRegistry):
+    """Takes this long for a file; notes how many lie in its folder then."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.waiting: list[int] = []
+
+    def put_file(self, repository: str, digest: str, path: Path) -> None:
+        time.sleep(self.seconds)
+        self.waiting.append(len(list(path.parent.glob("*.tar.gz*"))))
+        super().put_file(repository, digest, path)
+
+
+class RefusingRegistry(FakeRegistry):
+    def put_file(self, repository: str, digest: str, path: Path) -> None:
+        raise NotAllowedError("may not", where=self.host)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> StoredImage:
+    return stored(tmp_path, *[tar_of({f"{number}": b"content"}) for number in range(12)])
+
+
+def test_an_interrupt_does_not_wait_for_uploads(many: StoredImage) -> None:
+    registry, started = SlowRegistry(1.5), time.monotonic()
+
+    def interrupted(line: str) -> None:
+        if line.startswith("layer 3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        push_stored(registry, many, RUNTIME, parent=None, on_line=interrupted)
+    assert time.monotonic() - started < 1
+
+
+def test_a_refused_upload_is_told_before_the_other_layers_are_compressed(many: StoredImage) -> None:
+    lines: list[str] = []
+    with pytest.raises(NotAllowedError):
+        push_stored(RefusingRegistry(), many, RUNTIME, parent=None, on_line=lines.append)
+    assert len(lines) <= UPLOADS + 2
+
+
+def test_few_compressed_layers_wait_for_a_slow_registry(many: StoredImage) -> None:
+    registry = SlowRegistry(0.1)
+    push_stored(registry, many, RUNTIME, parent=None, on_line=lambda _: None)
+    assert len(registry.waiting) == len(many.diff_ids)
+    assert max(registry.waiting) <= UPLOADS + 1
