@@ -53,12 +53,15 @@ def push(
 ) -> str:
     """Push an image that the engine has tagged for this place; the digest of its manifest."""
     name = f"{registry.host}/{place.repository}"
-    stored = engine.stored(image)
-    if stored is None:
-        return engine.push(f"{name}:{place.reference}", on_line=on_line)
-    digest = push_stored(registry, stored, place, parent=parent, on_line=on_line)
-    engine.pull(f"{name}@{digest}")  # moves nothing: it learns the digest of the image it has
-    return digest
+    if stored := engine.stored(image):
+        try:
+            digest = push_stored(registry, stored, place, parent=parent, on_line=on_line)
+        except PermissionError as error:
+            on_line(f"the engine pushes: {error.filename} in its store is not readable here")
+        else:
+            engine.pull(f"{name}@{digest}")  # moves nothing: it learns the digest of the image it has
+            return digest
+    return engine.push(f"{name}:{place.reference}", on_line=on_line)
 
 
 def push_stored(

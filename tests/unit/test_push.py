@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,27 @@ def test_the_engine_pushes_what_cannot_be_read_here() -> None:
     digest = push(engine, registry, image, RUNTIME, parent=None, on_line=lines.append)
     assert lines == ["pushing 127.0.0.1:5000/toys/runtime:b-1"]
     assert registry.head("toys/runtime", "b-1") == digest
+
+
+def test_the_engine_pushes_what_can_be_read_in_part_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = FakeRegistry("127.0.0.1:5000")
+    engine, image = FakeEngine(registry=registry), stored(tmp_path, BASE)
+    monkeypatch.setattr(engine, "stored", lambda _: image)
+    read = Path.open  # root may read every file, and tests run as root
+
+    def refused(path: Path, *args: Any, **more: Any) -> Any:
+        if path.name == "os-release":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", refused)
+    lines: list[str] = []
+    local = LocalImage(config_digest=f"sha256:{'1' * 64}", size_bytes=1, labels={})
+    push(engine, registry, local, RUNTIME, parent=None, on_line=lines.append)
+    assert lines[-1] == "pushing 127.0.0.1:5000/toys/runtime:b-1"
+    assert "os-release in its store is not readable here" in lines[-2]
 
 
 def test_the_manifest_is_of_the_type_that_docker_push_writes(tmp_path: Path) -> None:
