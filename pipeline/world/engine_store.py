@@ -22,6 +22,10 @@ READ_BYTES = 1 << 20
 FILE = 1
 
 
+class NotReadableError(Exception):
+    """No fault of anybody: the engine itself can still give the image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
     root: Path  # the engine's folder
@@ -31,15 +35,15 @@ class StoredImage:
     def layer(self, number: int) -> Iterator[bytes]:
         """A layer's tar in pieces. Raises WorldError at its end when that is not what its digest says.
 
-        PermissionError where a file belongs to another user, as in the store of an engine that runs rootless.
+        NotReadableError where a file belongs to another user, as in the store of an engine that runs rootless.
         """
         seen, said = hashlib.sha256(), self.diff_ids[number]
         try:
             for piece in self._pieces(chain_id(self.diff_ids[: number + 1])):
                 seen.update(piece)
                 yield piece
-        except PermissionError:
-            raise
+        except PermissionError as error:
+            raise NotReadableError(f"{error.filename} in the engine's store") from error
         except OSError as error:
             raise self._changed(said, f"could not give {error.filename}") from error
         if f"sha256:{seen.hexdigest()}" != said:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipeline.canonical import canonical, writing
 from pipeline.world.engine import Engine, LocalImage
-from pipeline.world.engine_store import StoredImage
+from pipeline.world.engine_store import NotReadableError, StoredImage
 from pipeline.world.oci import DOCKER_MANIFEST, Descriptor, digest_of
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import described
@@ -56,8 +56,8 @@ def push(
     if stored := engine.stored(image):
         try:
             digest = push_stored(registry, stored, place, parent=parent, on_line=on_line)
-        except PermissionError as error:
-            on_line(f"the engine pushes: {error.filename} in its store is not readable here")
+        except NotReadableError as error:
+            on_line(f"the engine pushes, for this process may not read {error}")
         else:
             engine.pull(f"{name}@{digest}")  # moves nothing: it learns the digest of the image it has
             return digest
