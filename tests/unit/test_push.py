@@ -14,9 +14,10 @@ import pytest
 from pipeline.errors import NotAllowedError, WorldError
 from pipeline.world.engine import LocalImage
 from pipeline.world.engine_store import StoredImage, stored_image
-from pipeline.world.push import PIECE_BYTES, UPLOADS, Place, compress, push, push_stored
+from pipeline.world.push import LAYER_TYPE, PIECE_BYTES, UPLOADS, Place, compress, push, push_stored
 from tests.engine_store import store_image, tar_of
 from tests.fakes import FakeEngine
+from tests.fakes_registry import LAYER_TYPE as OCI_LAYER_TYPE
 from tests.fakes_registry import FakeRegistry
 
 BASE = tar_of({"etc/os-release": b"Debian", "empty": b"", "odd\udcff": b"a name that is no UTF-8"})
@@ -103,6 +104,40 @@ def test_layers_of_the_parent_are_mounted_and_nothing_is_sent_twice(tmp_path: Pa
         sent(registry, runtime, RUNTIME, Place(repository="toys/runtime", reference=first)) == first
     )
     assert [change for change in registry.changes if change.startswith("blob")] == []
+
+
+def test_layers_of_a_base_elsewhere_are_sent_once(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    sent(registry, stored(tmp_path, BASE, MORE), RUNTIME, None)
+    registry.changes.clear()
+    other = stored(tmp_path / "other", BASE, tar_of({"opt/other": b"one"}))
+    lines: list[str] = []
+    again = Place(repository="toys/runtime", reference="b-2")
+    push_stored(registry, other, again, parent=None, on_line=lines.append)
+    assert lines == ["layer 1 of 2: the registry has it", "layer 2 of 2: compressing"]
+    first, second = (registry.manifest("toys/runtime", tag) for tag in ("b-1", "b-2"))
+    assert first is not None
+    assert second is not None
+    assert first.content.layers[0] == second.content.layers[0]
+
+
+def test_layers_of_a_base_in_the_words_of_oci_are_mounted_too(tmp_path: Path) -> None:
+    registry = FakeRegistry()
+    base = Place(repository="toys/base", reference="b")
+    sent(registry, stored(tmp_path, BASE), base, None)
+    manifest = registry.manifest("toys/base", "b")
+    assert manifest is not None
+    oci = manifest.body.replace(LAYER_TYPE.encode(), OCI_LAYER_TYPE.encode())
+    assert oci != manifest.body
+    registry.put_manifest("toys/base", "oci", oci, "application/vnd.oci.image.manifest.v1+json")
+    lines: list[str] = []
+    runtime = stored(tmp_path / "runtime", BASE, MORE)
+    parent = Place(repository="toys/base", reference="oci")
+    push_stored(registry, runtime, RUNTIME, parent=parent, on_line=lines.append)
+    assert lines[0] == "layer 1 of 2: the registry has it"
+    pushed = registry.manifest("toys/runtime", "b-1")
+    assert pushed is not None
+    assert {layer.media_type for layer in pushed.content.layers} == {LAYER_TYPE}
 
 
 def test_the_engine_pushes_what_cannot_be_read_here() -> None:
