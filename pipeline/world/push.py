@@ -61,7 +61,9 @@ def push(
         except NotReadableError as error:
             on_line(f"the engine pushes, for this process may not read {error}")
         else:
-            engine.pull(f"{name}@{digest}")  # moves nothing: it learns the digest of the image it has
+            engine.pull(
+                f"{name}@{digest}"
+            )  # moves nothing: it learns the digest of the image it has
             return digest
     return engine.push(f"{name}:{place.reference}", on_line=on_line)
 

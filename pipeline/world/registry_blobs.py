@@ -133,7 +133,7 @@ class _Upload:
         start_bytes = self.held_bytes
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(PassingError),
-            stop=tenacity.stop_after_attempt(FAULTS) | _is_too_long,
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(FAULTS), _is_too_long),
             wait=_pause_s,
             sleep=self._connection.sleep,
             reraise=True,
