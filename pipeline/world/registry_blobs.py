@@ -133,7 +133,7 @@ class _Upload:
         start_bytes = self.held_bytes
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(PassingError),
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(FAULTS), _is_too_long),
+            stop=tenacity.stop_after_attempt(FAULTS) | _PausedEnough(),
             wait=_pause_s,
             sleep=self._connection.sleep,
             reraise=True,
@@ -200,9 +200,11 @@ def _pause_s(state: tenacity.RetryCallState) -> float:
     return max(PAUSE(state), error.wait_s if isinstance(error, PassingError) else 0.0)
 
 
-def _is_too_long(state: tenacity.RetryCallState) -> bool:
-    """Of pauses alone: a large chunk on a slow line may take longer, and is still worth a second attempt."""
-    return state.idle_for + state.upcoming_sleep >= DEADLINE_S
+class _PausedEnough(tenacity.stop.stop_base):
+    """Counts pauses alone: a large chunk on a slow line may take longer, and is still worth a second attempt."""
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        return state.idle_for + state.upcoming_sleep >= DEADLINE_S
 
 
 def _with_last(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
