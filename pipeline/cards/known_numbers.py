@@ -41,6 +41,7 @@ def _collect(value: Any, texts: set[str], numbers: set[int | float]) -> None:
                 texts.add(key)
                 _collect(inner, texts, numbers)
         numbers.add(sum(item["size_bytes"] for item in value.get("files", ())))
+        numbers.add(len(value.get("excluded_operators", ())))
     elif isinstance(value, list):
         numbers.add(len(value))
         for inner in value:
