@@ -249,7 +249,5 @@ def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
 def _is_of_withdrawn(asked: Asked, record: Record, given: Mapping[str, bytes]) -> bool:
     """The card that was written anew when the image was taken back."""
     place = asked.place
-    stones = withdrawn_from(
-        place.registry, place.repository, place.image.digest, record.release
-    )
+    stones = withdrawn_from(place.registry, place.repository, place.image.digest, record.release)
     return bool(stones) and {*given.values()} <= {*asked.made(record, stones[-1]).values()}

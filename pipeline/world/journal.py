@@ -68,7 +68,9 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
         begun.write("begin", operation=operation.model_dump(mode="json"))
         with writing(path):
-            begun.path.rename(path)  # another index's promotion reads this folder: open ones are whole
+            begun.path.rename(
+                path
+            )  # another index's promotion reads this folder: open ones are whole
         _flush_folder(folder)
         return cls(path)
 
