@@ -11,7 +11,11 @@ from pipeline.waiver import Waiver
 
 
 def about(
-    cell: Cell, names: Names, release_key: ReleaseKey | None = None, waiver: Waiver | None = None
+    cell: Cell,
+    names: Names,
+    release_key: ReleaseKey | None = None,
+    waiver: Waiver | None = None,
+    target: str | None = None,
 ) -> About:
     return About(
         title=cell.model.title,
@@ -45,6 +49,7 @@ def about(
         cards=cell.cards,
         known_problems=cell.known_problems,
         skipped_operators=cell.chip.skipped_operators,
+        target=target,
         is_attested=cell.chip.base.node is None,
         release_key=release_key,
         image_alias=names.alias,

@@ -227,7 +227,7 @@ def exclusions(matrix: Matrix) -> dict[str, str]:
     found = {}
     for cell in product(matrix):
         arguments = cell.serve_arguments(cell.chip.released)
-        why = said.get(cell.id) or next(obstacles(cell.chip, cell.model, arguments), "")
+        why = said.get(cell.id) or "; ".join(obstacles(cell.chip, cell.model, arguments))
         if why:
             found[cell.id] = why
     return found

@@ -95,10 +95,10 @@ def _disk(engine: Callable[[], Engine], chips: dict[str, Chip], *, are_named: bo
         found = engine()
     except WorldError:
         return unknown("the engine says where images are, and does not answer", START_HINT)
-    root, host = found.storage().root, os.environ.get("DOCKER_HOST", "")
-    if host and not host.startswith("unix://"):
+    root, free_bytes = found.storage().root, found.free_bytes()
+    if free_bytes is None:
         return unknown(f"{root} is on another machine", f"df {root} on the machine of the engine")
-    free = found.free_bytes() / GIB
+    free = free_bytes / GIB
     short = [name for name, chip in chips.items() if chip.build_disk_gib > free]
     needs = ", ".join(f"{name} {chips[name].build_disk_gib:.0f}" for name in short)
     if not short:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.cell import Cell
-from pipeline.placement import cards_for
+from pipeline.placement import cards_for, cast_to
 
 
 def doubts(cell: Cell) -> tuple[str, ...]:
@@ -17,13 +17,8 @@ def _doubts(cell: Cell) -> Iterator[str]:
     if chip.memory_gb and size and cell.cards < cards_for(size.weights_gb, chip.memory_gb):
         cards = f"{cell.cards} cards of {chip.memory_gb} GB"
         yield f"{size.weights_gb:g} GB of weights are much for {cards}"
-    if size is not None and chip.dtypes and size.dtype not in chip.dtypes:
-        served = cell.serve_arguments(chip.released).get("dtype")
-        yield (
-            f"its weights are {size.dtype} and served as {served}"
-            if served and size.dtype != "fp8"
-            else f"its weights are {size.dtype}, and no source says that the chip serves them"
-        )
+    if size and (dtype := cast_to(chip, cell.model, cell.serve_arguments(chip.released))):
+        yield f"its weights are {size.dtype} and served as {dtype}"
     for stack in cell.stacks:
         compiler = chip.stacks[stack].compiler
         if compiler and chip.compilers[compiler].reported != "pass":

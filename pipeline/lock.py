@@ -121,11 +121,12 @@ def requirement_inputs(chip: Chip, compiler: str = "") -> str:
         "packages",
         "extra_packages",
         "without_dependencies",
-        "leave_out",
         "overrides",
         "arch",
     }
-    inputs = chip.model_dump(mode="json", include=fields)
+    # Of what is left out only the names are told to the resolver: a corrected reason changes no closure.
+    names = dict.fromkeys(chip.leave_out, "")
+    inputs = {**chip.model_dump(mode="json", include=fields), "leave_out": names}
     apart = sorted(apart_from_closure(chip))
     return sha256_bytes(canonical({**inputs, "apart": apart} if apart else inputs))
 

@@ -30,7 +30,7 @@ MEANINGS: Mapping[State, str] = {
     "failed": "a stage refused it",
     "inconclusive": "the accuracy gate could not decide",
     "untested": "rendered and planned, never run",
-    "excluded": "cannot be served, and why",
+    "excluded": "not offered, and why",
 }
 
 

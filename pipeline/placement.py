@@ -36,12 +36,28 @@ def cards_of(arguments: Mapping[str, ServeValue]) -> int:
     return math.prod(int(str(arguments.get(name, 1))) for name in SIZES)
 
 
+def not_served(chip: Chip, model: Model) -> bool:
+    """Whether no source says that the chip serves weights of this type as they are."""
+    return bool(model.size and chip.dtypes and model.size.dtype not in chip.dtypes)
+
+
+def cast_to(chip: Chip, model: Model, arguments: Mapping[str, ServeValue]) -> str:
+    """The type that vLLM turns weights into that the chip does not serve; quantised weights are never turned."""
+    if model.size is None or model.size.dtype == "fp8" or not not_served(chip, model):
+        return ""
+    return str(arguments.get("dtype", ""))
+
+
 def obstacles(chip: Chip, model: Model, arguments: Mapping[str, ServeValue]) -> Iterator[str]:
     """Why no node of the chip serves the model with these arguments; what nobody knows is an obstacle, too."""
     size = model.size
     if size is None or chip.smi is None:
         return
     weights, cards = f"{size.weights_gb:g} GB of {size.dtype} weights", cards_of(arguments)
+    if not chip.vllm:
+        yield f"no vllm is pinned ({chip.unknown.get('packages', 'no value is given')})"
+    if not_served(chip, model) and not cast_to(chip, model, arguments):
+        yield f"no source says that the chip serves {size.dtype}"
     if not (chip.memory_gb or size.cards or any(name in arguments for name in SIZES)):
         why = chip.unknown.get("memory_gb", "no value is given")
         yield f"memory_gb is not known ({why}): nobody can say over how many cards {weights} are split"

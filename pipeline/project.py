@@ -155,7 +155,11 @@ class Project:
             node=node,
             registry=target.registry,
             about=about(
-                cell, names(cell, target), self.release_key(target), self.waivers.get(cell.id)
+                cell,
+                names(cell, target),
+                self.release_key(target),
+                self.waivers.get(cell.id),
+                next((name for name, one in self.matrix.targets.items() if one == target), None),
             ),
             hubs=tuple(hub.text for hub in target.hubs),
             blocks=self._blocks_sha256,

@@ -128,6 +128,7 @@ class About(Frozen):
     cards: int = 1  # that serving takes
     known_problems: tuple[Problem, ...] = ()  # of the chip, then of the model
     skipped_operators: SkippedOperators | None = None
+    target: str | None = None  # of the matrix; None: made before it was kept
     is_attested: bool = False  # False: made before attestations were
     release_key: ReleaseKey | None = None  # None: nobody signs
     image_alias: str | None = None  # FlagRelease's long image name, where all its facts are known

@@ -94,4 +94,4 @@ class EngineContract:
         assert host.cores >= 1
         assert host.memory_bytes > 0
         assert host.cpu
-        assert engine.free_bytes() > 0
+        assert (engine.free_bytes() or 0) > 0

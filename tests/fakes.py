@@ -182,7 +182,7 @@ class FakeEngine(Engine):
         image: FakeImage | None = None,
         registry: FakeRegistry | None = None,
         *,
-        free_gib: float = 1000,
+        free_gib: float | None = 1000,
         when_started: Callable[[Started], None] | None = None,
     ) -> None:
         self.version = VERSION
@@ -198,8 +198,8 @@ class FakeEngine(Engine):
     def host(self) -> Host:
         return HOST
 
-    def free_bytes(self) -> int:
-        return int(self.free_gib * 1024**3)
+    def free_bytes(self) -> int | None:
+        return None if self.free_gib is None else int(self.free_gib * 1024**3)
 
     def image(self, reference: str) -> LocalImage | None:
         """By any of its names, or by its config digest."""

@@ -40,6 +40,14 @@ ALWAYS_INSIDE = ("vLLM", "PyTorch", "FlagScale")
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompilerFound:
+    """What compiles the operators of the released stack."""
+
+    read: Mapping[str, str]  # distribution → version, out of the image; empty unless all were found
+    title: str | None  # as the matrix names it; None: PyTorch's own
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """A record whose needed stages all passed for one image, or whose accuracy is waived."""
 
@@ -76,6 +84,16 @@ class Measured:
         packages = self.facts.packages
         found = (distribution_of(part, self.facts) for part in PACKAGES)
         return {name: packages[name] for name in found if name}
+
+    @property
+    def compiler(self) -> CompilerFound:
+        named, inside = self.about.stacks[self.about.released].compiler, self.facts.packages
+        wanted = tuple(named.packages) if named else ("triton",)
+        is_read = all(name in inside for name in wanted)
+        return CompilerFound(
+            read={name: inside[name] for name in wanted} if is_read else {},
+            title=named.title if named else None,
+        )
 
 
 def measured(record: Record) -> Measured:

@@ -23,7 +23,8 @@ class ScoreRow:
     released: str
     difference: str
     interval: str
-    margin: str
+    margin: str  # as it was applied
+    fixed_margin: str  # as it was set; a low score of the reference makes it smaller
     guessing: str
     p_harm: str
     n: int
@@ -44,12 +45,14 @@ def score_rows(measured: Measured) -> tuple[ScoreRow, ...]:
     verdict, titles = measured.verdict, measured.about.benchmarks
     if verdict is None:
         return ()
+    gate = measured.about.gate
     return tuple(
-        _score_row(row, titles[row.benchmark].title, verdict.alpha) for row in verdict.benchmarks
+        _score_row(row, titles[row.benchmark].title, verdict.alpha, gate.margin_of(row.benchmark))
+        for row in verdict.benchmarks
     )
 
 
-def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
+def _score_row(row: BenchmarkVerdict, title: str, alpha: float, fixed_margin: float) -> ScoreRow:
     blind = _blind_share(row.n, alpha)
     return ScoreRow(
         title=title,
@@ -59,6 +62,7 @@ def _score_row(row: BenchmarkVerdict, title: str, alpha: float) -> ScoreRow:
         # No-break spaces: in a narrow column browsers part the two bounds.
         interval=f"{signed_points(row.lower_bound, 1)}\u00a0…\u00a0{signed_points(row.upper_bound, 1)}",
         margin=points(row.margin, 1),
+        fixed_margin=points(fixed_margin, 1),
         guessing=points(row.chance, 1),
         p_harm=p_value(row.p_harm),
         n=row.n,

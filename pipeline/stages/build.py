@@ -270,20 +270,25 @@ def _tag(repository: str, key: str, builder: Builder) -> str:
 
 def _pulled(image: BuiltImage, builder: Builder) -> str:
     """The parent by digest. A public base keeps its own host; ours lie in staging."""
-    host = f"{builder.names.staging_host}/" if _place(image, builder) else ""
+    host = f"{builder.names.staging_host}/" if _is_staged(image, builder) else ""
     return f"{host}{image.repository}@{image.manifest_digest}"
 
 
+def _is_staged(image: BuiltImage, builder: Builder) -> bool:
+    return image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
+
+
 def _place(image: BuiltImage, builder: Builder) -> Place | None:
-    """In staging; a public base lies elsewhere."""
-    is_staged = image.repository.startswith(builder.names.staging_base.rpartition("/")[0])
-    reference = str(image.manifest_digest)
-    return Place(repository=image.repository, reference=reference) if is_staged else None
+    """In the registry that is pushed to; None of a public base on another host."""
+    repository, host = image.repository, f"{builder.names.staging_host}/"
+    if not (_is_staged(image, builder) or repository.startswith(host)):
+        return None
+    return Place(repository=repository.removeprefix(host), reference=str(image.manifest_digest))
 
 
 def _refuse_short_disk(cell: Cell, builder: Builder) -> None:
     free, needed = builder.engine.free_bytes(), cell.chip.build_disk_gib * GIB
-    if free < needed:
+    if free is not None and free < needed:
         raise WorldError(
             f"{free / GIB:.1f} GiB are free where the engine keeps images, {needed / GIB:.0f} are needed",
             where=f"build of {cell.id}",

@@ -13,7 +13,7 @@ from pipeline.cards.guide import measured_guide
 from pipeline.cards.imported import imported_context
 from pipeline.cards.known_numbers import known_numbers
 from pipeline.cards.metadata import front_matter, measured_index
-from pipeline.cards.numbers import cell_text, gigabytes, listed, seconds
+from pipeline.cards.numbers import cell_text, gigabytes, listed, points, seconds
 from pipeline.cards.plot import differences_plot
 from pipeline.cards.scores import (
     SMALL_SET_POINTS,
@@ -201,6 +201,7 @@ def context(found: Measured, withdrawn: Tombstone | None = None) -> dict[str, ob
         "operators": operator_summary(found),
         "performance": found.performance,
         "versions": found.versions,
+        "compiler": found.compiler,
         "reference": about.stacks[about.reference],
         "released": about.stacks[about.released],
         "front_matter": front_matter(measured_index(found)),
@@ -208,6 +209,8 @@ def context(found: Measured, withdrawn: Tombstone | None = None) -> dict[str, ob
         "chat": about.chat,
         "scores": scores,
         "small_sets": tuple(row for row in scores if row.is_small),
+        "shrunk": tuple(row for row in scores if row.margin != row.fixed_margin),
+        "shrunk_below": points(about.gate.relative_below, 1),
         "verdict": verdict_summary(found),
         "pooled": pooled_summary(found),
         "pregate": pregate_summary(found),

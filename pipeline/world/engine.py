@@ -44,6 +44,12 @@ BROKEN = (
 )
 
 
+def is_elsewhere() -> bool:
+    """Whether DOCKER_HOST names an engine of another machine: its paths are none of this one."""
+    host = os.environ.get("DOCKER_HOST", "")
+    return bool(host) and not host.startswith("unix://")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalImage:
     config_digest: str
@@ -130,8 +136,10 @@ class Engine:
             info = self._client.info()
         return Storage(driver=info["Driver"], root=Path(info["DockerRootDir"]))
 
-    def free_bytes(self) -> int:
-        """Free space where the engine keeps its images."""
+    def free_bytes(self) -> int | None:
+        """Free space where the engine keeps its images; None if that is on another machine."""
+        if is_elsewhere():
+            return None
         root = self.storage().root
         while not root.exists():
             root = root.parent

@@ -22,6 +22,10 @@ READ_BYTES = 1 << 20
 FILE = 1
 
 
+class NotReadableError(Exception):
+    """No fault of anybody: the engine itself can still give the image."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredImage:
     root: Path  # the engine's folder
@@ -29,12 +33,17 @@ class StoredImage:
     diff_ids: tuple[str, ...]  # digests of the layers as tar, lowest first
 
     def layer(self, number: int) -> Iterator[bytes]:
-        """A layer's tar in pieces. Raises WorldError at its end when that is not what its digest says."""
+        """A layer's tar in pieces. Raises WorldError at its end when that is not what its digest says.
+
+        NotReadableError where a file belongs to another user, as in the store of an engine that runs rootless.
+        """
         seen, said = hashlib.sha256(), self.diff_ids[number]
         try:
             for piece in self._pieces(chain_id(self.diff_ids[: number + 1])):
                 seen.update(piece)
                 yield piece
+        except PermissionError as error:
+            raise NotReadableError(f"{error.filename} in the engine's store") from error
         except OSError as error:
             raise self._changed(said, f"could not give {error.filename}") from error
         if f"sha256:{seen.hexdigest()}" != said:
@@ -59,7 +68,7 @@ class StoredImage:
 
 
 def stored_image(root: Path, config_digest: str) -> StoredImage | None:
-    """None where this process cannot read it: an engine elsewhere, another driver, not root."""
+    """None where this process cannot even read its config: an engine elsewhere, another driver, not root."""
     path = root / "image/overlay2/imagedb/content/sha256" / _hex(config_digest)
     try:
         config = path.read_bytes()

@@ -35,9 +35,12 @@ USER = "build"
 
 @contextmanager
 def index_for_build() -> Iterator[str | None]:
-    """The address of this machine's package index for a build on it; a relay's, if ours holds a password."""
+    """The address of this machine's package index for a build on it; a relay's, if ours holds an account.
+
+    A user name alone may be a secret: some indexes take a token in its place.
+    """
     address = main_index()
-    if address is None or urlsplit(address).password is None:
+    if address is None or "@" not in urlsplit(address).netloc:
         yield address
         return
     with _Relay(address) as relay:

@@ -11,24 +11,26 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.canonical import canonical, writing
 from pipeline.world.engine import Engine, LocalImage
-from pipeline.world.engine_store import StoredImage
+from pipeline.world.engine_store import NotReadableError, StoredImage
 from pipeline.world.oci import DOCKER_MANIFEST, Descriptor, digest_of
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import described
 from pipeline.world.registry_copy import Route, copy_blob
 from pipeline.world.scratch import scratch_folder
-from pipeline.world.tag_moves import present
 
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+# The same bytes in OCI's words, which many bases are pushed in.
+CONFIG_TYPES = (CONFIG_TYPE, "application/vnd.oci.image.config.v1+json")
+GZIP_TYPES = (LAYER_TYPE, "application/vnd.oci.image.layer.v1.tar+gzip")
 LEVEL = 3  # of isal's 0 to 3: 8 times as fast as zlib's 6 on Python packages, and 11 % larger
 PIECE_BYTES = 1 << 20
 UPLOADS = 3  # at once
@@ -53,12 +55,17 @@ def push(
 ) -> str:
     """Push an image that the engine has tagged for this place; the digest of its manifest."""
     name = f"{registry.host}/{place.repository}"
-    stored = engine.stored(image)
-    if stored is None:
-        return engine.push(f"{name}:{place.reference}", on_line=on_line)
-    digest = push_stored(registry, stored, place, parent=parent, on_line=on_line)
-    engine.pull(f"{name}@{digest}")  # moves nothing: it learns the digest of the image it has
-    return digest
+    if stored := engine.stored(image):
+        try:
+            digest = push_stored(registry, stored, place, parent=parent, on_line=on_line)
+        except NotReadableError as error:
+            on_line(f"the engine pushes, for this process may not read {error}")
+        else:
+            engine.pull(
+                f"{name}@{digest}"
+            )  # moves nothing: it learns the digest of the image it has
+            return digest
+    return engine.push(f"{name}:{place.reference}", on_line=on_line)
 
 
 def push_stored(
@@ -70,25 +77,26 @@ def push_stored(
     on_line: Callable[[str], None],
 ) -> str:
     """Layers, config, then the manifest; its digest."""
-    known = _layers(registry, parent) if parent else {}
     repository, layers = place.repository, []
-    with scratch_folder() as folder, ThreadPoolExecutor(UPLOADS) as uploads:
-        sent: list[Future[None]] = []
+    known = _known_layers(registry, parent, repository, image.diff_ids[0])
+    with scratch_folder() as folder, _uploads() as uploads:
+        sent: set[Future[None]] = set()
         for number, diff_id in enumerate(image.diff_ids):
-            layer, of = known.get(diff_id), f"layer {number + 1} of {len(image.diff_ids)}"
-            if layer and parent:
+            _wait(sent, UPLOADS)
+            of = f"layer {number + 1} of {len(image.diff_ids)}"
+            if diff_id in known:
                 on_line(f"{of}: the registry has it")
-                sent.append(uploads.submit(_mount, registry, parent.repository, repository, layer))
+                source, layer = known[diff_id]
+                sent.add(uploads.submit(_mount, registry, source, repository, layer))
             else:
                 on_line(f"{of}: compressing")
                 path = folder / f"{number}.tar.gz"
                 layer = _compressed(image.layer(number), path)
-                sent.append(uploads.submit(_send, registry, repository, layer, path))
+                sent.add(uploads.submit(_send, registry, repository, layer, path))
             layers.append(layer)
         if not registry.has_blob(repository, digest_of(image.config)):
             registry.put_blob(repository, image.config)
-        for one in sent:
-            one.result()
+        _wait(sent, 0)
     body = canonical(_manifest(image.config, layers))
     return registry.put_manifest(repository, place.reference, body, DOCKER_MANIFEST)
 
@@ -128,15 +136,56 @@ def _of_equal_size(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield bytes(held)
 
 
-def _layers(registry: Registry, place: Place) -> dict[str, Descriptor]:
-    """The layers of an image in the registry, by the digest of their tar."""
-    manifest = present(registry, place.repository, place.reference).content
-    config = manifest.config
-    if config is None:
+def _known_layers(
+    registry: Registry, parent: Place | None, repository: str, lowest: str
+) -> dict[str, tuple[str, Descriptor]]:
+    """By the digest of their tar, layers that the registry has, and a repository of each.
+
+    Those of the parent; where that does not give the lowest one, as with a base on another host, those of the images
+    that were pushed to this repository before.
+    """
+    known = _layers(registry, parent) if parent else {}
+    for tag in () if lowest in known else registry.tags(repository):
+        if lowest in known:
+            break
+        known |= _layers(registry, Place(repository=repository, reference=tag))
+    return known
+
+
+def _layers(registry: Registry, place: Place) -> dict[str, tuple[str, Descriptor]]:
+    manifest = registry.manifest(place.repository, place.reference)
+    config = manifest.content.config if manifest else None
+    if manifest is None or config is None or config.media_type not in CONFIG_TYPES:
         return {}
     diff_ids = json.loads(registry.blob(place.repository, config.digest))["rootfs"]["diff_ids"]
-    pairs = zip(diff_ids, manifest.layers, strict=True)
-    return {diff_id: layer for diff_id, layer in pairs if layer.media_type == LAYER_TYPE}
+    pairs = zip(diff_ids, manifest.content.layers, strict=True)
+    return {
+        diff_id: (place.repository, layer.model_copy(update={"media_type": LAYER_TYPE}))
+        for diff_id, layer in pairs
+        if layer.media_type in GZIP_TYPES
+    }
+
+
+@contextmanager
+def _uploads() -> Iterator[ThreadPoolExecutor]:
+    """A few at once. Nobody waits for those that still run when one failed, or a person ends the push."""
+    pool = ThreadPoolExecutor(UPLOADS)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _wait(sent: set[Future[None]], most: int) -> None:
+    """Until at most so many have not ended, for each is a file. Raises what one of them raised, as soon as it did."""
+    while True:
+        ended = {one for one in sent if one.done()}
+        sent -= ended
+        for one in ended:
+            one.result()
+        if len(sent) <= most:
+            return
+        wait(sent, return_when=FIRST_COMPLETED)
 
 
 def _mount(registry: Registry, source: str, target: str, layer: Descriptor) -> None:

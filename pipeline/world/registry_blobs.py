@@ -17,7 +17,7 @@ from pipeline.errors import NoAnswerError
 from pipeline.world.oci import qualified
 from pipeline.world.registry_connection import Call, Connection, PassingError, not_what_was_asked
 from pipeline.world.registry_login import to_pull, to_push
-from pipeline.world.registry_retries import PAUSE
+from pipeline.world.registry_retries import DEADLINE_S, PAUSE
 
 CHUNK_BYTES = 16 << 20
 CHUNK_TIMEOUT_S = 300.0
@@ -133,7 +133,7 @@ class _Upload:
         start_bytes = self.held_bytes
         for attempt in tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(PassingError),
-            stop=tenacity.stop_after_attempt(FAULTS),
+            stop=tenacity.stop_after_attempt(FAULTS) | _PausedEnough(),
             wait=_pause_s,
             sleep=self._connection.sleep,
             reraise=True,
@@ -198,6 +198,13 @@ def _held_bytes(answer: requests.Response) -> int:
 def _pause_s(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     return max(PAUSE(state), error.wait_s if isinstance(error, PassingError) else 0.0)
+
+
+class _PausedEnough(tenacity.stop.stop_base):
+    """Counts pauses alone: a large chunk on a slow line may take longer, and is still worth a second attempt."""
+
+    def __call__(self, state: tenacity.RetryCallState) -> bool:
+        return state.idle_for + state.upcoming_sleep >= DEADLINE_S
 
 
 def _with_last(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:

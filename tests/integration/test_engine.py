@@ -27,3 +27,11 @@ class TestEngine(EngineContract):
         assert image.result is not None
         runtime = next(found for found in image.result.images if found.layer == "runtime")
         return f"127.0.0.1:5000/{runtime.repository}@{runtime.manifest_digest}"
+
+
+def test_the_disk_of_an_engine_elsewhere_is_not_measured_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine.connect()
+    monkeypatch.setenv("DOCKER_HOST", "ssh://node")
+    assert engine.free_bytes() is None

@@ -146,8 +146,12 @@ def steps_on(base: str, images: set[str], folder: Path) -> int:
     client = docker.from_env()
     root = client.images.get(base).id
     ours = []
-    for number, image in enumerate(map(client.images.get, images)):
-        history = image.history()
+    for number, name in enumerate(images):
+        try:
+            image = client.images.get(name)
+            history = image.history()
+        except docker.errors.ImageNotFound:  # somebody else's, who removed it meanwhile
+            continue
         if any(step["Id"] == root for step in history):
             (folder / f"{number}.history").write_text(f"{history} {image.attrs}")
             ours.append(str(image.id))

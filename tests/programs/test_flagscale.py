@@ -76,9 +76,10 @@ def test_a_stack_with_another_compiler_finds_it_before_the_images_own(flagscale:
 def test_the_shell_in_which_flagscale_starts_vllm_reads_what_bash_env_names(
     flagscale: FlagScale, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """How hygon's image gives that process DTK's variables, which otherwise only login shells have."""
-    hygon = one_cell(PROJECT, "hygon/qwen3-4b")
+    """How images of ascend and hygon give that process the SDK's variables, which otherwise only login shells have."""
+    hygon, ascend = (one_cell(PROJECT, chip, "qwen3-4b") for chip in ("hygon", "ascend"))
     assert hygon.chip.image_env == {"BASH_ENV": "/opt/dtk-26.04/env.sh"}
+    assert ascend.chip.image_env == {"BASH_ENV": "/usr/local/Ascend/cann/set_env.sh"}
     sourced, log = tmp_path / "env.sh", tmp_path / "log"
     sourced.write_text(f'echo "$0" >> {log}\n')
     monkeypatch.setenv("BASH_ENV", str(sourced))

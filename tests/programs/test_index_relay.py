@@ -62,6 +62,18 @@ def test_a_link_with_the_whole_address_leads_through_the_relay(
     assert f'href="http://127.0.0.1:{urlsplit(address).port}/files/{WHEEL}"' in page
 
 
+def test_a_token_as_user_name_stays_outside_too(
+    given: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with wheel_index({WHEEL: CONTENT}, "planted-token:", given) as upstream:
+        token_alone = upstream.replace("planted-token:@", "planted-token@")
+        monkeypatch.setenv("UV_DEFAULT_INDEX", token_alone)
+        with index_for_build() as address:
+            assert address is not None
+            assert "planted-token" not in address
+            assert WHEEL in requests.get(f"{address}/toys/", timeout=5).text
+
+
 @pytest.mark.usefixtures("upstream")
 def test_only_the_build_may_ask() -> None:
     with index_for_build() as address:

@@ -558,3 +558,25 @@ def test_the_picture_names_every_benchmark_and_is_the_same_each_time() -> None:
     assert first == second
     for title in ("HellaSwag", "TruthfulQA MC1", "GSM8K"):
         assert title.encode() in first
+
+
+def test_a_margin_that_a_low_score_made_smaller_is_told_beside_the_fixed_one() -> None:
+    record = cpu_record()
+    accuracy = record.stages.accuracy
+    assert accuracy is not None
+    assert accuracy.result is not None
+    verdict = accuracy.result.verdict
+    name, told = "gsm8k", {"margin": 0.02, "reference_score": 0.05}
+    rows = tuple(
+        row.model_copy(update=told) if row.benchmark == name else row for row in verdict.benchmarks
+    )
+    judged = verdict.model_copy(update={"benchmarks": rows})
+    result = accuracy.result.model_copy(update={"verdict": judged})
+    shrunk = cards(with_stage(record, "accuracy", result=result))
+    english, chinese = "for GSM8K from 8.0 to 2.0 points.", "GSM8K 由 8.0 分缩小到 2.0 分。"
+    assert english in shrunk["card.en.md"]
+    assert "scores below 20.0 points, the margin shrinks" in shrunk["card.en.md"]
+    assert chinese in shrunk["card.zh.md"]
+    fixed = cards(record)
+    assert "the margin shrinks" not in fixed["card.en.md"]
+    assert "容差按得分的比例缩小" not in fixed["card.zh.md"]

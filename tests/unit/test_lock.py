@@ -218,3 +218,12 @@ def test_a_requirement_lock_that_was_edited_by_hand_is_refused(tmp_path: Path) -
     with pytest.raises(StageRefusedError, match="is not the one that was locked") as caught:
         refuse_edited_lock(cell, lock, {"images/loom/requirements.lock": b"vllm==0.24.1\n"})
     assert caught.value.where == "images/loom/requirements.lock"
+
+
+def test_a_reason_that_is_corrected_asks_for_no_new_lock_and_a_package_does() -> None:
+    chip = committed().matrix.chips["nvidia"]
+    other = chip.model_copy(update={"leave_out": dict.fromkeys(chip.leave_out, "corrected")})
+    assert requirement_inputs(other) == requirement_inputs(chip)
+    fewer = {name: why for name, why in chip.leave_out.items() if name != "torchaudio"}
+    kept = chip.model_copy(update={"leave_out": fewer})
+    assert requirement_inputs(kept) != requirement_inputs(chip)

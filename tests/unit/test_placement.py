@@ -8,6 +8,7 @@ from pipeline.cell import exclusions
 from pipeline.chip import Run, Visible
 from pipeline.doubts import doubts
 from pipeline.lock import weights_of
+from pipeline.matrix_values import ServeValue
 from pipeline.placement import cards_for, for_cards, obstacles
 from tests.projects import committed, one_cell
 
@@ -36,7 +37,8 @@ def test_cards_of_80_gb_are_as_many_as_makers_say(weights_gb: float, cards: int)
         ("metax", "qwen3-next-80b-a3b", {"tensor_parallel_size": 4}),
         ("cambricon", "qwq-32b", {"tensor_parallel_size": 8}),
         ("sunrise", "qwen3-8b", {}),
-        ("thead", "deepseek-r1-0528", {"tensor_parallel_size": 16}),
+        ("nvidia", "glm-4.5", {"tensor_parallel_size": 8}),
+        ("nvidia", "ernie-4.5-300b-a47b-pt", {"tensor_parallel_size": 8}),
         ("cpu", "qwen3-8b", {}),
         ("nvidia", "step3", {"tensor_parallel_size": 8, "pipeline_parallel_size": 1}),
     ],
@@ -101,9 +103,38 @@ def test_a_cell_that_needs_more_than_one_node_is_excluded_and_says_how_many() ->
     assert EXCLUDED["nvidia/kimi-k2-instruct"] == (
         "1030 GB of fp8 weights take 16 cards, 2 nodes: serving over several nodes is not built"
     )
-    assert EXCLUDED["ascend/kimi-k2-instruct"] == (
-        "1030 GB of fp8 weights take 32 cards, 4 nodes: serving over several nodes is not built"
+    assert EXCLUDED["ascend/glm-4.5"] == (
+        "716 GB of bfloat16 weights take 16 cards, 2 nodes: serving over several nodes is not built"
     )
+
+
+def test_weights_of_a_type_that_no_source_says_the_chip_serves_exclude_a_cell() -> None:
+    assert EXCLUDED["kunlunxin/deepseek-v3.1"] == (
+        "no source says that the chip serves fp8; "
+        "685 GB of fp8 weights take 16 cards, 2 nodes: serving over several nodes is not built"
+    )
+    served = {
+        cell.chip_id for cell in PROJECT.cells if cell.model.size and cell.model.size.dtype == "fp8"
+    }
+    assert served == {"nvidia"}
+
+
+def test_quantised_weights_are_not_served_as_another_type_and_others_may_be() -> None:
+    chips, models = PROJECT.matrix.chips, PROJECT.matrix.models
+    as_float16: dict[str, ServeValue] = {"dtype": "float16", "tensor_parallel_size": 1}
+    assert "no source says that the chip serves fp8" in list(
+        obstacles(chips["sunrise"], models["deepseek-v3.1"], as_float16)
+    )
+    assert list(obstacles(chips["sunrise"], models["qwen3-8b"], as_float16)) == []
+    assert list(obstacles(chips["sunrise"], models["qwen3-8b"], {})) == [
+        "no source says that the chip serves bfloat16"
+    ]
+
+
+def test_a_chip_without_a_pinned_vllm_serves_nothing() -> None:
+    of_thead = [why for cell, why in EXCLUDED.items() if cell.startswith("thead/")]
+    assert len(of_thead) == len(PROJECT.matrix.models)
+    assert all(why.startswith("no vllm is pinned (build-infra builds no image") for why in of_thead)
 
 
 def test_where_the_memory_of_a_card_is_not_known_no_number_of_cards_is_made_up() -> None:
@@ -111,14 +142,14 @@ def test_where_the_memory_of_a_card_is_not_known_no_number_of_cards_is_made_up()
     unknown = [chip for chip, block in PROJECT.matrix.chips.items() if "memory_gb" in block.unknown]
     assert unknown == ["cambricon", "sunrise", "tsingmicro"]
     planned = {cell.id: cell.cards for cell in PROJECT.cells if cell.chip_id in unknown}
-    small = ("smollm2", "qwen3-4b", "qwen3-8b", "robobrain2.0-7b")
+    small = ("smollm2", "qwen3-4b", "qwen3-8b", "minicpm-v-4", "minicpm-o-4.5", "robobrain2.0-7b")
     assert planned == {
         **{f"{chip}/{model}": 1 for chip in unknown for model in small},
         "cambricon/qwq-32b": 8,
     }
-    assert EXCLUDED["cambricon/minicpm-v-4"] == (
+    assert EXCLUDED["cambricon/qwen3-235b-a22b"] == (
         "memory_gb is not known (no first-hand source was found): "
-        "nobody can say over how many cards 8.2 GB of bfloat16 weights are split"
+        "nobody can say over how many cards 470 GB of bfloat16 weights are split"
     )
     assert EXCLUDED["sunrise/qwq-32b"] == (
         "takes 8 cards, and cards_per_node is not known (no source says it)"
@@ -164,9 +195,6 @@ def test_a_cell_tells_what_nobody_knows_of_it() -> None:
         "memory_gb is not known (no source says it); on as many cards as its makers or FlagRelease serve it on",
         "cards_per_node is not known (no source says it)",
     ]
-    assert doubts(one_cell(PROJECT, "thead", "deepseek-v3.1"))[0] == (
-        "its weights are fp8, and no source says that the chip serves them"
-    )
     assert of_the_chip == PROJECT.matrix.chips["sunrise"].untested
     assert doubts(one_cell(PROJECT, "iluvatar", "qwen3-4b"))[:2] == (
         "Triton 3.1.0 of CoreX, which compiles native, is reported as fail",

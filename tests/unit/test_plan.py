@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName, Stages
 from pipeline.results import CardResult
 from tests.projects import (
+    ROOT,
     Changes,
     committed,
     copied_project,
@@ -305,16 +307,47 @@ def test_until_stops_after_its_stage() -> None:
     assert stages_until("publish") == STAGES
 
 
-def test_a_plan_over_the_present_matrix_takes_less_than_half_a_second(tmp_path: Path) -> None:
-    project = copied_project(tmp_path)
+def lifted(project: Project) -> Changes:
+    """What takes away each obstacle that is reckoned: every accelerator of the matrix serves all in one node."""
+    large = {
+        "memory_gb": 80,
+        "cards_per_node": 64,
+        "unknown": {},
+        "dtypes": ["float16", "bfloat16", "float32", "fp8"],
+    }
+    chips = project.matrix.chips
+    accelerators = {chip: block for chip, block in chips.items() if block.smi is not None}
+    return {
+        **{("chips", chip, key): value for chip in accelerators for key, value in large.items()},
+        **{
+            ("chips", chip, "packages", "vllm"): chips["nvidia"].vllm
+            for chip, block in accelerators.items()
+            if not block.vllm
+        },
+    }
+
+
+@pytest.mark.parametrize(("changes", "least"), [({}, 90), (lifted(committed()), 150)])
+def test_a_plan_over_the_whole_matrix_takes_less_than_half_a_second(
+    tmp_path: Path, changes: Changes, least: int
+) -> None:
+    """Of the present one, and of one in which no cell is excluded that an accelerator could serve."""
+    project = copied_project(tmp_path, changes)
+    shutil.copytree(ROOT / "images", tmp_path / "images", dirs_exist_ok=True)
+    assert len(project.cells) >= least
     target = project.matrix.targets["local"]
     past = {"cpu/smollm2": (recorded(project),)}
-    started = time.process_time()  # of this process alone: the machine may be busy
-    fresh = Project(tmp_path, tmp_path / "matrix.yaml")
-    inputs = {c.id: fresh.inputs(c, target, builder=BUILDER, node=NODE) for c in fresh.cells}
-    actions = plan(fresh.cells, inputs, past, release=RELEASE, until="publish")
-    assert time.process_time() - started < 0.5
-    assert len(actions) == len(fresh.cells) * len(STAGES)
+    seconds = []
+    for _ in range(3):  # a busy machine may disturb one
+        started = time.process_time()  # of this process alone
+        fresh = Project(tmp_path, tmp_path / "matrix.yaml")
+        inputs = {c.id: fresh.inputs(c, target, builder=BUILDER, node=NODE) for c in fresh.cells}
+        actions = plan(fresh.cells, inputs, past, release=RELEASE, until="publish")
+        seconds.append(time.process_time() - started)
+        assert len(actions) == len(fresh.cells) * len(STAGES)
+        if seconds[-1] < 0.5:
+            return
+    raise AssertionError(f"it took {seconds} s")
 
 
 def test_changes_tell_values_and_hide_hashes() -> None:
@@ -352,4 +385,4 @@ def test_the_words_of_the_card_come_from_the_same_project(tmp_path: Path) -> Non
     project = copied_project(tmp_path)
     cell = one_cell(project, "cpu", "smollm2")
     target = project.matrix.targets["local"]
-    assert inputs_of(project).about == about(cell, names(cell, target))
+    assert inputs_of(project).about == about(cell, names(cell, target), target="local")

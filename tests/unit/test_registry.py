@@ -313,6 +313,16 @@ def test_a_registry_that_forgets_every_upload_is_told_so(
         registry.put_blob("cpu/m", LAYER)
 
 
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for_in_an_upload(
+    script: Script, registry: Registry, pauses: list[float]
+) -> None:
+    script.say(f"POST {UPLOADS}", accepted())
+    script.say(f"PUT /up{FINISH}", Answer(429, headers={"Retry-After": "3600"}))
+    with pytest.raises(NoAnswerError, match="it answered 429"):
+        registry.put_blob("cpu/m", LAYER)
+    assert pauses == []
+
+
 def test_a_busy_registry_is_waited_for_between_two_chunks(
     script: Script, registry: Registry, pauses: list[float]
 ) -> None:
