@@ -218,14 +218,14 @@ class Cell:
 def cells(matrix: Matrix) -> tuple[Cell, ...]:
     """Every cell of the product that is not excluded, in the order of the file."""
     excluded = exclusions(matrix)
-    return tuple(cell for cell in _product(matrix) if cell.id not in excluded)
+    return tuple(cell for cell in product(matrix) if cell.id not in excluded)
 
 
 def exclusions(matrix: Matrix) -> dict[str, str]:
     """Why cells of the product are none, by id: as the matrix says, or because no node of the chip holds the model."""
     said = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
     found = {}
-    for cell in _product(matrix):
+    for cell in product(matrix):
         arguments = cell.serve_arguments(cell.chip.released)
         why = said.get(cell.id) or "; ".join(obstacles(cell.chip, cell.model, arguments))
         if why:
@@ -233,7 +233,8 @@ def exclusions(matrix: Matrix) -> dict[str, str]:
     return found
 
 
-def _product(matrix: Matrix) -> Iterator[Cell]:
+def product(matrix: Matrix) -> Iterator[Cell]:
+    """Every chip with every model, excluded or not."""
     for chip_id, chip in matrix.chips.items():
         for model_id, model in matrix.models.items():
             override = matrix.cells.overrides.get(f"{chip_id}/{model_id}", CellOverride())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from pipeline.errors import UsageError
 from pipeline.matrix import Matrix
 from pipeline.matrix_mending import without_faults
-from pipeline.matrix_names import broken_references, nearest
+from pipeline.matrix_names import Broken, broken_references, nearest
+from pipeline.names import shared_hub_names
 from pipeline.yaml_source import Fault, Path_, Source, read_yaml
 
 _SERVE_VALUE = "a boolean, a number, a text, a list or a mapping"  # the one union of the matrix
@@ -29,7 +30,7 @@ def read_matrix(path: Path) -> Matrix:
         sound, left_out = without_faults(source.data)
     faults += [
         Fault(place=source.place_of(at), path=at, message=message, hint=hint)
-        for at, message, hint in (broken_references(sound) if sound else ())
+        for at, message, hint in _broken(sound)
         if not _is_a_consequence(at, message, left_out)
     ]
     if faults or sound is None:
@@ -40,6 +41,12 @@ def read_matrix(path: Path) -> Matrix:
             hint="docs/matrix.schema.json describes every key",
         )
     return sound
+
+
+def _broken(matrix: Matrix | None) -> Iterator[Broken]:
+    if matrix is not None:
+        yield from broken_references(matrix)
+        yield from shared_hub_names(matrix)
 
 
 def _is_a_consequence(at: Path_, message: str, left_out: Iterable[Path_]) -> bool:

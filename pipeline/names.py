@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.cell import Cell
-from pipeline.matrix import Target
+from pipeline.cell import Cell, product
+from pipeline.matrix import Matrix, Target
+from pipeline.matrix_names import Broken
 
 Layer = Literal["base", "runtime", "model"]
 PREFIX = "org.opencontainers.image"
@@ -64,6 +66,19 @@ def hub_name(cell: Cell) -> str:
     model = cell.model.hub_name or cell.model.title
     vendor = cell.chip_id if cell.chip.hub_suffix is None else cell.chip.hub_suffix
     return "-".join(part for part in (model, vendor, "FlagOS") if part)
+
+
+def shared_hub_names(matrix: Matrix) -> Iterator[Broken]:
+    """Cells that would write each other's cards over, for a hub takes them for one."""
+    known: dict[str, Cell] = {}
+    excluded = {entry.cell for entry in matrix.cells.exclude}
+    for cell in (one for one in product(matrix) if one.id not in excluded):
+        name = hub_name(cell)
+        other = known.setdefault(name.lower(), cell)  # hubs take no notice of case
+        if other is not cell:
+            fault = f"{cell.id} would have the name of {other.id} on hubs: {name}"
+            hint = "give one of them another title or hub_name, or another hub_suffix of the chip"
+            yield ("models", cell.model_id), fault, hint
 
 
 def long_name(cell: Cell) -> str | None:

@@ -213,6 +213,7 @@ def _publish(
         kind="promote",
         release=index.release,
         registry=registry.host,
+        index_repository=repository,
         commit=Commit(repository=repository, tag=tag, digest=manifest.digest),
         moves=due,
     )

@@ -157,6 +157,7 @@ def _carry_out(
         kind=kind,
         release=release,
         registry=shelf.registry.host,
+        index_repository=shelf.index_repository,
         commit=None,
         moves=moves,
         burials=tuple(burials),

@@ -39,6 +39,7 @@ class Operation(Frozen):
     kind: Literal["promote", "rollback", "yank"]
     release: str
     registry: str
+    index_repository: str  # whose lock is held while this is done
     commit: Commit | None  # None: it counts from the moment it is in the journal
     moves: tuple[TagMove, ...]
     burials: tuple[Burial, ...] = ()
@@ -61,12 +62,17 @@ class Journal:
     @classmethod
     def begin(cls, folder: Path, operation: Operation) -> Journal:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        journal = cls(folder / f"{stamp}-{operation.kind}-{operation.release}{OPEN}")
-        with writing(journal.path):
+        path = folder / f"{stamp}-{operation.kind}-{operation.release}{OPEN}"
+        begun = cls(path.with_suffix(".begun"))
+        with writing(path):
             folder.mkdir(parents=True, exist_ok=True)
-        journal.write("begin", operation=operation.model_dump(mode="json"))
+        begun.write("begin", operation=operation.model_dump(mode="json"))
+        with writing(path):
+            begun.path.rename(
+                path
+            )  # another index's promotion reads this folder: open ones are whole
         _flush_folder(folder)
-        return journal
+        return cls(path)
 
     def write(self, event: str, **more: Any) -> None:
         """Append one event; it is on disk when this returns. Half a line of a write that failed is cut off first."""

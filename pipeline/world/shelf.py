@@ -36,7 +36,7 @@ class Shelf:
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
         """The only one on this host that moves public tags; what was cut off before is finished or undone first."""
         with host_lock(f"promote {self.registry.host}/{self.index_repository}", say):
-            finish_or_undo(self.journals, self.registry, say)
+            finish_or_undo(self.journals, self.registry, self.index_repository, say)
             yield
 
     def releases(self) -> tuple[str, ...]:

@@ -21,13 +21,13 @@ from pipeline.world.registry_artifacts import artifact, put_artifact, read_artif
 Say = Callable[[str], None]
 
 
-def finish_or_undo(folder: Path, registry: Registry, say: Say) -> None:
-    """Every open journal of this registry: finished where its commit is public, else dropped: no tag was moved."""
+def finish_or_undo(folder: Path, registry: Registry, index_repository: str, say: Say) -> None:
+    """Every open journal of this release index: finished where its commit is public, else dropped: no tag was moved."""
     for journal in open_journals(folder):
         operation = journal.operation()
         if operation is None:
             journal.end("undone", why="nothing had begun")
-        elif operation.registry == registry.host:
+        elif (operation.registry, operation.index_repository) == (registry.host, index_repository):
             name = f"{operation.kind} of release {operation.release}"
             if is_withdrawn(operation, registry):
                 journal.end("undone", why="its release was withdrawn meanwhile")

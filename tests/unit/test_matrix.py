@@ -147,6 +147,21 @@ def test_names_that_nothing_defines_are_faults_with_the_nearest_name(tmp_path: P
     ]
 
 
+def test_two_cells_of_one_name_on_hubs_are_a_fault_beside_all_others(tmp_path: Path) -> None:
+    assert faults(
+        tmp_path,
+        ("released: fast", "released: turbo"),
+        ("title: Critic-2B", "title: POET-1b"),
+    ) == [
+        "matrix.yaml has 2 faults",
+        "matrix.yaml:32:15: chips.abacus.released: no stack is called 'turbo' (known: fast, slow)",
+        "matrix.yaml:61:5: models.critic: abacus/critic would have the name of abacus/poet on hubs:"
+        " POET-1b-abacus-FlagOS (give one of them another title or hub_name, or another hub_suffix"
+        " of the chip)",
+        HINT,
+    ]
+
+
 @pytest.mark.parametrize(
     ("weights", "fault"),
     [

@@ -420,7 +420,7 @@ def test_killed_at_any_write_all_tags_are_old_or_all_are_new(
             promote(release, shelf, today=TODAY, say=lambda _: None)
         except Killed:
             registry.left = -1
-            finish_or_undo(journals, registry, lambda _: None)
+            finish_or_undo(journals, registry, INDEXES, lambda _: None)
         digests = [one.record.image.manifest_digest for one in both if one.record.image]
         tags = tags_of(registry, both)
         assert tags in ([None] * 4, digests * 2)

@@ -265,7 +265,7 @@ def test_a_rollback_killed_at_any_change_is_finished_and_loses_no_digest(
         except Killed:
             kills += 1
             registry.left = -1
-            finish_or_undo(toys.folder, registry, toys.said.append)
+            finish_or_undo(toys.folder, registry, "toys/releases", toys.said.append)
         for cell in PUBLIC:
             assert toys.tags(cell) == (FIRST, "latest")
             assert toys.latest(cell) == old[cell]
