@@ -46,7 +46,10 @@ def many_cells(folder: Path) -> None:
     matrix = yaml.safe_load(TOY)
     chip, model = matrix["chips"]["abacus"], matrix["models"]["poet"]
     matrix["chips"] = {f"chip{number}": chip for number in range(CHIPS)}
-    matrix["models"] = {f"model{number}": model for number in range(MODELS)}
+    matrix["models"] = {
+        f"model{number}": {**model, "title": f"{model['title']} {number}"}
+        for number in range(MODELS)
+    }
     matrix["cells"] = {}
     toy_project(folder)
     (folder / "matrix.yaml").write_text(yaml.safe_dump(matrix), "utf-8")
