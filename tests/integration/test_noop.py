@@ -71,10 +71,12 @@ def test_planned_anew_every_stage_of_every_cell_is_reused_and_no_record_changes(
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.count(f"nothing changed since {RELEASE}") == CELLS * 11
     assert finished.records() == before
-    assert {asked.method for asked in finished.proxy.seen} == {"HEAD"}
+    assert {asked.method for asked in finished.proxy.seen} == {"HEAD", "GET"}
 
 
-def test_known_it_asks_for_each_public_tag_once_and_for_nothing_else(known: Finished) -> None:
+def test_known_it_asks_for_index_and_public_tags_once_and_whether_they_were_withdrawn(
+    known: Finished,
+) -> None:
     before = known.records()
     ran = known.release()
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -85,8 +87,14 @@ def test_known_it_asks_for_each_public_tag_once_and_for_nothing_else(known: Fini
         for chip, model in (path.parts[-3:-1] for path in before)
     }
     assert store.releases("chip0", "model0") == (RELEASE,)
-    assert sorted(asked.path for asked in known.proxy.seen) == sorted(public)
-    assert {asked.method for asked in known.proxy.seen} == {"HEAD"}
+    heads = [asked.path for asked in known.proxy.seen if asked.method == "HEAD"]
+    assert sorted(heads) == sorted({*public, f"/v2/toys/releases/manifests/rel-{RELEASE}"})
+    # Debian's registry has no referrers API: each list of tombstones is asked for there, then under its tag.
+    gets = [asked.path for asked in known.proxy.seen if asked.method == "GET"]
+    assert len(gets) == 2 * (CELLS + 1)
+    assert sum("/referrers/sha256:" in path for path in gets) == CELLS + 1
+    assert sum("/manifests/sha256-" in path for path in gets) == CELLS + 1
+    assert len(known.proxy.seen) == len(heads) + len(gets)
     assert known.records() == before
 
 
