@@ -10,14 +10,13 @@ them: every step is cached, every layer there already. It knows nothing of tests
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.noop import timed
 from benchmarks.side_by_side import SideBySide, in_turns, keep, machine, version
 from tests.finished import CELLS, finished_release
-from tests.projects import ROOT
 from tests.real_registry import real_registry
 
 RUNS = 7
@@ -35,7 +34,7 @@ def main() -> None:
         try:
             ways, load = in_turns(
                 {
-                    "release": lambda: release(project),
+                    "release": lambda: timed(project, forget=False)[0],
                     "docker build && docker push in a loop": lambda: build_and_push(images),
                 },
                 RUNS,
@@ -66,18 +65,6 @@ def write_contexts(folder: Path, host: str) -> dict[Path, str]:
         (context / "Dockerfile").write_text(DOCKERFILE.format(number=number))
         images[context] = f"{host}/loop/cell{number}:t"
     return images
-
-
-def release(project: Path) -> float:
-    started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "pipeline", "release"],
-        cwd=project,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        stdout=subprocess.DEVNULL,
-        check=True,
-    )
-    return time.perf_counter() - started
 
 
 def build_and_push(images: dict[Path, str]) -> float:
