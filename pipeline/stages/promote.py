@@ -28,8 +28,9 @@ from pipeline.world.journal import Commit, Journal, Operation
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import put_artifact
 from pipeline.world.registry_copy import Moved, Route, copy_image
-from pipeline.world.shelf import Shelf, stored
-from pipeline.world.tag_moves import carry_out, present, tombstones
+from pipeline.world.shelf import Shelf
+from pipeline.world.standing import stored, tombstones
+from pipeline.world.tag_moves import carry_out, present
 
 Say = Callable[[str], None]
 
@@ -230,7 +231,7 @@ def _publish(
     journal.write("commit", digest=manifest.digest)
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
     present(registry, repository, tag)
-    carry_out(operation, registry, journal, say)
+    carry_out(operation, shelf, journal, say)
     shelf.refuse_taken(due)
     return moved
 

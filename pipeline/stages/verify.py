@@ -30,7 +30,7 @@ from pipeline.signatures import PublicKey
 from pipeline.statements import PREDICATES, Kind, stated_record, stated_release
 from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
 from pipeline.world.registry_artifacts import read_artifact
-from pipeline.world.tag_moves import tombstones, withdrawn_from
+from pipeline.world.standing import tombstones, withdrawn_from
 
 T = TypeVar("T")
 Sealed = tuple[Record, bytes]  # a record, and its bytes as they were attested

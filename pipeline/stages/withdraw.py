@@ -12,8 +12,10 @@ from typing import Literal
 from pipeline.errors import StageRefusedError
 from pipeline.release_index import NEWEST, IndexedCell, ReleaseIndex, TagMove, Tombstone
 from pipeline.world.journal import Burial, Journal, Operation
-from pipeline.world.shelf import Shelf, stored
-from pipeline.world.tag_moves import carry_out, tombstones
+from pipeline.world.oci import qualified
+from pipeline.world.shelf import Shelf
+from pipeline.world.standing import stored
+from pipeline.world.tag_moves import carry_out
 
 Say = Callable[[str], None]
 Event = Literal["yanked", "rolled_back"]
@@ -59,13 +61,13 @@ def yank(
                 hint=f"it has {', '.join(known)}",
             )
         named = [known[name] for name in sorted(cells)]
-        wanted = [cell for cell in named if not _is_yanked(shelf, cell.repository, cell.digest)]
+        wanted = [cell for cell in named if not shelf.is_yanked(cell.repository, cell.digest)]
         for cell in named:
             if cell not in wanted:
                 say(f"{cell.cell} of release {asked.release} was yanked before")
         burials = [_stone("yanked", asked, cell, shelf) for cell in wanted]
         moves = tuple(
-            _alias(cell, best.digest if (best := _best(cell, asked.release, shelf)[1]) else None)
+            _alias(cell, shelf.newest_digest(cell.repository, but=cell.digest))
             for cell in wanted
             if shelf.registry.head(cell.repository, NEWEST) == cell.digest
         )
@@ -88,36 +90,17 @@ def _present(release: str, shelf: Shelf) -> ReleaseIndex:
 
 
 def _backwards(index: ReleaseIndex, shelf: Shelf, say: Say) -> Iterator[TagMove]:
-    cells = {cell.repository: cell for cell in index.cells}
     for move in reversed(index.moves):
-        now, before = shelf.registry.head(*move.place), move.before
-        if now != move.after:
-            say(f"{move.repository}:{move.tag} names {now or 'nothing'} by now; left alone")
-            continue
-        # What the alias named before may have been withdrawn meanwhile.
-        if before and _is_yanked(shelf, move.repository, before):
-            best = _best(cells[move.repository], index.release, shelf)[1]
-            before = best.digest if best else None
-        yield TagMove(repository=move.repository, tag=move.tag, before=now, after=before)
-
-
-def _best(
-    cell: IndexedCell, except_release: str, shelf: Shelf
-) -> tuple[str | None, IndexedCell | None]:
-    """The newest release of a cell that nobody withdrew, and the cell in it."""
-    for release in shelf.releases():
-        index = shelf.index(release) if release != except_release else None
-        if index is None or shelf.withdrawn(index):
-            continue
-        found = next((one for one in index.cells if one.cell == cell.cell), None)
-        if found and not _is_yanked(shelf, found.repository, found.digest):
-            return release, found
-    return None, None
+        now = shelf.registry.head(*move.place)
+        if now == move.after:
+            yield TagMove(repository=move.repository, tag=move.tag, before=now, after=move.before)
+        else:
+            say(f"{qualified(*move.place)} names {now or 'nothing'} by now; left alone")
 
 
 def _stone(event: Event, asked: Withdrawal, cell: IndexedCell, shelf: Shelf) -> Burial:
-    best, _ = _best(cell, asked.release, shelf)
-    stone = _tombstone(event, asked, cell.cell, cell.digest, best)
+    best = shelf.newest(cell.repository, but=cell.digest if event == "yanked" else asked.release)
+    stone = _tombstone(event, asked, cell.cell, cell.digest, best[0] if best else None)
     return Burial(repository=cell.repository, tombstone=stone)
 
 
@@ -140,11 +123,6 @@ def _alias(cell: IndexedCell, after: str | None) -> TagMove:
     return TagMove(repository=cell.repository, tag=NEWEST, before=cell.digest, after=after)
 
 
-def _is_yanked(shelf: Shelf, repository: str, digest: str) -> bool:
-    stones = tombstones(shelf.registry, repository, digest)
-    return any(stone.event == "yanked" for stone in stones)
-
-
 def _carry_out(
     kind: Literal["rollback", "yank"],
     release: str,
@@ -163,4 +141,4 @@ def _carry_out(
         burials=tuple(burials),
     )
     journal = Journal.begin(shelf.journals, operation)
-    carry_out(operation, shelf.registry, journal, say)
+    carry_out(operation, shelf, journal, say)

@@ -8,63 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import StageRefusedError
-from pipeline.release_index import (
-    INDEX_TYPE,
-    NEWEST,
-    ReleaseIndex,
-    TagMove,
-    Tombstone,
-    document,
-    index_tag,
-    indexed_releases,
-    parse_index,
-)
+from pipeline.release_index import NEWEST, ReleaseIndex, TagMove
 from pipeline.world.host_lock import host_lock
-from pipeline.world.oci import Manifest, qualified
-from pipeline.world.registry import Registry
-from pipeline.world.registry_artifacts import artifact, read_artifact
-from pipeline.world.tag_moves import finish_or_undo, is_overtaken, tombstones, withdrawn_from
+from pipeline.world.oci import qualified
+from pipeline.world.standing import Indexes
+from pipeline.world.tag_moves import finish_or_undo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
-    registry: Registry
-    index_repository: str
+class Shelf(Indexes):
     journals: Path
 
     @contextmanager
     def alone(self, say: Callable[[str], None]) -> Iterator[None]:
         """The only one on this host that moves public tags; what was cut off before is finished or undone first."""
         with host_lock(f"promote {self.registry.host}/{self.index_repository}", say):
-            finish_or_undo(self.journals, self.registry, self.index_repository, say)
+            finish_or_undo(self.journals, self, say)
             yield
-
-    def releases(self) -> tuple[str, ...]:
-        """All that have an index, newest first."""
-        return indexed_releases(self.registry.tags(self.index_repository))
-
-    def index(self, release: str) -> ReleaseIndex | None:
-        content = read_artifact(self.registry, self.index_repository, index_tag(release))
-        return parse_index(content, self.place(release)) if content is not None else None
-
-    def place(self, release: str) -> str:
-        return f"{self.registry.host}/{self.index_repository}:{index_tag(release)}"
-
-    def withdrawn(self, index: ReleaseIndex) -> tuple[Tombstone, ...]:
-        """What was said of the release as a whole."""
-        return tombstones(self.registry, self.index_repository, stored(index).digest)
-
-    def withdrawn_cell(self, release: str, repository: str, digest: str) -> tuple[Tombstone, ...]:
-        """What was said of an image in a release, or of the release as a whole."""
-        index = self.index(release)
-        whole = self.withdrawn(index) if index else ()
-        return (*withdrawn_from(self.registry, repository, digest, release), *whole)
-
-    def holds(self, release: str, repository: str, digest: str) -> bool:
-        """Whether the index of a release names this image; without it nothing of the release is public."""
-        index = self.index(release)
-        cells = index.cells if index else ()
-        return (repository, digest) in [(cell.repository, cell.digest) for cell in cells]
 
     def due(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
         """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due."""
@@ -73,7 +33,7 @@ class Shelf:
     def _is_due(self, move: TagMove, release: str) -> bool:
         if move.before == move.after or self.registry.head(*move.place) != move.before:
             return False
-        return not is_overtaken(move, release, self.registry)
+        return self.standing(move, by=release) == move
 
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""
@@ -89,8 +49,3 @@ class Shelf:
                 details="\n".join(taken),
                 hint="published tags do not move; release under a new name",
             )
-
-
-def stored(index: ReleaseIndex) -> Manifest:
-    """The manifest under which an index is, or will be, in the registry."""
-    return artifact(INDEX_TYPE, document(index))

@@ -6,35 +6,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import WorldError
-from pipeline.release_index import (
-    NEWEST,
-    TagMove,
-    Tombstone,
-    document,
-    parse_tombstone,
-)
+from pipeline.release_index import TagMove, document
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
 from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
 from pipeline.world.registry import Registry
-from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
+from pipeline.world.registry_artifacts import artifact, put_artifact
+from pipeline.world.standing import Indexes, tombstones
 
 Say = Callable[[str], None]
 
 
-def finish_or_undo(folder: Path, registry: Registry, index_repository: str, say: Say) -> None:
+def finish_or_undo(folder: Path, indexes: Indexes, say: Say) -> None:
     """Every open journal of this release index: finished where its commit is public, else dropped: no tag was moved."""
+    mine = (indexes.registry.host, indexes.index_repository)
     for journal in open_journals(folder):
         operation = journal.operation()
         if operation is None:
             journal.end("undone", why="nothing had begun")
-        elif (operation.registry, operation.index_repository) == (registry.host, index_repository):
+        elif (operation.registry, operation.index_repository) == mine:
             name = f"{operation.kind} of release {operation.release}"
-            if is_withdrawn(operation, registry):
+            if is_withdrawn(operation, indexes.registry):
                 journal.end("undone", why="its release was withdrawn meanwhile")
                 say(f"undone: a {name} was cut off, and the release was withdrawn since")
-            elif is_committed(operation, registry):
+            elif is_committed(operation, indexes.registry):
                 say(f"finishing a {name} that was cut off")
-                carry_out(operation, registry, journal, say)
+                carry_out(operation, indexes, journal, say)
             else:
                 journal.end("undone", why="its commit is not in the registry")
                 say(f"undone: a {name} was cut off before anything of it was public")
@@ -51,26 +47,20 @@ def is_withdrawn(operation: Operation, registry: Registry) -> bool:
     return commit is not None and bool(tombstones(registry, commit.repository, commit.digest))
 
 
-def is_overtaken(move: TagMove, release: str, registry: Registry) -> bool:
-    """Whether the alias would go to an image that was taken back. Version tags stay at a yanked one."""
-    if move.tag != NEWEST or move.after is None:
-        return False
-    return bool(withdrawn_from(registry, move.repository, move.after, release))
-
-
-def carry_out(operation: Operation, registry: Registry, journal: Journal, say: Say) -> None:
+def carry_out(operation: Operation, indexes: Indexes, journal: Journal, say: Say) -> None:
     """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
 
     A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone.
     """
+    registry = indexes.registry
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
     for burial in operation.burials:
         bury(registry, burial)
-    for move in operation.moves:
-        if operation.kind == "promote" and is_overtaken(move, operation.release, registry):
-            say(f"{qualified(*move.place)} does not go to {move.after}, which was withdrawn")
-            continue
+    for asked in operation.moves:
+        move = indexes.standing(asked)
+        if move != asked:
+            say(f"{qualified(*move.place)} does not go to {asked.after}, which was withdrawn")
         journal.write("move", **move.model_dump())
         now = registry.head(*move.place)
         if now == move.before != move.after:
@@ -103,25 +93,6 @@ def bury(registry: Registry, burial: Burial) -> None:
     content = document(burial.tombstone)
     stone = artifact(TOMBSTONE_TYPE, content, subject)
     put_artifact(registry, burial.repository, stone, content)
-
-
-def tombstones(registry: Registry, repository: str, digest: str) -> tuple[Tombstone, ...]:
-    """What was said of a digest when it was withdrawn; for cards, `verify`, and who chooses what an alias names."""
-    found = []
-    for descriptor in referrers(registry, repository, digest, TOMBSTONE_TYPE):
-        content = read_artifact(registry, repository, descriptor.digest)
-        if content is not None:
-            where = f"{registry.host}/{repository}@{descriptor.digest}"
-            found.append(parse_tombstone(content, where))
-    return tuple(sorted(found, key=lambda stone: stone.time))
-
-
-def withdrawn_from(
-    registry: Registry, repository: str, digest: str, release: str
-) -> tuple[Tombstone, ...]:
-    """What was said of an image in one release: a yank is of the image, a rollback of its own release alone."""
-    said = tombstones(registry, repository, digest)
-    return tuple(one for one in said if one.event == "yanked" or one.release == release)
 
 
 def present(registry: Registry, repository: str, digest: str) -> Manifest:

@@ -23,7 +23,7 @@ from pipeline.world.journal import open_journals
 from pipeline.world.oci import OCI_MANIFEST
 from pipeline.world.registry import Registry
 from pipeline.world.shelf import Shelf
-from pipeline.world.tag_moves import tombstones
+from pipeline.world.standing import tombstones
 from tests.fakes_harbor import PASSWORD, FakeHarbor, Kept, fake_harbor, faults_of
 from tests.fakes_registry import gated_record, push_image
 from tests.projects import ROOT

@@ -11,6 +11,7 @@ from pipeline.errors import WorldError
 from pipeline.release_index import TagMove, Tombstone
 from pipeline.world.host_lock import host_lock
 from pipeline.world.journal import Burial, Commit, Journal, Operation, Restore, open_journals
+from pipeline.world.standing import Indexes
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry
 
@@ -22,6 +23,10 @@ OPERATION = Operation(
     commit=Commit(repository="toys/releases", tag="rel-2026.11.1", digest="sha256:i"),
     moves=(TagMove(repository="toys/a", tag="2026.11.1", before=None, after="sha256:a"),),
 )
+
+
+def indexes(repository: str = "toys/releases", host: str = "registry.test") -> Indexes:
+    return Indexes(registry=FakeRegistry(host), index_repository=repository)
 
 
 def test_a_journal_is_open_until_it_ends_and_is_read_back_as_written(tmp_path: Path) -> None:
@@ -71,22 +76,22 @@ def test_a_reason_may_hold_what_unicode_takes_for_the_end_of_a_line(tmp_path: Pa
 
 def test_a_journal_without_a_whole_first_line_is_closed_as_nothing_begun(tmp_path: Path) -> None:
     (tmp_path / "x-promote-1.open.jsonl").write_text('{"event": "beg')
-    finish_or_undo(tmp_path, FakeRegistry(), "toys/releases", lambda _: None)
+    finish_or_undo(tmp_path, indexes(), lambda _: None)
     assert open_journals(tmp_path) == ()
 
 
 def test_a_journal_of_another_registry_waits_for_that_one(tmp_path: Path) -> None:
     Journal.begin(tmp_path, OPERATION)
-    finish_or_undo(tmp_path, FakeRegistry("other.test"), "toys/releases", lambda _: None)
+    finish_or_undo(tmp_path, indexes(host="other.test"), lambda _: None)
     assert len(open_journals(tmp_path)) == 1
 
 
 def test_a_journal_of_another_index_of_the_registry_waits_for_that_one(tmp_path: Path) -> None:
     """Two targets of one checkout: each has a lock of its own, so the other one may be at work."""
     Journal.begin(tmp_path, OPERATION)
-    finish_or_undo(tmp_path, FakeRegistry(), "other/releases", lambda _: None)
+    finish_or_undo(tmp_path, indexes("other/releases"), lambda _: None)
     assert len(open_journals(tmp_path)) == 1
-    finish_or_undo(tmp_path, FakeRegistry(), "toys/releases", lambda _: None)
+    finish_or_undo(tmp_path, indexes(), lambda _: None)
     assert open_journals(tmp_path) == ()
 
 
@@ -94,7 +99,7 @@ def test_a_journal_of_another_version_is_named_and_left(tmp_path: Path) -> None:
     path = tmp_path / "x-promote-1.open.jsonl"
     path.write_text('{"event": "begin", "operation": {"kind": "dance"}}\n')
     with pytest.raises(WorldError, match="this journal cannot be read"):
-        finish_or_undo(tmp_path, FakeRegistry(), "toys/releases", lambda _: None)
+        finish_or_undo(tmp_path, indexes(), lambda _: None)
     assert path.exists()
 
 

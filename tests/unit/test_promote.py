@@ -19,6 +19,7 @@ from pipeline.world.journal import open_journals
 from pipeline.world.oci import OCI_INDEX, Manifest
 from pipeline.world.registry_artifacts import artifact, put_artifact, referrers
 from pipeline.world.shelf import Shelf
+from pipeline.world.standing import Indexes
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import (
     FakeRegistry,
@@ -420,7 +421,9 @@ def test_killed_at_any_write_all_tags_are_old_or_all_are_new(
             promote(release, shelf, today=TODAY, say=lambda _: None)
         except Killed:
             registry.left = -1
-            finish_or_undo(journals, registry, INDEXES, lambda _: None)
+            finish_or_undo(
+                journals, Indexes(registry=registry, index_repository=INDEXES), lambda _: None
+            )
         digests = [one.record.image.manifest_digest for one in both if one.record.image]
         tags = tags_of(registry, both)
         assert tags in ([None] * 4, digests * 2)

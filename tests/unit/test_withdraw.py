@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -18,7 +19,8 @@ from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world.attachments import Place
 from pipeline.world.journal import open_journals
 from pipeline.world.shelf import Shelf
-from pipeline.world.tag_moves import finish_or_undo, tombstones
+from pipeline.world.standing import tombstones
+from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry, gated_record, push_image
 
 FIRST, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3"
@@ -192,6 +194,15 @@ def test_yank_of_the_only_release_takes_the_alias_away(toys: Toys) -> None:
     assert stone.replaced_by is None
 
 
+def test_yank_of_an_image_of_two_releases_passes_over_both(toys: Toys) -> None:
+    first = toys.promote(FIRST)
+    toys.promote(SECOND, "same")
+    toys.promote(THIRD, "same")
+    (stone,) = toys.yank(THIRD, "cpu/a")
+    assert toys.latest() == first["cpu/a"]
+    assert stone.replaced_by == FIRST
+
+
 def test_yank_twice_leaves_one_tombstone(toys: Toys) -> None:
     only = toys.promote(FIRST)
     toys.yank(FIRST, "cpu/a")
@@ -265,7 +276,7 @@ def test_a_rollback_killed_at_any_change_is_finished_and_loses_no_digest(
         except Killed:
             kills += 1
             registry.left = -1
-            finish_or_undo(toys.folder, registry, "toys/releases", toys.said.append)
+            finish_or_undo(toys.folder, toys.shelf, toys.said.append)
         for cell in PUBLIC:
             assert toys.tags(cell) == (FIRST, "latest")
             assert toys.latest(cell) == old[cell]
@@ -339,31 +350,40 @@ def test_verify_passes_a_release_after_the_rollback_of_another_of_the_same_image
     assert FIRST not in str(caught.value)
 
 
-def cut_off_before(tag: str, folder: Path) -> tuple[Toys, Toys]:
-    """Two checkouts at one registry; the first was killed in promoting SECOND, after its commit."""
+class CutBefore(FakeRegistry):
+    """Dies before a public tag is set."""
 
-    class Cut(FakeRegistry):
-        is_cut = False
+    tag = ""
 
-        def put_manifest(
-            self, repository: str, reference: str, body: bytes, media_type: str
-        ) -> str:
-            if self.is_cut and repository in PUBLIC.values() and reference == tag:
-                raise Killed
-            return super().put_manifest(repository, reference, body, media_type)
+    def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
+        if self.tag and repository in PUBLIC.values() and reference == self.tag:
+            raise Killed
+        return super().put_manifest(repository, reference, body, media_type)
 
-    registry = Cut(deletes_tags=True)
-    one, other = Toys(registry, folder / "one"), Toys(registry, folder / "other")
-    one.promote(FIRST)
-    registry.is_cut = True
+
+@contextmanager
+def cut_before(tag: str, registry: CutBefore) -> Iterator[None]:
+    registry.tag = tag
     with pytest.raises(Killed):
+        yield
+    registry.tag = ""
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Toys, Toys, CutBefore]:
+    """Two checkouts at one registry, as on two hosts."""
+    registry = CutBefore(deletes_tags=True)
+    return Toys(registry, tmp_path / "one"), Toys(registry, tmp_path / "other"), registry
+
+
+Two = tuple[Toys, Toys, CutBefore]
+
+
+def test_an_old_journal_does_not_bring_a_rolled_back_release_back(two: Two) -> None:
+    one, other, registry = two
+    one.promote(FIRST)
+    with cut_before(SECOND, registry):
         one.promote(SECOND)
-    registry.is_cut = False
-    return one, other
-
-
-def test_an_old_journal_does_not_bring_a_rolled_back_release_back(tmp_path: Path) -> None:
-    one, other = cut_off_before(SECOND, tmp_path)
     other.rollback(SECOND)
     one.yank(FIRST, "cpu/b")  # anything that begins with what was cut off
     assert one.tags("cpu/a") == (FIRST, "latest")
@@ -373,10 +393,62 @@ def test_an_old_journal_does_not_bring_a_rolled_back_release_back(tmp_path: Path
     assert open_journals(one.folder) == ()
 
 
-def test_an_old_journal_does_not_bring_the_alias_to_a_yanked_image(tmp_path: Path) -> None:
-    one, other = cut_off_before("latest", tmp_path)
+def test_an_old_journal_does_not_bring_the_alias_to_a_yanked_image(two: Two) -> None:
+    one, other, registry = two
+    one.promote(FIRST)
+    with cut_before("latest", registry):
+        one.promote(SECOND)
     other.yank(SECOND, *PUBLIC)
     one.promote(FIRST)
     assert one.tags() == (FIRST, SECOND, "latest")
     assert one.latest() == one.registry.head(PUBLIC["cpu/a"], FIRST)
     assert open_journals(one.folder) == ()
+
+
+def test_rollback_does_not_go_back_to_a_release_that_was_rolled_back(toys: Toys) -> None:
+    first = toys.promote(FIRST)
+    toys.promote(SECOND)
+    toys.promote(THIRD)
+    toys.rollback(SECOND)
+    toys.rollback(THIRD)
+    assert toys.latest() == first["cpu/a"]
+
+
+def test_rollback_goes_back_to_an_image_that_another_release_still_names(toys: Toys) -> None:
+    toys.promote(FIRST, "same")
+    second = toys.promote(SECOND, "same")
+    toys.promote(THIRD)
+    toys.rollback(FIRST)
+    toys.rollback(THIRD)
+    assert toys.latest() == second["cpu/a"]
+
+
+@pytest.mark.parametrize("begun", ["rollback", "yank"])
+@pytest.mark.parametrize("meanwhile", ["rollback", "yank"])
+def test_what_was_cut_off_does_not_set_the_alias_to_what_was_withdrawn_since(
+    two: Two, begun: str, meanwhile: str
+) -> None:
+    one, other, registry = two
+    for release in (FIRST, SECOND, THIRD):
+        one.promote(release)
+    with cut_before("latest", registry):
+        one.rollback(THIRD) if begun == "rollback" else one.yank(THIRD, *PUBLIC)
+    other.rollback(SECOND) if meanwhile == "rollback" else other.yank(SECOND, *PUBLIC)
+    finish_or_undo(one.folder, one.shelf, one.said.append)
+    for cell in PUBLIC:
+        assert one.latest(cell) == one.registry.head(PUBLIC[cell], FIRST)
+    assert any("which was withdrawn" in line for line in one.said)
+    assert open_journals(one.folder) == ()
+
+
+def test_what_was_cut_off_takes_the_alias_away_where_nothing_stands(two: Two) -> None:
+    one, other, registry = two
+    for release in (FIRST, SECOND, THIRD):
+        one.promote(release)
+    with cut_before("latest", registry):
+        one.rollback(THIRD)
+    other.yank(SECOND, *PUBLIC)
+    other.yank(FIRST, *PUBLIC)
+    finish_or_undo(one.folder, one.shelf, one.said.append)
+    assert one.latest() is None
+    assert one.tags() == (FIRST, SECOND)
