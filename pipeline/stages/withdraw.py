@@ -14,7 +14,7 @@ from pipeline.release_index import NEWEST, IndexedCell, ReleaseIndex, TagMove, T
 from pipeline.world.journal import Burial, Journal, Operation
 from pipeline.world.oci import qualified
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import stored
+from pipeline.world.standing import stored, tombstones
 from pipeline.world.tag_moves import carry_out
 
 Say = Callable[[str], None]
@@ -32,19 +32,22 @@ class Withdrawal:
 def rollback(asked: Withdrawal, shelf: Shelf, *, say: Say) -> tuple[Tombstone, ...]:
     """All of a release: its tag moves, backwards. A tag that has moved on since is left alone.
 
-    Its name cannot be promoted again. Returns the tombstones of its cells; none if it was rolled back before.
+    Its name cannot be promoted again. Returns the tombstones that it wrote; a second time it does what is missing.
     """
     with shelf.alone(say):
         index = _present(asked.release, shelf)
-        if stones := shelf.withdrawn(index):
-            say(stones[0].sentence)
-            return ()
+        for stone in shelf.withdrawn(index)[:1]:
+            say(stone.sentence)
         whole = _tombstone("rolled_back", asked, None, stored(index).digest, None)
-        buried = [_stone("rolled_back", asked, cell, shelf) for cell in index.cells]
-        burials = [Burial(repository=shelf.index_repository, tombstone=whole), *buried]
-        moves = tuple(_backwards(index, shelf, say))
-        _carry_out("rollback", asked.release, shelf, moves, burials, say)
-    return tuple(one.tombstone for one in buried)
+        burials = [
+            Burial(repository=shelf.index_repository, tombstone=whole),
+            *(_stone("rolled_back", asked, cell, shelf) for cell in index.cells),
+        ]
+        missing = [one for one in burials if not _is_said(one, shelf)]
+        _carry_out(
+            "rollback", asked.release, shelf, tuple(_backwards(index, shelf, say)), missing, say
+        )
+    return tuple(one.tombstone for one in missing if one.tombstone.cell)
 
 
 def yank(
@@ -68,7 +71,7 @@ def yank(
         burials = [_stone("yanked", asked, cell, shelf) for cell in wanted]
         moves = tuple(
             _alias(cell, shelf.newest_digest(cell.repository, but=cell.digest))
-            for cell in wanted
+            for cell in named
             if shelf.registry.head(cell.repository, NEWEST) == cell.digest
         )
         _carry_out("yank", asked.release, shelf, moves, burials, say)
@@ -94,7 +97,7 @@ def _backwards(index: ReleaseIndex, shelf: Shelf, say: Say) -> Iterator[TagMove]
         now = shelf.registry.head(*move.place)
         if now == move.after:
             yield TagMove(repository=move.repository, tag=move.tag, before=now, after=move.before)
-        else:
+        elif now != move.before:
             say(f"{qualified(*move.place)} names {now or 'nothing'} by now; left alone")
 
 
@@ -102,6 +105,13 @@ def _stone(event: Event, asked: Withdrawal, cell: IndexedCell, shelf: Shelf) -> 
     best = shelf.newest(cell.repository, but=cell.digest if event == "yanked" else asked.release)
     stone = _tombstone(event, asked, cell.cell, cell.digest, best[0] if best else None)
     return Burial(repository=cell.repository, tombstone=stone)
+
+
+def _is_said(burial: Burial, shelf: Shelf) -> bool:
+    """Whether this release of the image has such a tombstone, by whomever."""
+    mine = burial.tombstone
+    said = tombstones(shelf.registry, burial.repository, mine.digest)
+    return (mine.event, mine.release) in [(stone.event, stone.release) for stone in said]
 
 
 def _tombstone(
@@ -131,6 +141,8 @@ def _carry_out(
     burials: Sequence[Burial],
     say: Say,
 ) -> None:
+    if not moves and not burials:
+        return
     operation = Operation(
         kind=kind,
         release=release,

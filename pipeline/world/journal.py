@@ -39,10 +39,19 @@ class Operation(Frozen):
     kind: Literal["promote", "rollback", "yank"]
     release: str
     registry: str
-    index_repository: str  # whose lock is held while this is done
+    index_repository: str = (
+        ""  # whose lock is held while this is done; journals before 2026.11.25 do not say
+    )
     commit: Commit | None  # None: it counts from the moment it is in the journal
     moves: tuple[TagMove, ...]
     burials: tuple[Burial, ...] = ()
+
+    @property
+    def index(self) -> str:
+        """The index's repository; empty: neither a commit nor the tombstone of a release tells which."""
+        whole = [one.repository for one in self.burials if one.tombstone.cell is None]
+        committed = [self.commit.repository] if self.commit else []
+        return next(filter(None, (self.index_repository, *committed, *whole)), "")
 
 
 class Restore(Frozen):
@@ -93,7 +102,11 @@ class Journal:
     def events(self) -> Iterator[dict[str, Any]]:
         """Every event; a last line that a kill cut off is none."""
         *whole, _ = self.path.read_bytes().split(b"\n")
-        yield from map(json.loads, whole)
+        for line in whole:
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise self._unreadable(error) from error
 
     def operation(self) -> Operation | None:
         """None: it was killed before it had written what it was about to do."""
@@ -113,13 +126,19 @@ class Journal:
     def _read(self, begun: dict[str, Any]) -> Operation:
         try:
             return Operation.model_validate(begun["operation"])
-        except (ValueError, KeyError) as error:
-            raise WorldError(
-                "this journal cannot be read",
-                where=str(self.path),
-                details=str(error),
-                hint="finish it with the version of the pipeline that began it",
-            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> WorldError:
+        closed = self.path.name.replace(OPEN, ".jsonl")
+        return WorldError(
+            "this journal cannot be read",
+            where=str(self.path),
+            details=str(error),
+            hint="finish it with the version of the pipeline that began it; or rename it to"
+            f" {closed} and give the command in its name again: what is missing is then done by the release index in the registry. Where it has a line"
+            " `restore` without `restored`, first store that manifest under its digest and its tags",
+        )
 
 
 def open_journals(folder: Path) -> tuple[Journal, ...]:

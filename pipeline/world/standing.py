@@ -80,6 +80,12 @@ class Indexes:
             return move
         return move.model_copy(update={"after": self.newest_digest(move.repository)})
 
+    def keeps(self, move: TagMove) -> bool:
+        """Whether an alias is not to be taken away from what it names."""
+        if move.tag != NEWEST or move.before is None:
+            return False
+        return self.stands(move.repository, move.before)
+
     def newest(self, repository: str, *, but: str = "") -> tuple[str, IndexedCell] | None:
         """The newest release with an image in this repository that nobody withdrew; not `but`, a release or digest."""
         for release, cell in self._released(repository):

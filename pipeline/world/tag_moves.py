@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import WorldError
-from pipeline.release_index import TagMove, document
+from pipeline.release_index import NEWEST, TagMove, document
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
 from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
 from pipeline.world.registry import Registry
@@ -18,22 +18,38 @@ Say = Callable[[str], None]
 
 def finish_or_undo(folder: Path, indexes: Indexes, say: Say) -> None:
     """Every open journal of this release index: finished where its commit is public, else dropped: no tag was moved."""
-    mine = (indexes.registry.host, indexes.index_repository)
     for journal in open_journals(folder):
         operation = journal.operation()
         if operation is None:
             journal.end("undone", why="nothing had begun")
-        elif (operation.registry, operation.index_repository) == mine:
-            name = f"{operation.kind} of release {operation.release}"
-            if is_withdrawn(operation, indexes.registry):
-                journal.end("undone", why="its release was withdrawn meanwhile")
-                say(f"undone: a {name} was cut off, and the release was withdrawn since")
-            elif is_committed(operation, indexes.registry):
-                say(f"finishing a {name} that was cut off")
-                carry_out(operation, indexes, journal, say)
-            else:
-                journal.end("undone", why="its commit is not in the registry")
-                say(f"undone: a {name} was cut off before anything of it was public")
+        elif operation.registry == indexes.registry.host:
+            _settle(operation, indexes, journal, say)
+
+
+def _settle(operation: Operation, indexes: Indexes, journal: Journal, say: Say) -> None:
+    name = f"{operation.kind} of release {operation.release}"
+    if not operation.index and not _has_what(operation, indexes):
+        say(
+            f"left: a {name}, cut off in a version that did not write whose it is; {indexes.index_repository} does not"
+            f" have its images. If no target has, see that no `{NEWEST}` names one of them, then remove {journal.path}"
+        )
+    elif operation.index not in ("", indexes.index_repository):
+        return
+    elif is_withdrawn(operation, indexes.registry):
+        journal.end("undone", why="its release was withdrawn meanwhile")
+        say(f"undone: a {name} was cut off, and the release was withdrawn since")
+    elif is_committed(operation, indexes.registry):
+        say(f"finishing a {name} that was cut off")
+        carry_out(operation, indexes, journal, say)
+    else:
+        journal.end("undone", why="its commit is not in the registry")
+        say(f"undone: a {name} was cut off before anything of it was public")
+
+
+def _has_what(operation: Operation, indexes: Indexes) -> bool:
+    """Whether the release of this index has every image that is taken back."""
+    taken = [(one.repository, one.tombstone.digest) for one in operation.burials]
+    return all(indexes.holds(operation.release, *image) for image in taken)
 
 
 def is_committed(operation: Operation, registry: Registry) -> bool:
@@ -58,6 +74,9 @@ def carry_out(operation: Operation, indexes: Indexes, journal: Journal, say: Say
     for burial in operation.burials:
         bury(registry, burial)
     for asked in operation.moves:
+        if operation.kind != "promote" and indexes.keeps(asked):
+            say(f"{qualified(*asked.place)} names an image that another release has; left alone")
+            continue
         move = indexes.standing(asked)
         if move != asked:
             say(f"{qualified(*move.place)} does not go to {asked.after}, which was withdrawn")

@@ -95,12 +95,24 @@ def test_a_journal_of_another_index_of_the_registry_waits_for_that_one(tmp_path:
     assert open_journals(tmp_path) == ()
 
 
-def test_a_journal_of_another_version_is_named_and_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ['{"event": "begin", "operation": {"kind": "dance"}}', '{"event": "begin"}', '{"event": "b}'],
+)
+def test_a_journal_that_cannot_be_read_is_left_and_says_what_to_do(
+    tmp_path: Path, line: str
+) -> None:
     path = tmp_path / "x-promote-1.open.jsonl"
-    path.write_text('{"event": "begin", "operation": {"kind": "dance"}}\n')
-    with pytest.raises(WorldError, match="this journal cannot be read"):
+    path.write_text(f"{line}\n")
+    with pytest.raises(WorldError, match="this journal cannot be read") as caught:
         finish_or_undo(tmp_path, indexes(), lambda _: None)
+    assert caught.value.where == str(path)
+    assert "rename it to x-promote-1.jsonl and give the command in its name again" in str(
+        caught.value.hint
+    )
     assert path.exists()
+    path.rename(tmp_path / "x-promote-1.jsonl")
+    finish_or_undo(tmp_path, indexes(), lambda _: None)
 
 
 def test_restores_that_were_done_are_not_done_again(tmp_path: Path) -> None:

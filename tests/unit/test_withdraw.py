@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world.attachments import Place
 from pipeline.world.journal import open_journals
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import tombstones
+from pipeline.world.standing import Indexes, tombstones
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry, gated_record, push_image
 
@@ -452,3 +453,91 @@ def test_what_was_cut_off_takes_the_alias_away_where_nothing_stands(two: Two) ->
     finish_or_undo(one.folder, one.shelf, one.said.append)
     assert one.latest() is None
     assert one.tags() == (FIRST, SECOND)
+
+
+def test_rollback_leaves_the_alias_at_an_image_that_a_later_release_names_too(toys: Toys) -> None:
+    toys.promote(FIRST)
+    toys.promote(SECOND, "same")
+    third = toys.promote(THIRD, "same")
+    toys.rollback(SECOND)
+    assert toys.latest() == third["cpu/a"]
+    assert toys.tags() == (FIRST, THIRD, "latest")
+
+
+def test_a_rollback_whose_journal_is_lost_is_done_by_the_same_command_elsewhere(two: Two) -> None:
+    one, other, registry = two
+    first, second = one.promote(FIRST), one.promote(SECOND)
+    with cut_before("latest", registry):
+        one.rollback(SECOND)
+    for journal in open_journals(one.folder):
+        journal.path.unlink()
+    other.rollback(SECOND)
+    for cell in PUBLIC:
+        assert other.tags(cell) == (FIRST, "latest")
+        assert other.latest(cell) == first[cell]
+        assert len(other.stones(second[cell], cell)) == 1
+
+
+def test_a_yank_whose_journal_is_lost_is_done_by_the_same_command_elsewhere(two: Two) -> None:
+    one, other, registry = two
+    first, second = one.promote(FIRST), one.promote(SECOND)
+    with cut_before("latest", registry):
+        one.yank(SECOND, *PUBLIC)
+    for journal in open_journals(one.folder):
+        journal.path.unlink()
+    other.yank(SECOND, *PUBLIC)
+    for cell in PUBLIC:
+        assert other.latest(cell) == first[cell]
+        assert len(other.stones(second[cell], cell)) == 1
+
+
+def as_before_2026_11_25(toys: Toys) -> None:
+    """Journals then did not name their release index."""
+    for journal in open_journals(toys.folder):
+        begun, *more = journal.path.read_text().splitlines(keepends=True)
+        content = json.loads(begun)
+        del content["operation"]["index_repository"]
+        journal.path.write_text("".join([json.dumps(content) + "\n", *more]))
+
+
+@pytest.mark.parametrize("begun", ["promote", "rollback", "yank"])
+def test_a_journal_of_an_older_version_is_finished_by_its_own_index_alone(
+    two: Two, begun: str
+) -> None:
+    one, _, registry = two
+    first, second = one.promote(FIRST), one.promote(SECOND)
+    with cut_before("latest", registry):
+        if begun == "promote":
+            one.promote(THIRD)
+        elif begun == "rollback":
+            one.rollback(SECOND)
+        else:
+            one.yank(SECOND, *PUBLIC)
+    as_before_2026_11_25(one)
+    (journal,) = open_journals(one.folder)
+    elsewhere = Indexes(registry=registry, index_repository="other/releases")
+    finish_or_undo(one.folder, elsewhere, one.said.append)
+    assert one.latest() == second["cpu/a"]
+    assert journal.path.exists()
+    finish_or_undo(one.folder, one.shelf, one.said.append)
+    third = one.registry.head(PUBLIC["cpu/a"], THIRD)
+    assert one.latest() == (third if begun == "promote" else first["cpu/a"])
+    assert open_journals(one.folder) == ()
+
+
+def test_an_older_journal_that_no_index_knows_is_left_and_says_what_to_look_at(two: Two) -> None:
+    one, _, registry = two
+    one.promote(FIRST)
+    one.promote(SECOND)
+    with cut_before("latest", registry):
+        one.yank(SECOND, *PUBLIC)
+    as_before_2026_11_25(one)
+    (journal,) = open_journals(one.folder)
+    elsewhere = Indexes(registry=registry, index_repository="other/releases")
+    finish_or_undo(one.folder, elsewhere, one.said.append)
+    assert one.said[-1] == (
+        f"left: a yank of release {SECOND}, cut off in a version that did not write whose it is; other/releases does"
+        " not have its images. If no target has, see that no `latest` names one of them, then remove"
+        f" {journal.path}"
+    )
+    assert open_journals(one.folder) != ()
