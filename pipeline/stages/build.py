@@ -28,7 +28,7 @@ from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap
 from pipeline.world.engine import Engine, LocalImage
 from pipeline.world.host_lock import host_lock
-from pipeline.world.index_relay import index_for_build
+from pipeline.world.index_relay import indexes_for_build
 from pipeline.world.push import Place, push
 from pipeline.world.registry import Registry
 from pipeline.world.scratch import scratch_folder
@@ -69,7 +69,7 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
     refuse_unlocked(cell, lock)
     refuse_edited_lock(cell, lock, files)
     base = _base(cell, lock, builder)
-    with index_for_build() as index:
+    with indexes_for_build(cell.chip.indexes) as indexes:
         runtime = _image(
             "runtime",
             builder.names.staging_runtime,
@@ -79,7 +79,7 @@ def build(cell: Cell, lock: Lock, files: Mapping[str, bytes], builder: Builder) 
             parent=base,
             context=lambda: {
                 **runtime_context(cell, files),
-                **host_files(_locked(cell, files), cell.chip.indexes, index),
+                **host_files(_locked(cell, files), indexes.extra, indexes.main),
             },
         )
     model = _image(

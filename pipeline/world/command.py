@@ -18,8 +18,10 @@ from pathlib import Path
 
 from pipeline.errors import CommandError, WorldError
 
+# A user name alone is a token at some package indexes; of ssh:// it is none.
 _SECRET = re.compile(
-    r"(?i)(password|token|secret|api[_-]?key|bearer)(\"?[=: ]+)\S+|(://[^/\s:@]+:)[^@\s]+@"
+    r"(?i)(password|token|secret|api[_-]?key|bearer)(\"?[=: ]+)\S+"
+    r"|(://[^/\s:@]+:)[^@\s]+@|(https?://)[^/\s:@]+@"
 )
 LAST_LINES = 20
 # A signal is given to the whole process, and with it to what its threads have started.
@@ -36,7 +38,11 @@ class Completed:
 
 
 def hide_secrets(text: str) -> str:
-    return _SECRET.sub(lambda hit: f"{hit[3]}***@" if hit[3] else f"{hit[1]}{hit[2]}***", text)
+    def hidden(hit: re.Match[str]) -> str:
+        before = hit[3] or hit[4]
+        return f"{before}***@" if before else f"{hit[1]}{hit[2]}***"
+
+    return _SECRET.sub(hidden, text)
 
 
 def run(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -35,11 +36,12 @@ def write_context(file: IO[bytes], contents: Mapping[str, bytes | Path]) -> None
 
 
 def host_files(
-    requirements: bytes, indexes: list[str], main: str | None
+    requirements: bytes, indexes: Sequence[str], main: str | None
 ) -> dict[str, bytes | Path]:
     """host/ of a builder stage: CA bundle, uv and its settings, and the local wheels that the lock names.
 
-    `main` is the package index, without a secret: the engine keeps this folder, untagged, after the build.
+    `main` is the package index, `indexes` those beside it, without a secret: the engine keeps this folder, untagged,
+    after the build.
     None of it enters a build key: the lock's hashes say what gets installed, wherever it comes from.
     """
     wheels = _local_wheels(requirements)
@@ -92,14 +94,21 @@ def main_index() -> str | None:
     return os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL") or None
 
 
-def _uv_settings(indexes: list[str], main: str | None, *, offline_wheels: bool) -> str:
+def extra_indexes() -> tuple[str, ...]:
+    """Where this machine looks beside; may hold passwords. Folders are of this machine alone."""
+    words = (os.environ.get("UV_INDEX") or os.environ.get("PIP_EXTRA_INDEX_URL") or "").split()
+    named = (re.sub(r"^[\w.-]+=", "", word) for word in words)  # uv may give an index a name
+    return tuple(address for address in named if address.startswith(("http://", "https://")))
+
+
+def _uv_settings(indexes: Sequence[str], main: str | None, *, offline_wheels: bool) -> str:
     lines = ["system-certs = true", 'index-strategy = "unsafe-best-match"']
     if main:
         lines.append(f'index-url = "{main}"')
     if offline_wheels:
         lines.append('find-links = ["/host/wheels"]')
     elif indexes:
-        lines.append(f"extra-index-url = {indexes}".replace("'", '"'))
+        lines.append(f"extra-index-url = {json.dumps(list(indexes))}")
     return "\n".join(lines) + "\n"
 
 

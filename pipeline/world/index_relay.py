@@ -1,7 +1,7 @@
-"""A package index that asks for a password, for an image build: on loopback, so that no layer ever holds the password.
+"""Package indexes that ask for an account, for an image build: on loopback, so that no layer ever holds the account.
 
-Docker's classic builder keeps every step of a build, and has no secrets. What a step needs to know of the index is
-the address of this relay and a word that is worth nothing once the build has ended.
+Docker's classic builder keeps every step of a build, and has no secrets. What a step needs to know of such an index is
+the address of its relay and a word that is worth nothing once the build has ended.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ import os
 import secrets
 import threading
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
+from requests.utils import get_netrc_auth
 
-from pipeline.world.context import ca_bundle, main_index
+from pipeline.world.context import ca_bundle, extra_indexes, main_index
 
 FORWARDED = ("Accept", "Range", "If-None-Match", "If-Modified-Since")
 RETURNED = (
@@ -33,17 +35,40 @@ CHUNK_BYTES = 1 << 20
 USER = "build"
 
 
-@contextmanager
-def index_for_build() -> Iterator[str | None]:
-    """The address of this machine's package index for a build on it; a relay's, if ours holds an account.
+@dataclass(frozen=True, kw_only=True)
+class PackageIndexes:
+    """Addresses without a secret."""
 
-    A user name alone may be a secret: some indexes take a token in its place.
-    """
-    address = main_index()
-    if address is None or "@" not in urlsplit(address).netloc:
-        yield address
-        return
-    with _Relay(address) as relay:
+    main: str | None  # None: the public one
+    extra: tuple[str, ...]
+
+
+@contextmanager
+def indexes_for_build(of_chip: Sequence[str]) -> Iterator[PackageIndexes]:
+    """This machine's package indexes and those of a chip, for a build here; a relay for each that has an account."""
+    main, extra = main_index(), (*extra_indexes(), *of_chip)
+    with ExitStack() as relays:
+
+        def reachable(address: str) -> str:
+            account = _account(address)
+            return relays.enter_context(_relayed(address, account)) if account else address
+
+        yield PackageIndexes(
+            main=reachable(main) if main else None, extra=tuple(map(reachable, extra))
+        )
+
+
+def _account(address: str) -> tuple[str, str] | None:
+    """In the address, else in ~/.netrc. A user name alone may be a secret: some indexes take a token in its place."""
+    parts = urlsplit(address)
+    if "@" in parts.netloc:
+        return unquote(parts.username or ""), unquote(parts.password or "")
+    return get_netrc_auth(address)
+
+
+@contextmanager
+def _relayed(address: str, account: tuple[str, str]) -> Iterator[str]:
+    with _Relay(address, account) as relay:
         thread = threading.Thread(target=relay.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -54,11 +79,11 @@ def index_for_build() -> Iterator[str | None]:
 
 
 class _Relay(ThreadingHTTPServer):
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, account: tuple[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), _Asked)
         parts, word = urlsplit(upstream), secrets.token_hex(16)
         self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        self.account = (unquote(parts.username or ""), unquote(parts.password or ""))
+        self.account = account
         self.wanted = "Basic " + b64encode(f"{USER}:{word}".encode()).decode()
         here = f"{USER}:{word}@127.0.0.1:{self.server_port}"
         self.address = urlunsplit(("http", here, parts.path, parts.query, ""))

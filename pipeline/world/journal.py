@@ -136,8 +136,9 @@ class Journal:
             where=str(self.path),
             details=str(error),
             hint="finish it with the version of the pipeline that began it; or rename it to"
-            f" {closed} and give the command in its name again: what is missing is then done by the release index in the registry. Where it has a line"
-            " `restore` without `restored`, first store that manifest under its digest and its tags",
+            f" {closed} and give the command in its name again: what is missing is then done by the release index in"
+            " the registry. Where it has a line `restore` without `restored`, first store that manifest under its"
+            " digest and its tags",
         )
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.canonical import sha256_bytes
@@ -16,6 +17,7 @@ from pipeline.chip import Chip
 from pipeline.errors import CommandError
 from pipeline.lock import RequirementsPin, apart_from_closure, requirement_inputs
 from pipeline.world.command import run
+from pipeline.world.context import extra_indexes, main_index
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -37,20 +39,17 @@ def chip_requirements(
         f"{name} ; {NEVER}" for name in (*chip.leave_out, *sorted(apart_from_closure(chip)))
     ]
     overrides += [f"{name}{specifier}" for name, specifier in chip.overrides.items()]
-    options = _options(chip)
     try:
         text = _compile(
             [*closure, *chip.extra_packages],
+            chip,
             overrides=overrides,
             constraints=same_as,
             doing=f"locking requirements of {chip_id}",
-            extra=options,
         )
         for name in alone:
             requirement = f"{name}=={chip.packages[name]}"
-            text += _compile(
-                [requirement], overrides=[], doing=f"locking {name}", extra=[*options, "--no-deps"]
-            )
+            text += _compile([requirement], chip, doing=f"locking {name}", extra=["--no-deps"])
     except CommandError as error:
         return _not_locked(inputs, chip, error)
     return _locked(inputs, text)
@@ -65,9 +64,8 @@ def compiler_requirements(name: str, chip: Chip, compiler: str) -> tuple[Require
             f"{', '.join(public)} may be another build than the vendor's, whose index was not asked"
         )
         return RequirementsPin(inputs_sha256=inputs, sha256=None, packages=0, why=why), b""
-    extra = [*_options(chip), "--no-deps"]
     try:
-        text = _compile(wanted, overrides=[], doing=f"locking {name}", extra=extra)
+        text = _compile(wanted, chip, doing=f"locking {name}", extra=["--no-deps"])
     except CommandError as error:
         return _not_locked(inputs, chip, error)
     return _locked(inputs, text)
@@ -99,9 +97,9 @@ def pipeline_requirements(name: str, chip: Chip) -> bytes:
     absent = [*NOT_ON_A_NODE, *chip.leave_out]
     return _compile(
         ours,
+        chip,
         overrides=[f"{package} ; {NEVER}" for package in absent],
         doing=f"locking what the pipeline needs on {name}",
-        extra=_options(chip),
     ).encode()
 
 
@@ -117,24 +115,28 @@ def _options(chip: Chip) -> list[str]:
     ]
     for name in chip.source_packages:
         options += ["--no-binary", name]
-    return options + _index_options(chip)
-
-
-def _index_options(chip: Chip) -> list[str]:
-    """Extra indexes of the matrix, or the folder of wheels that this machine has instead."""
     folder = os.environ.get("PIP_FIND_LINKS")
-    if folder:
-        return ["--find-links", folder]
-    options = [word for index in chip.indexes for word in ("--extra-index-url", index)]
-    return [*options, "--index-strategy", "unsafe-best-match"] if options else []
+    return [*options, *(["--find-links", folder] if folder else [])]
+
+
+def _indexes(chip: Chip) -> dict[str, str]:
+    """Where the build will get packages, as uv's variables: they may hold accounts, and arguments are for all to see.
+
+    A folder of wheels that this machine has stands in for the indexes of the matrix.
+    """
+    of_chip = () if os.environ.get("PIP_FIND_LINKS") else chip.indexes
+    main, extra = main_index(), " ".join((*extra_indexes(), *of_chip))
+    found = {"UV_DEFAULT_INDEX": main, "UV_INDEX": extra}
+    return {name: addresses for name, addresses in found.items() if addresses}
 
 
 def _compile(
     requirements: list[str],
+    chip: Chip,
     *,
-    overrides: list[str],
+    overrides: Sequence[str] = (),
     doing: str,
-    extra: list[str],
+    extra: Sequence[str] = (),
     constraints: bytes = b"",
 ) -> str:
     with tempfile.TemporaryDirectory() as folder:
@@ -148,9 +150,11 @@ def _compile(
             [
                 "uv", "pip", "compile", "--system-certs", "--generate-hashes", "--no-header", "--no-annotate",
                 "--no-emit-index-url", "--no-emit-find-links", "--no-config", "--quiet",
-                "--overrides", changed, "--constraints", fixed, *extra, "--output-file", found, wanted,
+                "--index-strategy", "unsafe-best-match", "--overrides", changed, "--constraints", fixed,
+                *_options(chip), *extra, "--output-file", found, wanted,
             ],
             doing=doing,
+            environment=_indexes(chip),
             hint="see that the package index answers, or correct the pins in matrix.yaml",
         )  # fmt: skip
         return found.read_text()

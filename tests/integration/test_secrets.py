@@ -34,6 +34,7 @@ from tests.wheels import wheel_bytes
 pytestmark = pytest.mark.integration
 PASSWORD = "planted-registry-password"
 INDEX, PROXY = "planted-index-password", "planted-proxy-password"
+BESIDE, OF_CHIP = "planted-extra-index-password", "planted-chip-index-password"
 TOKENS = {"HF_TOKEN": "hf_planted0token0of0hub", "MODELSCOPE_API_TOKEN": "ms-planted-token-of-hub"}
 # As they are, and as Docker's configuration and a Basic header have them.
 SECRETS = {
@@ -42,7 +43,12 @@ SECRETS = {
         PASSWORD,
         base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode(),
         INDEX,
-        base64.b64encode(f"planted:{INDEX}".encode()).decode(),
+        BESIDE,
+        OF_CHIP,
+        *(
+            base64.b64encode(f"planted:{word}".encode()).decode()
+            for word in (INDEX, BESIDE, OF_CHIP)
+        ),
         PROXY,
         *TOKENS.values(),
     )
@@ -102,7 +108,7 @@ def told(texts: Mapping[str, bytes]) -> list[str]:
     return [name for name, text in texts.items() if any(secret in text for secret in SECRETS)]
 
 
-def environment(folder: Path, index: str) -> dict[str, str]:
+def environment(folder: Path, index: str, beside: str) -> dict[str, str]:
     """Secrets wherever a user may have some. Of Docker's configuration there is none yet: `login` writes it."""
     return {
         **os.environ,
@@ -112,6 +118,7 @@ def environment(folder: Path, index: str) -> dict[str, str]:
         "FLAGRELEASE_REGISTRY_USER": USER,
         "FLAGRELEASE_REGISTRY_PASSWORD": PASSWORD,
         "PIP_INDEX_URL": index,
+        "PIP_EXTRA_INDEX_URL": beside,
         "HTTP_PROXY": f"http://planted:{PROXY}@127.0.0.1:9",
         "NO_PROXY": "127.0.0.1,localhost",
     }
@@ -175,13 +182,14 @@ def exported(registry: str, folder: Path) -> None:
     client.close()
 
 
-def made_project(sdk: str, folder: Path, registry: str) -> Project:
-    """A toy whose image is built on a real base from wheels of a private index."""
+def made_project(sdk: str, folder: Path, registry: str, index: str) -> Project:
+    """A toy whose image is built on a real base from wheels of private indexes, one of them its chip's."""
     folder.mkdir()
     project = project_on(sdk, folder)
     text = project.matrix_path.read_text()
+    here = text.replace("127.0.0.1:5000/sdk-image-test", f"{registry}/toys")
     project.matrix_path.write_text(
-        text.replace("127.0.0.1:5000/sdk-image-test", f"{registry}/toys")
+        here.replace("    sdk: LoomKit", f'    indexes: ["{index}"]\n    sdk: LoomKit')
     )
     project = Project(folder, project.matrix_path)
     (folder / "images/serving/hook.py").write_text("")
@@ -200,15 +208,18 @@ def test_planted_secrets_are_nowhere_after_a_release_and_after_a_refused_one(
         f"{name}-{version}-py3-none-any.whl": wheel_bytes(name, version, files, with_record=True)
         for (name, version), files in WHEELS.items()
     }
+    engine, triton, flagtree = ({name: wheels[name]} for name in wheels)
     before = image_ids()
     passwords, given = write_passwords(tmp_path / "passwords", PASSWORD), set[str]()
     with (
-        wheel_index(wheels, f"planted:{INDEX}", given) as index,
+        wheel_index(engine, f"planted:{INDEX}", given) as index,
+        wheel_index(triton, f"planted:{BESIDE}", given) as beside,
+        wheel_index(flagtree, f"planted:{OF_CHIP}", given) as of_chip,
         real_registry(tmp_path / "registry", passwords=passwords) as host,
         watching() as watch,
     ):
-        project = made_project(sdk, tmp_path / "project", host)
-        variables = environment(tmp_path / "docker", index)
+        project = made_project(sdk, tmp_path / "project", host, of_chip)
+        variables = environment(tmp_path / "docker", index, beside)
         login = ran(project.root, variables, "pipeline", "login")
         assert login.returncode == 0, login.stdout.decode()
         doctor = ran(project.root, variables, "pipeline", "doctor", *CELL)
@@ -228,6 +239,7 @@ def test_planted_secrets_are_nowhere_after_a_release_and_after_a_refused_one(
     assert b"this account may not" in refused.stdout
     outputs = {"login": login, "doctor": doctor, "released": released, "refused": refused}
     assert told({name: done.stdout for name, done in outputs.items()}) == []
+    project.matrix_path.unlink()  # where somebody wrote the account of the chip's index
     assert leaks(project.root, *(tmp_path / name for name in ("registry", "images", "steps"))) == []
     assert told({str(line): line for line in watch.seen}) == []
 

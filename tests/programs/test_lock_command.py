@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
@@ -12,8 +15,10 @@ from pipeline.lock import BasePin, Lock, RequirementsPin, WeightsPin
 from pipeline.matrix import Matrix
 from pipeline.model import Weights
 from pipeline.stages.lock import lock
+from pipeline.world.resolver import chip_requirements, compiler_requirements
 from tests.projects import one_cell, toy_project
 from tests.record_parts import digest, sha256
+from tests.wheel_index import wheel_index
 from tests.wheels import wheel_bytes
 
 TWO_COMPILERS = """\
@@ -136,3 +141,40 @@ def test_weights_of_a_cell_alone_have_a_pin_of_their_own(tmp_path: Path) -> None
         "abacus/critic": "huggingface:a/small",
     }
     assert one_cell(project, "abacus", "critic").weights_id == "abacus/critic"
+
+
+def test_accounts_of_indexes_reach_the_resolver_and_nobody_who_looks_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the machine, of those beside it, and of the chip; what uv was told is noted by a uv in front of it."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/uv").write_text(
+        f'#!/bin/sh\necho "$@" >>{tmp_path}/told\nexec {find_uv_bin()} "$@"\n'
+    )
+    (tmp_path / "bin/uv").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
+    for name in ("PIP_FIND_LINKS", "UV_DEFAULT_INDEX", "UV_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    with ExitStack() as open_:
+
+        def index(name: str, version: str, account: str) -> str:
+            wheel = {f"{name}-{version}-py3-none-any.whl": wheel_bytes(name, version, {})}
+            return open_.enter_context(wheel_index(wheel, account, set()))
+
+        monkeypatch.setenv("PIP_INDEX_URL", index("toy_engine", "1.0", "planted:of-machine"))
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", index("toy_torch", "2.0+loom", "planted:beside"))
+        chips = index("toy_triton", "3.0+loom", "planted:of-chip")
+        project = toy_project(
+            tmp_path, LOOM, ("https://index.test/loom", chips), ('"3.0"', '"3.1"')
+        )
+        chip = one_cell(project, "loom", "poet").chip
+        pin, text = chip_requirements("loom", chip)
+        compiler, _ = compiler_requirements("loom/triton", chip, "triton")
+        gone, _ = compiler_requirements("loom/public", chip, "public")
+    assert (pin.why, pin.packages, compiler.why) == (None, 2, None)
+    assert compiler.sha256 is not None
+    assert gone.sha256 is None
+    seen = [(tmp_path / "told").read_text(), text.decode(), str(gone), str(pin), str(compiler)]
+    assert "pip compile" in seen[0]
+    assert not any("planted" in one or "of-chip" in one for one in seen)
