@@ -14,6 +14,7 @@ from pipeline.checkup import Check, Finding, ok, unknown, wrong
 from pipeline.errors import NotAllowedError, WorldError
 from pipeline.matrix import Target
 from pipeline.names import trial_repositories
+from pipeline.release_index import NEWEST
 from pipeline.world.harbor import VERSIONS, VERSIONS_STAY, Harbor
 from pipeline.world.oci import Manifest, qualified
 from pipeline.world.registry import Registry
@@ -74,7 +75,7 @@ def registry_checks(
     if target.kind == "harbor":
         project = public[2].partition("/")[0]
         yield Check("project of public images", partial(_project, visit, project))
-        yield Check("immutable tag rule", partial(_rule, visit, project, mends=mends))
+        yield Check("immutable tag rule", partial(_rule, visit, public[2], mends=mends))
     guards = partial(_guards_versions, visit, public[2], is_public=is_public)
     yield Check("version tags in public", guards)
     for visit in visits.values():
@@ -165,11 +166,15 @@ def _project(visit: Visit, name: str) -> Finding:
     return ok(f"{name} is public")
 
 
-def _rule(visit: Visit, project: str, *, mends: bool) -> Finding:
+def _rule(visit: Visit, repository: str, *, mends: bool) -> Finding:
     if isinstance(visit.greeting, WorldError):
         return visit.silent
-    harbor = _harbor(visit)
+    harbor, (project, _, name) = _harbor(visit), repository.partition("/")
     rules = [rule for rule in harbor.immutable_rules(project) if not rule.disabled]
+    for rule in rules:
+        if rule.holds(name, NEWEST):
+            seen = f"a rule of {project} ({rule.sentence}) holds `{NEWEST}`, which releases move"
+            return wrong(seen, f"narrow it to {VERSIONS} in Harbor (docs/harbor.md)")
     if VERSIONS_STAY in rules:
         return ok(f"tags {VERSIONS} of {project} are immutable")
     if mends:

@@ -210,6 +210,8 @@ def _publish(
 ) -> dict[str, Moved]:
     registry, repository, tag = shelf.registry, shelf.index_repository, index_tag(index.release)
     manifest = stored(index)
+    needed = (*due, *shelf.extension(index))
+    shelf.refuse_held(needed, say)
     operation = Operation(
         kind="promote",
         release=index.release,
@@ -221,8 +223,9 @@ def _publish(
     journal = Journal.begin(shelf.journals, operation)
     try:
         moved = {one.candidate.cell: _copied(one, registry) for one in accepted}
-        # Layers take minutes to hours; somebody may have taken a tag meanwhile.
+        # Layers take minutes to hours; somebody may have taken a tag, or changed a rule, meanwhile.
         shelf.refuse_taken(due)
+        shelf.refuse_held(needed, lambda _: None)
         put_artifact(registry, repository, manifest, document(index))
     except PipelineError:
         journal.end("undone", why="it failed before its commit")

@@ -143,6 +143,7 @@ def _carry_out(
 ) -> None:
     if not moves and not burials:
         return
+    shelf.refuse_held(moves, say)
     operation = Operation(
         kind=kind,
         release=release,

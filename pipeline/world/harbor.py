@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -33,6 +34,10 @@ class Selector(BaseModel):
     decoration: str
     pattern: str
 
+    def takes(self, name: str) -> bool:
+        is_like = re.fullmatch(_expression(self.pattern), name) is not None
+        return is_like != self.decoration.lower().endswith("excludes")
+
 
 class ImmutableRule(BaseModel):
     """Tags that may be pushed once and never moved or deleted. Of each list Harbor reads the first selector alone."""
@@ -44,6 +49,20 @@ class ImmutableRule(BaseModel):
     template: str = "immutable_template"
     tag_selectors: tuple[Selector, ...]
     scope_selectors: Mapping[str, tuple[Selector, ...]]
+
+    def holds(self, repository: str, tag: str) -> bool:
+        """Whether a tag, once there, neither moves nor goes. `repository` without its project."""
+        scopes = self.scope_selectors.get("repository", ())
+        if self.disabled or not scopes or not self.tag_selectors:
+            return False
+        return scopes[0].takes(repository) and self.tag_selectors[0].takes(tag)
+
+    @property
+    def sentence(self) -> str:
+        """What Harbor's page of rules shows of it."""
+        scopes = self.scope_selectors.get("repository", ())
+        told = [f"{one.decoration} {one.pattern}" for one in (*scopes[:1], *self.tag_selectors[:1])]
+        return ", ".join(told)
 
 
 VERSIONS_STAY = ImmutableRule(
@@ -141,6 +160,21 @@ class Harbor(Registry):
                 details=str(error)[:300],
                 hint="is it a Harbor? `kind` of the target in matrix.yaml says so",
             ) from error
+
+
+def _expression(pattern: str) -> str:
+    """A pattern of doublestar v1, the matcher that Harbor uses, as a regular expression."""
+    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]", "{": "(?:", "}": ")"}
+    found, depth = "", 0
+    for part in re.findall(r"\*\*/|\*\*|\\.|\[[^\]]+\]|.", pattern, re.DOTALL):
+        depth += (part == "{") - (part == "}")
+        if part == "," and depth:
+            found += "|"
+        elif part[0] == "[":
+            found += f"[{part[1:-1].replace('!', '^', part[1] == '!')}]"
+        else:
+            found += signs.get(part) or re.escape(part.removeprefix("\\") or part)
+    return found
 
 
 def registry_of(target: Target, host: str) -> Registry:

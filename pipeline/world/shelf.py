@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import StageRefusedError
-from pipeline.release_index import NEWEST, ReleaseIndex, TagMove
+from pipeline.errors import NotAllowedError, StageRefusedError
+from pipeline.release_index import NEWEST, TAG_PREFIX, ReleaseIndex, TagMove, index_tag
+from pipeline.world.harbor import VERSIONS, Harbor
 from pipeline.world.host_lock import host_lock
 from pipeline.world.oci import qualified
-from pipeline.world.standing import Indexes
+from pipeline.world.standing import Indexes, stored
 from pipeline.world.tag_moves import finish_or_undo
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,7 @@ class Shelf(Indexes):
     journals: Path
 
     @contextmanager
-    def alone(self, say: Callable[[str], None]) -> Iterator[None]:
+    def alone(self, say: Say) -> Iterator[None]:
         """The only one on this host that moves public tags; what was cut off before is finished or undone first."""
         with host_lock(f"promote {self.registry.host}/{self.index_repository}", say):
             finish_or_undo(self.journals, self, say)
@@ -34,6 +37,18 @@ class Shelf(Indexes):
         if move.before == move.after or self.registry.head(*move.place) != move.before:
             return False
         return self.standing(move, by=release) == move
+
+    def extension(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
+        """The move of the index's own tag, where the release is there already and gets further cells."""
+        repository, tag, after = (
+            self.index_repository,
+            index_tag(index.release),
+            stored(index).digest,
+        )
+        before = self.registry.head(repository, tag)
+        if before in (None, after):
+            return ()
+        return (TagMove(repository=repository, tag=tag, before=before, after=after),)
 
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""
@@ -49,3 +64,40 @@ class Shelf(Indexes):
                 details="\n".join(taken),
                 hint="published tags do not move; release under a new name",
             )
+
+    def refuse_held(self, moves: Iterable[TagMove], say: Say) -> None:
+        """Raises StageRefusedError when a rule forbids to move an alias or an index. Harbor alone tells its rules.
+
+        Says so where nothing guards a version tag, and where this account may not know.
+        """
+        if not isinstance(self.registry, Harbor):
+            return
+        project = self.index_repository.partition("/")[0]
+        try:
+            rules = self.registry.immutable_rules(project)
+        except NotAllowedError as error:
+            say(f"whether `{NEWEST}` may move is not known before: {error}")
+            return
+        held, loose = [], []
+        for move in moves:
+            name = move.repository.partition("/")[2]
+            by = [rule.sentence for rule in rules if rule.holds(name, move.tag)]
+            if by and _has_to_move(move.tag):
+                held.append(f"{qualified(*move.place)}: {'; '.join(by)}")
+            elif not by and not _has_to_move(move.tag) and move.after:
+                loose.append(qualified(*move.place))
+        if held:
+            raise StageRefusedError(
+                "an immutable tag rule holds tags that releases have to move",
+                where=f"{self.registry.host}, project {project}",
+                details="\n".join(held),
+                hint=f"let an administrator narrow the rule to {VERSIONS} (docs/harbor.md)",
+            )
+        if loose:
+            say(
+                f"no immutable tag rule guards {', '.join(loose)}: doctor -- --fix adds one (docs/harbor.md)"
+            )
+
+
+def _has_to_move(tag: str) -> bool:
+    return tag == NEWEST or tag.startswith(TAG_PREFIX)

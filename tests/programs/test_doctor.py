@@ -253,6 +253,25 @@ def test_a_private_project_and_rules_of_others_are_told(
     assert found[VERSIONS].state == "ok"
 
 
+def test_a_rule_that_holds_the_alias_is_wrong_though_ours_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {**VERSIONS_STAY.model_dump(mode="json"), "id": 1, "priority": 0}
+    all_tags = {**ours, "id": 2, "tag_selectors": [{**ours["tag_selectors"][0], "pattern": "**"}]}
+    with (
+        real_registry(tmp_path / "registry") as plain,
+        fake_harbor(plain, tmp_path / "registry/storage") as server,
+    ):
+        server.projects["toys"] = Kept(rules=[ours, all_tags])
+        log_in(monkeypatch, tmp_path / "docker", server.host, "robot$release", PASSWORD)
+        found = looked(server.host, quick_harbor, is_public=True)["immutable tag rule"]
+
+    assert (found.state, found.seen) == (
+        "wrong",
+        "a rule of toys (repoMatches **, matches **) holds `latest`, which releases move",
+    )
+
+
 # -- the machine ------------------------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import NotAllowedError, WorldError
+from pipeline.errors import NotAllowedError, StageRefusedError, WorldError
 from pipeline.matrix import Target
+from pipeline.release_index import TagMove
 from pipeline.results import Publication
 from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.stages.publish import describe
@@ -189,14 +190,14 @@ class Toys:
         index = f"{PROJECT}/releases"
         return Shelf(registry=self.harbor, index_repository=index, journals=self.folder)
 
-    def promote(self, release: str) -> str:
-        staging = f"{PROJECT}/staging/cpu/toy"
+    def promote(self, release: str, model: str = "toy") -> str:
+        staging = f"{PROJECT}/staging/cpu/{model}"
         digest = push_image(self.harbor, staging, f"layer of {release}".encode())
         candidate = Candidate(
-            record=gated_record(digest, "cpu/toy"),
+            record=gated_record(digest, f"cpu/{model}"),
             source=self.harbor,
             source_repository=staging,
-            public=IMAGE,
+            public=f"{PROJECT}/flagrelease_cpu_{model}",
         )
         all_or_none = Release(name=release, candidates=[candidate], left_out={})
         promote(all_or_none, self.shelf, today=date(2026, 11, 24), say=self.said.append)
@@ -234,7 +235,130 @@ def test_a_rollback_of_the_first_release_deletes_its_movable_tags_and_no_manifes
 
     assert (harbor.head(IMAGE, "latest"), harbor.head(IMAGE, FIRST)) == (None, None)
     assert harbor.head(IMAGE, digest) == digest
-    assert server.asked == ["deleteTag", "deleteTag"]
+    assert [one for one in server.asked if one != "ListImmuRules"] == ["deleteTag", "deleteTag"]
+
+
+def rule(pattern: str, repositories: str = "**", **more: object) -> ImmutableRule:
+    return ImmutableRule.model_validate(
+        {
+            "tag_selectors": [{"decoration": "matches", "pattern": pattern}],
+            "scope_selectors": {
+                "repository": [{"decoration": "repoMatches", "pattern": repositories}]
+            },
+            **more,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "repository", "tag", "is_held"),
+    [
+        (VERSIONS_STAY, "flagrelease_cpu_toy", FIRST, True),
+        (VERSIONS_STAY, "deep/toy", "v2026.11.01.2-rc", True),
+        (VERSIONS_STAY, "toy", "latest", False),
+        (VERSIONS_STAY, "toy", f"sha256-{'0' * 64}.sig", False),
+        (VERSIONS_STAY, "releases", "rel-2026.11.1", False),
+        (rule("**"), "deep/toy", "latest", True),
+        (rule("*", "toy"), "toy", "latest", True),
+        (rule("*", "toy"), "deep/toy", "latest", False),
+        (rule("*", "*"), "deep/toy", "latest", False),
+        (rule("*", "deep/**"), "deep/toy", "latest", True),
+        (rule("*", "**/toy"), "toy", "latest", True),
+        (rule("la?est"), "toy", "latest", True),
+        (rule("[!a-k]atest"), "toy", "latest", True),
+        (rule("{latest,stable}"), "toy", "latest", True),
+        (rule("latest", disabled=True), "toy", "latest", False),
+        (rule("latest,stable"), "toy", "latest", False),
+        (rule("2026.11.1"), "toy", "2026x11.1", False),
+    ],
+)
+def test_a_rule_holds_what_harbors_matcher_gives_it(
+    asked: ImmutableRule, repository: str, tag: str, is_held: bool
+) -> None:
+    assert asked.holds(repository, tag) is is_held
+
+
+def test_a_rule_that_excludes_tags_holds_all_others() -> None:
+    but_latest = rule("latest").model_copy(
+        update={"tag_selectors": (Selector(decoration="excludes", pattern="latest"),)}
+    )
+    assert not but_latest.holds("toy", "latest")
+    assert but_latest.holds("toy", "rel-1")
+
+
+def test_a_rule_that_holds_the_alias_stops_a_promotion_before_anything_is_copied(
+    harbor: Harbor, tmp_path: Path
+) -> None:
+    toys = Toys(harbor, tmp_path / "journals")
+    first = toys.promote(FIRST)
+    harbor.add_immutable_rule(PROJECT, rule("**", "flagrelease_*"))
+    with pytest.raises(StageRefusedError, match="tags that releases have to move") as caught:
+        toys.promote(SECOND)
+    assert caught.value.details == f"{IMAGE}:latest: repoMatches flagrelease_*, matches **"
+    assert "narrow the rule to {[0-9]*,v[0-9]*}" in caught.value.hint
+    assert set(harbor.tags(IMAGE)) == {FIRST, "latest"}
+    assert harbor.head(IMAGE, "latest") == first
+    assert toys.shelf.index(SECOND) is None
+    assert not list((tmp_path / "journals").glob(f"*{SECOND}*"))
+    with pytest.raises(StageRefusedError, match="tags that releases have to move"):
+        toys.rollback(FIRST)
+    assert tombstones(harbor, IMAGE, first) == ()
+
+
+def test_a_rule_that_is_added_while_layers_are_copied_stops_the_commit(
+    server: FakeHarbor, harbor: Harbor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys = Toys(harbor, tmp_path / "journals")
+    toys.promote(FIRST)
+    refuse_taken = Shelf.refuse_taken
+
+    def and_meanwhile(shelf: Shelf, moves: tuple[TagMove, ...]) -> None:
+        refuse_taken(shelf, moves)
+        if list(open_journals(tmp_path / "journals")):
+            server.projects[PROJECT].rules.append(
+                {"id": 9, "priority": 0, **json.loads(rule("latest").model_dump_json())}
+            )
+
+    monkeypatch.setattr(Shelf, "refuse_taken", and_meanwhile)
+    with pytest.raises(StageRefusedError, match="tags that releases have to move"):
+        toys.promote(SECOND)
+    assert toys.shelf.index(SECOND) is None
+    assert open_journals(tmp_path / "journals") == ()
+
+
+def test_an_index_that_cannot_get_further_cells_stops_a_promotion(
+    harbor: Harbor, tmp_path: Path
+) -> None:
+    toys = Toys(harbor, tmp_path / "journals")
+    toys.promote(FIRST)
+    harbor.add_immutable_rule(PROJECT, rule("rel-*"))
+    toys.promote(SECOND)  # its index is new
+    with pytest.raises(StageRefusedError) as caught:
+        toys.promote(SECOND, "other")
+    assert caught.value.details == f"{PROJECT}/releases:rel-{SECOND}: repoMatches **, matches rel-*"
+
+
+def test_version_tags_that_nothing_guards_are_told(harbor: Harbor, tmp_path: Path) -> None:
+    toys = Toys(harbor, tmp_path / "journals")
+    toys.promote(FIRST)
+    told = (
+        f"no immutable tag rule guards {IMAGE}:{FIRST}: doctor -- --fix adds one (docs/harbor.md)"
+    )
+    assert told in toys.said
+    harbor.add_immutable_rule(PROJECT, VERSIONS_STAY)
+    toys.promote(SECOND)
+    assert not any(f"guards {IMAGE}:{SECOND}" in line for line in toys.said)
+
+
+def test_an_account_that_may_not_list_rules_promotes_and_says_what_it_does_not_know(
+    server: FakeHarbor, harbor: Harbor, tmp_path: Path
+) -> None:
+    toys = Toys(harbor, tmp_path / "journals")
+    server.may_not.add("ListImmuRules")
+    digest = toys.promote(FIRST)
+    assert harbor.head(IMAGE, "latest") == digest
+    (told,) = [line for line in toys.said if "not known before" in line]
+    assert "may not list the immutable tag rules of project toys" in told
 
 
 def test_the_robots_of_the_documentation_are_what_harbor_takes() -> None:
