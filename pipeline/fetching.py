@@ -14,8 +14,9 @@ from pipeline.naming import CALVER, release_order
 from pipeline.project import Project
 from pipeline.signatures import PublicKey
 from pipeline.stages.attest import place_of
-from pipeline.stages.verify import record_of_release, sealed_records, stated
+from pipeline.stages.verify import stated
 from pipeline.world.registry import Registry
+from pipeline.world.sealed import record_of_release, sealed_records
 
 Say = Callable[[str], None]
 
@@ -44,7 +45,7 @@ def fetch_record(source: Source, cell: Cell, release: str | None, say: Say) -> b
     place = place_of(registry, known.public, release)
     key = PublicKey.read(release_key.pem, release_key.path) if release_key else None
     try:
-        known_records = sealed_records(stated(place, "record", key))
+        known_records = sealed_records([one.statement for one in stated(place, "record", key)])
     except ValueError as error:
         raise StageRefusedError(
             f"the record that is attached to the image does not hold: {error}",

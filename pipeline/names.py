@@ -69,7 +69,11 @@ def hub_name(cell: Cell) -> str:
 
 
 def shared_hub_names(matrix: Matrix) -> Iterator[Broken]:
-    """Cells that would write each other's cards over, for a hub takes them for one."""
+    """Cells that would write each other's cards over, for a hub takes them for one.
+
+    A cell that the matrix excludes leaves its name to another, which may replace it. One that no node can serve keeps
+    it: that is found out of facts, and a fact that becomes known would make two of one name.
+    """
     known: dict[str, Cell] = {}
     excluded = {entry.cell for entry in matrix.cells.exclude}
     for cell in (one for one in product(matrix) if one.id not in excluded):

@@ -80,13 +80,18 @@ class Released:
         return f"{self.place.registry.host}/{self.place.repository}:{self.record.release}"
 
     def verified(
-        self, key: PublicKey | None = None, cards: tuple[Path, ...] = ()
+        self,
+        key: PublicKey | None = None,
+        cards: tuple[Path, ...] = (),
+        *,
+        by_digest: bool = False,
     ) -> dict[str, Check]:
-        place = place_of(self.place.registry, self.place.repository, self.record.release)
+        reference = self.place.image.digest if by_digest else self.record.release
+        place = place_of(self.place.registry, self.place.repository, reference)
         checks = verify(
             Asked(
                 place=place,
-                tag=self.record.release,
+                tag=None if by_digest else self.record.release,
                 key=key or (self.pair.verifying if self.pair else None),
                 labels=lambda: image_labels(place),
                 made=lambda record, withdrawn: card(record, templates(), withdrawn),

@@ -22,19 +22,23 @@ from pipeline.agreement import (
 )
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import PipelineError
-from pipeline.naming import CALVER, release_order
-from pipeline.record import Record, parse_record
-from pipeline.release_index import ReleaseIndex, Tombstone, index_tag, parse_index
+from pipeline.naming import CALVER
+from pipeline.record import Record
+from pipeline.release_index import Tombstone
 from pipeline.results import Check
 from pipeline.signatures import PublicKey
-from pipeline.statements import PREDICATES, Kind, stated_record, stated_release
+from pipeline.statements import PREDICATES, Kind
 from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
-from pipeline.world.registry_artifacts import read_artifact
-from pipeline.world.standing import tombstones, withdrawn_from
+from pipeline.world.sealed import (
+    Sealed,
+    newest_release,
+    read_index,
+    record_of_release,
+    sealed_records,
+)
+from pipeline.world.standing import withdrawn_from
 
 T = TypeVar("T")
-Sealed = tuple[Record, bytes]  # a record, and its bytes as they were attested
-INDEXES = "releases"  # the repository beside the public ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,31 +90,6 @@ def stated(place: Place, kind: Kind, key: PublicKey | None) -> tuple[Payload, ..
         for data in contents
         if data is not None
     )
-
-
-def sealed_records(payloads: Sequence[Payload]) -> dict[str, list[bytes]]:
-    """Records as they were attested, by release, oldest first: an image that did not change is in many.
-
-    They are not read: that of another release may be of another version of the pipeline.
-    """
-    found: dict[str, list[bytes]] = {}
-    for one in payloads:
-        predicate = one.statement.predicate
-        found.setdefault(stated_release(predicate), []).append(stated_record(predicate))
-    return dict(sorted(found.items(), key=lambda of: release_order(of[0])))
-
-
-def record_of_release(
-    place: Place, known: Mapping[str, Sequence[bytes]], release: str
-) -> Sealed | None:
-    """The one that the release index names: a second run under the same name attaches its record to the same image."""
-    mine = known.get(release)
-    if not mine:
-        return None
-    index = _read_index(place, release) if len(mine) > 1 else None
-    named = {cell.record_sha256 for cell in index.cells} if index else set()
-    content = next((one for one in mine if sha256_bytes(one) in named), mine[-1])
-    return parse_record(content, f"record of {release}, attached to {place.repository}"), content
 
 
 @dataclass(kw_only=True)
@@ -165,10 +144,10 @@ def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str,
 
 def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
     """The record of the release that the tag names, else of the newest; of several the one in the release index."""
-    image, known = asked.place.image, sealed_records(payloads)
+    image, known = asked.place.image, sealed_records([one.statement for one in payloads])
     if not known:
         raise DisagreementError("not looked at: it needs a record that holds")
-    release = _release_of(asked) or _newest(asked.place, known)
+    release = _release_of(asked) or newest_release(asked.place, known)
     found = record_of_release(asked.place, known, release)
     if found is None:
         raise DisagreementError(f"no record of release {release} is attached to the image")
@@ -181,13 +160,6 @@ def _record(asked: Asked, payloads: Sequence[Payload]) -> tuple[str, Sealed]:
 def _release_of(asked: Asked) -> str | None:
     """The one that the tag names."""
     return asked.tag if asked.tag and CALVER.match(asked.tag) else None
-
-
-def _newest(place: Place, known: Mapping[str, Sequence[bytes]]) -> str:
-    """The newest that was not rolled back; where all were, the newest."""
-    said = tombstones(place.registry, place.repository, place.image.digest)
-    back = {stone.release for stone in said if stone.event == "rolled_back"}
-    return ([release for release in known if release not in back] or list(known))[-1]
 
 
 def _bill(asked: Asked, payloads: Sequence[Payload], sealed: Sealed | None) -> tuple[str, None]:
@@ -215,16 +187,10 @@ def _index(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
     record, content = sealed
     if f"{registry.host}/{repository}" != record.about.repository:
         return f"none here: the image is released as {record.about.repository}", None
-    index = _read_index(asked.place, record.release)
+    index = read_index(asked.place, record.release)
     if index is None:
         raise DisagreementError(f"release {record.release} has none: it was not promoted")
     return index_agrees(index, record, content, digest), None
-
-
-def _read_index(place: Place, release: str) -> ReleaseIndex | None:
-    indexes, tag = f"{place.repository.rpartition('/')[0]}/{INDEXES}", index_tag(release)
-    found = read_artifact(place.registry, indexes, tag)
-    return None if found is None else parse_index(found, f"{indexes}:{tag}")
 
 
 def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:

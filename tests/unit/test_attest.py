@@ -209,6 +209,80 @@ def test_a_withdrawn_image_fails_with_the_reason_and_its_card_says_it(
     )
 
 
+OLD, NEW = "2026.11.30.1", "2026.11.30.2"
+
+
+def attested_again(released: Released, release: str, *, is_promoted: bool) -> None:
+    """The same image, with the record of another release."""
+    registry, digest = released.place.registry, released.place.image.digest
+    record = released.record.model_copy(update={"release": release})
+    sealed = attest_record(registry, record, digest, released.pair).record_sha256
+    if is_promoted:
+        put_index(registry, record, digest, sealed)
+
+
+def roll_back(released: Released, release: str) -> None:
+    stone = Tombstone(
+        event="rolled_back",
+        release=release,
+        cell=released.record.cell,
+        digest=released.place.image.digest,
+        by="somebody",
+        reason="it answers in riddles",
+        time="2026-11-30T00:00:00+00:00",
+        replaced_by=None,
+    )
+    manifest = artifact(TOMBSTONE_TYPE, document(stone), released.place.image)
+    put_artifact(released.place.registry, REPOSITORY, manifest, document(stone))
+
+
+@pytest.mark.parametrize(
+    ("promoted", "rolled_back", "taken"),
+    [
+        ((OLD, NEW), (), NEW),
+        ((OLD, NEW), (NEW,), OLD),
+        ((OLD, NEW), (OLD, NEW), None),  # the first one of all
+        ((OLD,), (), OLD),  # that of NEW was killed before its commit: its record is there, no more
+        ((OLD,), (OLD,), None),
+        ((), (), None),
+    ],
+)
+def test_an_image_by_its_digest_is_of_the_newest_release_that_stands(
+    released: Released,
+    promoted: tuple[str, ...],
+    rolled_back: tuple[str, ...],
+    taken: str | None,
+) -> None:
+    for release in (OLD, NEW):
+        attested_again(released, release, is_promoted=release in promoted)
+    for release in rolled_back:
+        roll_back(released, release)
+    seen = released.verified(by_digest=True)["release index"]
+    assert seen.passed
+    assert (taken or released.record.release) in seen.seen
+
+
+def test_an_image_whose_releases_were_all_rolled_back_fails_with_the_newest(
+    released: Released,
+) -> None:
+    attested_again(released, NEW, is_promoted=True)
+    for release in (released.record.release, NEW):
+        roll_back(released, release)
+    seen = released.verified(by_digest=True)["release index"]
+    assert not seen.passed
+    assert seen.seen.startswith(f"release {NEW} was rolled back on 2026-11-30")
+
+
+def test_an_image_that_was_never_promoted_is_of_its_newest_record_and_says_so(
+    released: Released,
+) -> None:
+    attested_again(released, NEW, is_promoted=False)
+    index = released.place.registry.head("toys/releases", f"rel-{released.record.release}")
+    assert released.place.registry.delete("toys/releases", str(index))
+    seen = released.verified(by_digest=True)["release index"]
+    assert (seen.passed, seen.seen) == (False, f"release {NEW} has none: it was not promoted")
+
+
 def test_an_sbom_without_a_package_that_ran_is_named(pair: Pair) -> None:
     released = release_image(FakeRegistry(), pair)
     inventory, digest = inventory_of(released.record), released.place.image.digest

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cell import exclusions
-from pipeline.matrix import Target
-from pipeline.names import Names, labels, names
+from pipeline.matrix import CellExclusion, Matrix, Target
+from pipeline.names import Names, labels, names, shared_hub_names
 from tests.projects import committed, one_cell, toy_project
 
 PROJECT = committed()
@@ -111,6 +111,37 @@ def test_every_name_is_one_that_registries_take_and_no_two_cells_share_one() -> 
             assert len(name) <= 255
     assert len({found.public for found in every}) == len(every)
     assert len({found.hub for found in every}) == len(every)
+
+
+def clashes(matrix: Matrix) -> list[str]:
+    return [message for _, message, _ in shared_hub_names(matrix)]
+
+
+def with_the_title_of(matrix: Matrix, other: str, model: str) -> Matrix:
+    named = {"title": matrix.models[other].title, "hub_name": matrix.models[other].hub_name}
+    models = {**matrix.models, model: matrix.models[model].model_copy(update=named)}
+    return matrix.model_copy(update={"models": models})
+
+
+def test_a_cell_that_the_matrix_excludes_leaves_its_hub_name_to_another(tmp_path: Path) -> None:
+    both = with_the_title_of(toy_project(tmp_path).matrix, "poet", "critic")
+    assert [message.split(" on hubs")[0] for message in clashes(both)] == [
+        "abacus/critic would have the name of abacus/poet"
+    ]
+    cells = both.cells.model_copy(
+        update={"exclude": [*both.cells.exclude, CellExclusion(cell="abacus/poet", why="replaced")]}
+    )
+    assert clashes(both.model_copy(update={"cells": cells})) == []
+
+
+def test_a_cell_that_no_node_can_serve_keeps_its_hub_name() -> None:
+    matrix = PROJECT.matrix
+    said = {entry.cell for entry in matrix.cells.exclude}
+    cell = next(one for one in exclusions(matrix) if one not in said)
+    chip, _, model = cell.partition("/")
+    other = next(one.model_id for one in PROJECT.cells if one.chip_id == chip)
+    named = [line for line in clashes(with_the_title_of(matrix, other, model)) if cell in line]
+    assert named
 
 
 def test_every_layer_has_its_own_labels(tmp_path: Path) -> None:
