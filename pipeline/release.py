@@ -24,6 +24,7 @@ from pipeline.steps import FLOW, TAKES
 from pipeline.waiver import Waiver
 from pipeline.workers import side_by_side
 from pipeline.world.command import end_running
+from pipeline.world.untidy import is_untidy
 
 GOOD = ("passed", "reused", "not_applicable")
 ALONE = STAGES.index("promote")  # so many stages go cell by cell before it
@@ -119,12 +120,16 @@ def _all(runs: Sequence[CellRelease], stages: Sequence[StageName], going: Going)
     return [outcome for of_cell in outcomes for outcome in of_cell]
 
 
-def _cut_off(world: World) -> None:
-    """Whatever threads wait for ends now: their turn, their programs, their containers. Nothing of it is recorded."""
+def _cut_off(world: World) -> bool:
+    """Whatever threads wait for ends now: their turn, their programs, their containers. Nothing of it is recorded.
+
+    Whether any of it was there, or is not tidied yet.
+    """
     world.resources.stop()
-    end_running()
+    found = end_running()
     with suppress(PipelineError):  # what the engine cannot remove now, the next run removes
-        world.engine().remove_own()
+        found |= bool(world.engine().remove_own())
+    return found or is_untidy()
 
 
 def _go(run: CellRelease, stages: Sequence[StageName], going: Going) -> list[Outcome]:

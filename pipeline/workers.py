@@ -15,7 +15,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 INTERRUPTED = 130  # exit code of a process that somebody interrupted
 PATIENCE_S = 10.0  # for what was cut off to clean up
-CUT_AGAIN_S = 0.5
+CUT_AGAIN_S = 0.25
+QUIET_CUTS = 2  # one after the other that found nothing to tidy: who still waits then, may be left
 
 
 class _Worker(threading.Thread, Generic[T]):
@@ -36,11 +37,12 @@ class _Worker(threading.Thread, Generic[T]):
         self._ended.put(self)
 
 
-def side_by_side(works: Sequence[Callable[[], T]], cut: Callable[[], None]) -> list[T]:
+def side_by_side(works: Sequence[Callable[[], T]], cut: Callable[[], bool]) -> list[T]:
     """What each gives, in their order.
 
-    What one of them raises, or a signal here, is raised as soon as the others have ended: `cut` is called until they
-    have, and has to make their waiting fail. One alone runs in this thread, and needs no cutting.
+    What one of them raises, or a signal here, is raised as soon as the others have ended, or leave nothing behind:
+    `cut` is called until then. It has to make their waiting fail, and says whether it found anything to tidy. One
+    alone runs in this thread, and needs no cutting.
     """
     if len(works) == 1:
         return [works[0]()]
@@ -58,12 +60,12 @@ def side_by_side(works: Sequence[Callable[[], T]], cut: Callable[[], None]) -> l
     return [result for worker in workers for result in worker.results]
 
 
-def _cut_off(workers: Sequence[_Worker[T]], cut: Callable[[], None]) -> None:
+def _cut_off(workers: Sequence[_Worker[T]], cut: Callable[[], bool]) -> None:
     """Again and again: what one of them was about to start is not there yet at the first time."""
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
+    until, quiet = time.monotonic() + PATIENCE_S, 0
+    while time.monotonic() < until and quiet < QUIET_CUTS:
         left = [worker for worker in workers if worker.is_alive()]
-        cut()
+        quiet = 0 if cut() else quiet + 1
         if not left:
             return
         left[0].join(CUT_AGAIN_S)

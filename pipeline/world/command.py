@@ -117,10 +117,14 @@ def run(
     return Completed(output=output, seconds=seconds, exit_code=process.returncode)
 
 
-def end_running() -> None:
-    """End the programs of every thread, whose `run` then fails; for a process that is about to end."""
-    for process in tuple(_running):
+def end_running() -> bool:
+    """End the programs of every thread, whose `run` then fails; whether there were any."""
+    running = tuple(_running)
+    for process in running:  # all at once: each may take its time
+        _signal(process, signal.SIGINT)
+    for process in running:
         _end(process)
+    return bool(running)
 
 
 def _ends_with_us() -> list[str]:

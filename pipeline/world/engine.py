@@ -22,6 +22,7 @@ from pipeline.run_arguments import engine_arguments
 from pipeline.world.engine_store import StoredImage, stored_image
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me
+from pipeline.world.untidy import untidy
 
 if TYPE_CHECKING:
     from pipeline.chip import (
@@ -260,7 +261,7 @@ class Engine:
             arguments["user"] = user
         if limits is not None:
             arguments |= limits.arguments()
-        with _asking(f"starting a container of {image}"):
+        with untidy(), _asking(f"starting a container of {image}"):
             container = self._client.containers.create(
                 image,
                 list(command),

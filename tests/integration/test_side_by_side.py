@@ -138,10 +138,13 @@ def test_an_interrupt_ends_all_cells_and_leaves_no_container_program_or_record(
                 time.sleep(0.2)
             time.sleep(0.5)
             process.send_signal(sign)
+            sent = time.monotonic()
             told, _ = process.communicate(timeout=60)
+            seconds = time.monotonic() - sent
         finally:
             process.kill()
     assert process.returncode == 130, told
+    assert seconds < 6, "the thread that waits for nothing that can be ended was waited for"
     assert "interrupted; run the same command again to go on" in told
     assert (held(process.pid), programs(process.pid)) == ([], [])
     for model in ("model0", "model1"):

@@ -21,6 +21,7 @@ from pipeline.stages.rehearse import Staged, checked, failure, rehearse
 from pipeline.templates import Templates
 from pipeline.world.engine import Engine
 from pipeline.world.reader import Ran, Reader, Script, Visit
+from pipeline.world.untidy import is_untidy
 from tests.fakes import FakeEngine
 from tests.record_parts import digest, passed
 from tests.records import cpu_record, nvidia_record
@@ -109,6 +110,21 @@ def test_every_block_runs_as_printed_but_for_the_image_and_the_folder_of_the_wei
     assert result.blocks[0].output == "done"
     assert (result.machine, result.why_not, failure(result)) == ("Debian 13", "", "")
     assert result.blocks_sha256 == blocks_sha256(guide_blocks(record, TEMPLATES))
+
+
+def test_an_interrupted_run_waits_until_the_container_of_the_card_is_removed(
+    tmp_path: Path,
+) -> None:
+    """It carries no label of ours: no later run would know whose it is."""
+    seen = list[bool]()
+
+    def ends(_: str) -> Ran:
+        seen.append(is_untidy())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rehearsed(cpu_record(), tmp_path, reader(ends=ends))
+    assert (seen, is_untidy()) == ([True], False)
 
 
 def test_each_substitution_is_named_with_its_reason(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +12,7 @@ from pipeline import workers
 from pipeline.workers import per_thread, side_by_side
 
 
-def never() -> None:
+def never() -> bool:
     raise AssertionError("nothing was to be cut off")
 
 
@@ -41,18 +42,23 @@ def test_the_error_of_one_ends_the_others_and_is_raised() -> None:
     def fails() -> None:
         raise LookupError("a bug")
 
+    def cut() -> bool:
+        told.set()
+        return True
+
     with pytest.raises(LookupError, match="a bug"):
-        side_by_side([waits, fails, waits], told.set)
+        side_by_side([waits, fails, waits], cut)
     assert ended == ["ended", "ended"]
 
 
 def test_what_starts_after_the_first_cut_is_cut_too() -> None:
     cuts, late = list[float](), threading.Event()
 
-    def cut() -> None:
+    def cut() -> bool:
         cuts.append(time.monotonic())
         if len(cuts) > 1:
             late.set()
+        return False
 
     def fails() -> bool:
         raise LookupError
@@ -62,10 +68,8 @@ def test_what_starts_after_the_first_cut_is_cut_too() -> None:
     assert late.is_set()
 
 
-def test_a_thread_that_does_not_end_is_waited_for_no_longer_than_said(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(workers, "PATIENCE_S", 0.2)
+def seconds_until_left(cut: Callable[[], bool]) -> float:
+    """One work fails, the other waits for what nobody can end."""
     ever = threading.Event()
 
     def fails() -> bool:
@@ -73,9 +77,27 @@ def test_a_thread_that_does_not_end_is_waited_for_no_longer_than_said(
 
     started = time.monotonic()
     with pytest.raises(LookupError):
-        side_by_side([lambda: ever.wait(timeout=30), fails], lambda: None)
-    assert time.monotonic() - started < 5
+        side_by_side([lambda: ever.wait(timeout=30), fails], cut)
+    seconds = time.monotonic() - started
     ever.set()
+    return seconds
+
+
+def test_a_thread_that_does_not_end_and_leaves_nothing_behind_is_left_at_once() -> None:
+    assert seconds_until_left(lambda: False) < 2
+
+
+def test_a_thread_that_has_to_tidy_is_waited_for_until_it_has() -> None:
+    found = iter([True, False, True, False, False])
+    assert seconds_until_left(lambda: next(found)) < 5
+    assert list(found) == []
+
+
+def test_a_thread_that_does_not_end_is_waited_for_no_longer_than_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "PATIENCE_S", 0.2)
+    assert seconds_until_left(lambda: True) < 5
 
 
 def test_a_client_is_made_once_for_each_thread() -> None:
