@@ -25,7 +25,7 @@ from pipeline.stage_run import Outcome
 from pipeline.stages import smoke as smoke_module
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world import operators, server
-from pipeline.world.harbor import Harbor
+from pipeline.world.harbor import Harbor, ImmutableRule
 from tests.fakes import FakeEngine, ServingImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, free_port
@@ -523,6 +523,9 @@ class DescribedRegistry(FakeRegistry, Harbor):
     def describe(self, repository: str, description: str) -> bool:
         self.texts[repository] = description
         return True
+
+    def immutable_rules(self, project: str) -> tuple[ImmutableRule, ...]:
+        return ()
 
 
 @pytest.mark.parametrize("hub", [True, False])
