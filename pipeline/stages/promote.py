@@ -88,7 +88,7 @@ def promote(
         old = shelf.index(release.name)
         index = _index(release.name, shelf, accepted, left_out, old)
         due = shelf.due(index)
-        moved = _publish(index, due, shelf, accepted, say) if index != old or due else {}
+        moved = _publish(index, old, due, shelf, accepted, say) if index != old or due else {}
     return {
         one.candidate.cell: PromoteResult(
             reference=f"{shelf.registry.host}/{one.candidate.public}@{one.digest}",
@@ -129,17 +129,20 @@ def _accepted(
 
 
 def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
-    record = candidate.record
-    digest = promotable_digest(record, today)
-    stones = tombstones(shelf.registry, candidate.public, digest)
+    found = Accepted(candidate=candidate, digest=promotable_digest(candidate.record, today))
+    _refuse_yanked(found, shelf)
+    return found
+
+
+def _refuse_yanked(one: Accepted, shelf: Shelf) -> None:
+    stones = tombstones(shelf.registry, one.candidate.public, one.digest)
     if yanked := [stone.sentence for stone in stones if stone.event == "yanked"]:
         raise StageRefusedError(
-            f"promoting release {record.release}: this very image was withdrawn",
-            where=record.cell,
+            f"promoting release {one.candidate.record.release}: this very image was withdrawn",
+            where=one.candidate.cell,
             details="\n".join(yanked),
             hint="build another one",
         )
-    return Accepted(candidate=candidate, digest=digest)
 
 
 def _index(
@@ -150,10 +153,7 @@ def _index(
     old: ReleaseIndex | None,
 ) -> ReleaseIndex:
     """The index as it has to be: the old one where that names all of these, else with them added."""
-    for stone in shelf.withdrawn(old) if old else ():
-        raise StageRefusedError(
-            stone.sentence, where=shelf.place(name), hint="release under a new name"
-        )
+    shelf.refuse_withdrawn(old)
     known = {cell.cell: cell for cell in old.cells} if old else {}
     versions = [
         TagMove(repository=repository, tag=name, before=None, after=one.digest)
@@ -203,6 +203,7 @@ def _refuse_other_digests(
 
 def _publish(
     index: ReleaseIndex,
+    old: ReleaseIndex | None,
     due: tuple[TagMove, ...],
     shelf: Shelf,
     accepted: Sequence[Accepted],
@@ -223,7 +224,10 @@ def _publish(
     journal = Journal.begin(shelf.journals, operation)
     try:
         moved = {one.candidate.cell: _copied(one, registry) for one in accepted}
-        # Layers take minutes to hours; somebody may have taken a tag, or changed a rule, meanwhile.
+        # Layers take minutes to hours, and no lock of ours reaches other hosts: all that counts is asked again.
+        shelf.refuse_changed(index.release, old)
+        for one in accepted:
+            _refuse_yanked(one, shelf)
         shelf.refuse_taken(due)
         shelf.refuse_held(needed, lambda _: None)
         put_artifact(registry, repository, manifest, document(index))
@@ -233,7 +237,9 @@ def _publish(
     # From here an answer that is lost leaves the journal open: whether this counts is asked by the next run.
     journal.write("commit", digest=manifest.digest)
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
-    present(registry, repository, tag)
+    if present(registry, repository, tag).digest != manifest.digest:
+        journal.end("undone", why="another index was stored at the same moment")
+        shelf.refuse_changed(index.release, index)
     carry_out(operation, shelf, journal, say)
     shelf.refuse_taken(due)
     return moved

@@ -50,6 +50,22 @@ class Shelf(Indexes):
             return ()
         return (TagMove(repository=repository, tag=tag, before=before, after=after),)
 
+    def refuse_withdrawn(self, index: ReleaseIndex | None) -> None:
+        for stone in self.withdrawn(index) if index else ():
+            raise StageRefusedError(
+                stone.sentence, where=self.place(stone.release), hint="release under a new name"
+            )
+
+    def refuse_changed(self, release: str, old: ReleaseIndex | None) -> None:
+        """Raises StageRefusedError unless the index is as it was read, and the release was not rolled back since."""
+        self.refuse_withdrawn(old)
+        if self.index(release) != old:
+            raise StageRefusedError(
+                "promoting: the index of this release was changed meanwhile, perhaps from another host",
+                where=self.place(release),
+                hint="run the same command again: what was copied stays, and the cells join those of the other run",
+            )
+
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""
         taken = []
