@@ -225,23 +225,22 @@ def _publish(
     try:
         moved = {one.candidate.cell: _copied(one, registry) for one in accepted}
         # Layers take minutes to hours, and no lock of ours reaches other hosts: all that counts is asked again.
-        shelf.refuse_changed(index.release, old)
         for one in accepted:
             _refuse_yanked(one, shelf)
         shelf.refuse_taken(due)
         shelf.refuse_held(needed, lambda _: None)
         put_artifact(registry, repository, manifest, document(index))
+        shelf.refuse_changed(index.release, old)
     except PipelineError:
         journal.end("undone", why="it failed before its commit")
         raise
     # From here an answer that is lost leaves the journal open: whether this counts is asked by the next run.
     journal.write("commit", digest=manifest.digest)
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
-    if present(registry, repository, tag).digest != manifest.digest:
-        journal.end("undone", why="another index was stored at the same moment")
-        shelf.refuse_changed(index.release, index)
+    present(registry, repository, tag)
     carry_out(operation, shelf, journal, say)
     shelf.refuse_taken(due)
+    shelf.refuse_lost(index)
     return moved
 
 

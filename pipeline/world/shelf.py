@@ -60,11 +60,20 @@ class Shelf(Indexes):
         """Raises StageRefusedError unless the index is as it was read, and the release was not rolled back since."""
         self.refuse_withdrawn(old)
         if self.index(release) != old:
-            raise StageRefusedError(
-                "promoting: the index of this release was changed meanwhile, perhaps from another host",
-                where=self.place(release),
-                hint="run the same command again: what was copied stays, and the cells join those of the other run",
-            )
+            raise self._changed(release)
+
+    def refuse_lost(self, index: ReleaseIndex) -> None:
+        """Raises StageRefusedError where another host stored an index over ours that it had not seen."""
+        now = self.index(index.release)
+        if now is None or not set(index.cells) <= set(now.cells):
+            raise self._changed(index.release)
+
+    def _changed(self, release: str) -> StageRefusedError:
+        return StageRefusedError(
+            "promoting: the index of this release was changed meanwhile, perhaps from another host",
+            where=self.place(release),
+            hint="run the same command again: what was copied stays, and the cells join those of the other run",
+        )
 
     def refuse_taken(self, moves: Iterable[TagMove]) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""
