@@ -108,6 +108,8 @@ class Connection:
             )
             raise (PassingError(fault) if is_passing_fault(error) else fault) from error
         if response.status_code in call.accepts:
+            if call.method in ("GET", "HEAD") and _is_page(response):
+                raise self.could_not(call, f"it answered {response.status_code} with a web page")
             return response
         with closing(response):
             refused = self._refused(call, response)
@@ -171,6 +173,8 @@ class Connection:
             return f"put the certificate of its authority into {self._authority}"
         if "answered 412" in came:
             return "a policy of the registry blocks it: immutable tag, scan or signature gate"
+        if "a web page" in came:
+            return "a proxy or a login portal on the way answers for it; look at the address in a browser"
         if "answered" in came:
             return "try again later; if it stays so, look at the log of the registry"
         if self.is_local:
@@ -189,6 +193,10 @@ def _said(response: requests.Response) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, requests.RequestException):
         return ""
     return "\n".join(words)[:500]
+
+
+def _is_page(response: requests.Response) -> bool:
+    return response.ok and response.headers.get("Content-Type", "").startswith("text/html")
 
 
 def _without_queries(text: str) -> str:

@@ -701,3 +701,25 @@ def test_the_fake_has_every_method_that_would_reach_the_network() -> None:
     shared = {"stored_bytes", "config_digest"}
     public = {name for name in vars(Registry) if not name.startswith("_")}
     assert public - shared <= vars(FakeRegistry).keys()
+
+
+PAGE = Answer(200, b"<html>Please sign in</html>", {"Content-Type": "text/html; charset=utf-8"})
+
+
+@pytest.mark.parametrize("asked", ["manifest", "head", "has_blob", "greeting"])
+def test_a_page_of_a_portal_on_the_way_is_no_answer(
+    script: Script, registry: Registry, asked: str
+) -> None:
+    for method in ("HEAD", "GET"):
+        script.say(f"{method} /v2/toys/manifests/latest", PAGE)
+        script.say(f"{method} /v2/toys/blobs/{DIGEST}", PAGE)
+        script.say(f"{method} /v2/", PAGE)
+    questions = {
+        "manifest": lambda: registry.manifest("toys", "latest"),
+        "head": lambda: registry.head("toys", "latest"),
+        "has_blob": lambda: registry.has_blob("toys", DIGEST),
+        "greeting": registry.greeting,
+    }
+    with pytest.raises(NoAnswerError, match="answered 200 with a web page") as caught:
+        questions[asked]()
+    assert "a proxy or a login portal on the way" in caught.value.hint
