@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.canonical import write_whole
@@ -17,6 +17,7 @@ from pipeline.stages.attest import place_of
 from pipeline.stages.verify import stated
 from pipeline.world.registry import Registry
 from pipeline.world.sealed import record_of_release, sealed_records
+from pipeline.world.standing import withdrawn_from
 
 Say = Callable[[str], None]
 
@@ -38,7 +39,7 @@ def fetch_record(source: Source, cell: Cell, release: str | None, say: Say) -> b
     project, registry = source.project, source.registry
     known, release_key = names(cell, source.target), project.release_key(source.target)
     released = [tag for tag in registry.tags(known.public) if CALVER.match(tag)]
-    release = release or max(released, key=release_order, default=None)
+    release = release or _newest(registry, known.public, released)
     if release not in released:
         return False
     image = f"{known.host}/{known.public}:{release}"
@@ -65,6 +66,16 @@ def fetch_record(source: Source, cell: Cell, release: str | None, say: Say) -> b
         where=image,
         hint="ask who promoted it, and under which key",
     )
+
+
+def _newest(registry: Registry, repository: str, released: Sequence[str]) -> str | None:
+    """The newest release that nobody withdrew; where all were, the newest, whose card says so."""
+    newest_first = sorted(released, key=release_order, reverse=True)
+    for release in newest_first:
+        digest = registry.head(repository, release)
+        if digest and not withdrawn_from(registry, repository, digest, release):
+            return release
+    return newest_first[0] if newest_first else None
 
 
 def fetch_where_none(source: Source, cell: Cell, release: str | None, say: Say) -> None:

@@ -38,7 +38,7 @@ def show_withdrawal(project: Project, stone: Tombstone, release: str, say: Say) 
 def ask_for_withdrawals(
     project: Project, cells: Sequence[Cell], release: str | None, registry: Registry, say: Say
 ) -> None:
-    """Ask the registry what was said of the newest promoted images. Where it cannot be asked, the copies here count."""
+    """Ask the registry what was said of the newest images. Where it cannot be asked, the copies here count."""
     found = [record for cell in cells for record, _ in newest_records(project, cell, release)]
     try:
         for record in found:
@@ -49,10 +49,13 @@ def ask_for_withdrawals(
 
 
 def _tombstone(record: Record, registry: Registry) -> Tombstone | None:
-    """The last word on the image of a promoted record that is in this registry."""
+    """The last word on the image of a record that is in this registry.
+
+    By its digest in staging: a record that was fetched was sealed before it was promoted.
+    """
     host, _, repository = record.about.repository.partition("/")
-    promoted = record.stages.promote and record.stages.promote.result
-    if host != registry.host or not promoted:
+    digest = record.image.manifest_digest if record.image else None
+    if host != registry.host or digest is None:
         return None
-    mine = withdrawn_from(registry, repository, promoted.digest, record.release)
+    mine = withdrawn_from(registry, repository, digest, record.release)
     return mine[-1] if mine else None

@@ -25,10 +25,13 @@ from pipeline.signatures import (
 from pipeline.stages.attest import Subject, attest
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
+from pipeline.withdrawals import ask_for_withdrawals
 from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
-from pipeline.world.oci import TOMBSTONE_TYPE
+from pipeline.world.journal import Burial
+from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE
 from pipeline.world.registry_artifacts import artifact, put_artifact
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
+from pipeline.world.tag_moves import bury
 from tests.attested import (
     REPOSITORY,
     REVISION,
@@ -444,6 +447,50 @@ def test_a_checkout_that_never_built_makes_the_same_card_from_the_registry(
     assert said == [
         f"out/{released.record.release}/cpu/smollm2/record.json: fetched from {released.image}, {by}"
     ]
+
+
+def yank(released: Released) -> None:
+    stone = Tombstone(
+        event="yanked",
+        release=released.record.release,
+        cell=released.record.cell,
+        digest=released.place.image.digest,
+        by="somebody",
+        reason="it answers in riddles",
+        time="2026-11-30T00:00:00+00:00",
+        replaced_by=None,
+    )
+    bury(released.place.registry, Burial(repository=REPOSITORY, tombstone=stone))
+
+
+def test_a_checkout_that_never_built_says_that_the_image_was_yanked(tmp_path: Path) -> None:
+    registry = FakeRegistry("registry.test")
+    released = release_image(registry, None)
+    yank(released)
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, list[str]().append)
+    ask_for_withdrawals(source.project, [cell], None, registry, list[str]().append)
+    (found,) = cards_of(source.project, [cell], None)
+    assert "it answers in riddles" in found.files["card.en.md"].decode()
+
+
+def test_a_checkout_that_never_built_takes_the_newest_release_that_nobody_withdrew(
+    tmp_path: Path,
+) -> None:
+    """As one does that has the records of all."""
+    registry = FakeRegistry("registry.test")
+    standing = release_image(registry, None)
+    newer = release_image(registry, None, b"another layer")
+    record = newer.record.model_copy(update={"release": NEW})
+    attest_record(registry, record, newer.place.image.digest, None)
+    registry.put_manifest(REPOSITORY, NEW, newer.place.image.body, OCI_MANIFEST)
+    release_image(registry, None)  # its version tag again, which the other image took
+    yank(newer)
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, list[str]().append)
+    assert source.project.store.releases("cpu", "smollm2") == (standing.record.release,)
 
 
 def of_another_pipeline(record: Record) -> Record:
