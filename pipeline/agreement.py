@@ -97,6 +97,15 @@ def index_agrees(index: ReleaseIndex, record: Record, content: bytes, digest: st
     return f"the index of {index.release} names this image and this record"
 
 
+def not_of_another(index: ReleaseIndex, repository: str, digest: str) -> None:
+    """Raises DisagreementError where the release has another image in this repository: an image under a wrong name."""
+    for cell in index.cells:
+        if cell.repository == repository and cell.digest != digest:
+            raise DisagreementError(
+                f"the index of {index.release} has {cell.cell} in this repository, as {cell.digest}"
+            )
+
+
 def cards_agree(files: Mapping[str, bytes], record: Record) -> str:
     """Every one of these files is a file of the card that the record was sealed with."""
     stage = record.stages.card

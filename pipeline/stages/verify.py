@@ -16,6 +16,7 @@ from pipeline.agreement import (
     bill_agrees,
     cards_agree,
     index_agrees,
+    not_of_another,
     origin_agrees,
     read_statement,
     record_agrees,
@@ -185,9 +186,11 @@ def _index(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
     if sealed is None:
         raise DisagreementError("not looked at: it needs a record that holds")
     record, content = sealed
-    if f"{registry.host}/{repository}" != record.about.repository:
-        return f"none here: the image is released as {record.about.repository}", None
     index = read_index(asked.place, record.release)
+    if f"{registry.host}/{repository}" != record.about.repository:
+        if index:
+            not_of_another(index, repository, digest)
+        return f"none here: the image is released as {record.about.repository}", None
     if index is None:
         raise DisagreementError(f"release {record.release} has none: it was not promoted")
     return index_agrees(index, record, content, digest), None

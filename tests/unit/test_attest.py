@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.fetching import Source, fetch_where_none
 from pipeline.record import Record, ReleaseKey, record_bytes
-from pipeline.release_index import Tombstone, document
+from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, Tombstone, document
+from pipeline.results import Check
 from pipeline.rewriting import cards_of
 from pipeline.sbom import Inventory, Package, sbom
 from pipeline.signatures import (
@@ -22,7 +25,7 @@ from pipeline.signatures import (
     opened_envelope,
     sealed_envelope,
 )
-from pipeline.stages.attest import Subject, attest
+from pipeline.stages.attest import Subject, attest, place_of
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
 from pipeline.withdrawals import ask_for_withdrawals
@@ -30,6 +33,7 @@ from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
 from pipeline.world.journal import Burial
 from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE
 from pipeline.world.registry_artifacts import artifact, put_artifact
+from pipeline.world.registry_copy import Route, copy_image
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
 from pipeline.world.tag_moves import bury
 from tests.attested import (
@@ -209,6 +213,58 @@ def test_a_withdrawn_image_fails_with_the_reason_and_its_card_says_it(
     assert (seen.passed, seen.seen) == (
         True,
         "README.md: as the record gives it, with who withdrew it",
+    )
+
+
+def verified_elsewhere(released: Released, others: Sequence[IndexedCell]) -> Check:
+    """The image and all that refers to it under another name beside its own; who pushed it has no key."""
+    registry, place = released.place.registry, released.place
+    own = IndexedCell(
+        cell=released.record.cell,
+        repository=REPOSITORY,
+        digest=place.image.digest,
+        record_sha256=released.result.record_sha256,
+    )
+    index = ReleaseIndex(release=released.record.release, cells=(own, *others), moves=())
+    stored = artifact(INDEX_TYPE, document(index))
+    put_artifact(
+        registry, "toys/releases", stored, document(index), f"rel-{released.record.release}"
+    )
+    route = Route(
+        source=registry,
+        target=registry,
+        source_repository=REPOSITORY,
+        target_repository="toys/flagrelease_cpu_other",
+    )
+    copy_image(route, place.image.digest)
+    elsewhere = replace(
+        released, place=place_of(registry, route.target_repository, place.image.digest)
+    )
+    return elsewhere.verified(by_digest=True)["release index"]
+
+
+def test_a_signed_image_under_the_name_of_another_cell_is_named(released: Released) -> None:
+    other = IndexedCell(
+        cell="cpu/other",
+        repository="toys/flagrelease_cpu_other",
+        digest=f"sha256:{sha256('other')}",
+        record_sha256=sha256("their record"),
+    )
+    seen = verified_elsewhere(released, [other])
+    assert (seen.passed, seen.seen) == (
+        False,
+        f"the index of {released.record.release} has cpu/other in this repository, as {other.digest}",
+    )
+
+
+def test_a_copy_under_a_name_that_no_release_has_says_where_it_is_released(
+    released: Released,
+) -> None:
+    """As a mirror has it, and the long name."""
+    seen = verified_elsewhere(released, [])
+    assert (seen.passed, seen.seen) == (
+        True,
+        f"none here: the image is released as {released.place.registry.host}/{REPOSITORY}",
     )
 
 
