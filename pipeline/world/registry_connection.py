@@ -148,7 +148,7 @@ class Connection:
         return url.startswith(f"{self._origin}/")
 
     def _refused(self, call: Call, response: requests.Response) -> WorldError:
-        answer = f"{response.status_code} {response.reason}"
+        answer = f"{response.status_code} {self._clean(response.reason or '')}"
         said = self._clean(_said(response))
         if response.status_code not in (401, 403):
             return self.could_not(call, f"it answered {answer}", details=said)

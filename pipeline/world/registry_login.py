@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -51,7 +52,7 @@ class Login:
         self._session = session
         self._credentials = found = read_credentials(config_path, host)
         self._basic = f"Basic {found.pair}" if found and not found.is_identity_token else None
-        self._secrets = [found.pair, found.secret] if found else []
+        self._secrets = [found.pair, *_forms(found.secret)] if found else []
         self._headers: dict[Scopes, str] = {UNASKED: self._basic} if self._basic else {}
         self._takes_basic = False
 
@@ -116,6 +117,12 @@ class Login:
             auth=Authorization(self._basic),
             timeout=timeout,
         )
+
+
+def _forms(secret: str) -> list[str]:
+    """A secret as it may come back, longest first: quoted for an address or for JSON."""
+    forms = {secret, quote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
+    return sorted(forms, key=len, reverse=True)
 
 
 def is_loopback(host: str) -> bool:

@@ -6,10 +6,12 @@ import base64
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -36,6 +38,7 @@ class Answer:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    reason: str | None = None
 
 
 @dataclass
@@ -77,7 +80,9 @@ def handler_of(script: Script) -> type[BaseHTTPRequestHandler]:
             self.answer(script.next(line))
 
         def answer(self, answer: Answer) -> None:
-            self.send_response(answer.status)
+            self.send_response(
+                answer.status, answer.reason and answer.reason.encode().decode("latin-1")
+            )
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             # "Cut" promises more bytes than come before the connection ends.
@@ -559,6 +564,28 @@ def test_a_registry_that_asks_for_login_is_there(script: Script, registry: Regis
 def test_what_is_no_registry_does_not_ping(registry: Registry) -> None:
     with pytest.raises(WorldError, match="it answered 404"):
         registry.ping()
+
+
+@pytest.mark.parametrize(
+    "form", [quote, partial(quote, safe=""), lambda word: json.dumps(word)[1:-1]]
+)
+def test_a_password_is_hidden_in_the_forms_in_which_it_may_come_back(
+    script: Script, tmp_path: Path, form: Callable[[str], str]
+) -> None:
+    """In the registry's words, and in the line of its status."""
+    secret = "p/ss &wörd"
+    pair = base64.b64encode(f"ci:{secret}".encode()).decode()
+    path = config(tmp_path, auths={script.host: {"auth": pair}})
+    said = f"Basic {pair} {form(secret)}"
+    echo = json.dumps({"errors": [{"code": "NO", "message": said}]}).encode()
+    asked = Answer(401, headers={"WWW-Authenticate": "Basic realm=x"})
+    script.say("GET /v2/toys/manifests/t", asked, Answer(403, echo, reason=f"No {said}"))
+    client = Registry(script.host, docker_config=path)
+    with pytest.raises(NotAllowedError) as caught:
+        client.manifest("toys", "t")
+    client.close()
+    assert "No Basic *** ***" in caught.value.message
+    assert caught.value.details == "NO: Basic *** ***"
 
 
 def test_a_base_with_a_path_or_a_password_is_refused_without_repeating_it() -> None:
