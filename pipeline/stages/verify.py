@@ -181,7 +181,7 @@ def _index(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
     registry, repository = asked.place.registry, asked.place.repository
     digest = asked.place.image.digest
     release = sealed[0].release if sealed else _release_of(asked) or ""
-    if stones := withdrawn_from(registry, repository, digest, release):
+    if stones := _withdrawn(asked, sealed[0] if sealed else None, release):
         raise DisagreementError("; ".join(stone.sentence for stone in stones))
     if sealed is None:
         raise DisagreementError("not looked at: it needs a record that holds")
@@ -194,6 +194,15 @@ def _index(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
     if index is None:
         raise DisagreementError(f"release {record.release} has none: it was not promoted")
     return index_agrees(index, record, content, digest), None
+
+
+def _withdrawn(asked: Asked, record: Record | None, release: str) -> tuple[Tombstone, ...]:
+    """Where it lies, and where this registry has it under its own name: there its tombstones are."""
+    registry, digest = asked.place.registry, asked.place.image.digest
+    host, _, own = record.about.repository.partition("/") if record else ("", "", "")
+    places = {asked.place.repository, *([own] if host == registry.host else [])}
+    said = [withdrawn_from(registry, place, digest, release) for place in sorted(places)]
+    return tuple(dict.fromkeys(stone for stones in said for stone in stones))
 
 
 def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
@@ -217,6 +226,5 @@ def _card(asked: Asked, sealed: Sealed | None) -> tuple[str, None]:
 
 def _is_of_withdrawn(asked: Asked, record: Record, given: Mapping[str, bytes]) -> bool:
     """The card that was written anew when the image was taken back."""
-    place = asked.place
-    stones = withdrawn_from(place.registry, place.repository, place.image.digest, record.release)
+    stones = _withdrawn(asked, record, record.release)
     return bool(stones) and {*given.values()} <= {*asked.made(record, stones[-1]).values()}

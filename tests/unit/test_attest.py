@@ -268,6 +268,17 @@ def test_a_copy_under_a_name_that_no_release_has_says_where_it_is_released(
     )
 
 
+def test_a_copy_of_a_yanked_image_beside_it_is_withdrawn_too(released: Released) -> None:
+    """The tombstone is at the image under its own name; the long name was copied before."""
+    verified_elsewhere(released, [])
+    yank(released)
+    registry, digest = released.place.registry, released.place.image.digest
+    copied = replace(released, place=place_of(registry, "toys/flagrelease_cpu_other", digest))
+    seen = copied.verified(by_digest=True)["release index"]
+    assert not seen.passed
+    assert "it answers in riddles" in seen.seen
+
+
 OLD, NEW = "2026.11.30.1", "2026.11.30.2"
 
 
