@@ -86,6 +86,13 @@ class Indexes:
             return False
         return self.stands(move.repository, move.before)
 
+    def is_behind(self, move: TagMove, now: str | None) -> bool:
+        """Whether an alias names a release by now that is older than the one it is to go to, which is the newest."""
+        if move.tag != NEWEST or now in (None, move.before, move.after):
+            return False
+        newest, *older = [cell.digest for _, cell in self._released(move.repository)] or [""]
+        return newest == move.after and now in older
+
     def newest(self, repository: str, *, but: str = "") -> tuple[str, IndexedCell] | None:
         """The newest release with an image in this repository that nobody withdrew; not `but`, a release or digest."""
         for release, cell in self._released(repository):

@@ -66,7 +66,8 @@ def is_withdrawn(operation: Operation, registry: Registry) -> bool:
 def carry_out(operation: Operation, indexes: Indexes, journal: Journal, say: Say) -> None:
     """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
 
-    A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone.
+    A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone,
+    but for an alias that names an older release than this one by now.
     """
     registry = indexes.registry
     for restore in journal.unfinished_restores():
@@ -80,8 +81,10 @@ def carry_out(operation: Operation, indexes: Indexes, journal: Journal, say: Say
         move = indexes.standing(asked)
         if move != asked:
             say(f"{qualified(*move.place)} does not go to {asked.after}, which was withdrawn")
-        journal.write("move", **move.model_dump())
         now = registry.head(*move.place)
+        if operation.kind == "promote" and indexes.is_behind(move, now):
+            move = move.model_copy(update={"before": now})
+        journal.write("move", **move.model_dump())
         if now == move.before != move.after:
             say(f"tag {move.sentence}")
             _set(registry, move, journal, say)

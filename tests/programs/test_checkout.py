@@ -1,4 +1,4 @@
-"""A checkout has the bytes of the commit, on machines whose git turns line ends too: keys, records and cards are bytes."""
+"""A checkout has the bytes of the commit, where git turns line ends too: keys, records and cards are made of bytes."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pipeline.world.journal import open_journals
 from pipeline.world.shelf import Shelf
 from tests.fakes_registry import FakeRegistry, gated_record, push_image
 
-FIRST, SECOND = "2026.11.1", "2026.11.2"
+FIRST, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3"
 TODAY = date(2026, 11, 24)
 
 
@@ -156,3 +156,49 @@ def test_cells_whose_index_another_host_stored_over_are_told_and_join_by_the_nex
     one.promote(FIRST, mine)
     assert one.indexed(FIRST) == ["cpu/a", "cpu/b"]
     assert one.latest("cpu/a") == registry.head("toys/flagrelease_cpu_a", FIRST)
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [(THIRD, SECOND), (SECOND, THIRD)])
+def test_of_two_releases_at_once_the_alias_ends_at_the_newer_one(
+    hosts: tuple[Host, Host, Meanwhile], mine: str, theirs: str
+) -> None:
+    one, other, registry = hosts
+    one.promote(FIRST, candidate(registry, "cpu/a", FIRST))
+    staged = {name: candidate(registry, "cpu/a", name) for name in (mine, theirs)}
+    registry.act = lambda: other.promote(theirs, staged[theirs])
+    one.promote(mine, staged[mine])
+    newer = registry.head("toys/flagrelease_cpu_a", THIRD)
+    assert newer is not None
+    assert one.latest("cpu/a") == newer
+
+
+def test_an_alias_that_a_yank_moved_back_meanwhile_goes_to_the_new_release(
+    hosts: tuple[Host, Host, Meanwhile],
+) -> None:
+    one, other, registry = hosts
+    for name in (FIRST, SECOND):
+        one.promote(name, candidate(registry, "cpu/a", name))
+    third = candidate(registry, "cpu/a", THIRD)
+
+    def yanks() -> None:
+        yank(other.withdrawal(SECOND), ["cpu/a"], other.shelf, say=other.said.append)
+
+    registry.act = yanks
+    one.promote(THIRD, third)
+    assert one.latest("cpu/a") == registry.head("toys/flagrelease_cpu_a", THIRD)
+
+
+def test_an_alias_that_somebody_set_by_hand_meanwhile_is_left_alone(
+    hosts: tuple[Host, Host, Meanwhile],
+) -> None:
+    one, _, registry = hosts
+    one.promote(FIRST, candidate(registry, "cpu/a", FIRST))
+    second, theirs = candidate(registry, "cpu/a", SECOND), list[str]()
+
+    def pushes() -> None:
+        theirs.append(push_image(registry, "toys/flagrelease_cpu_a", b"theirs", tag="latest"))
+
+    registry.act = pushes
+    one.promote(SECOND, second)
+    assert one.latest("cpu/a") == theirs[0]
+    assert any("left alone" in line for line in one.said)
