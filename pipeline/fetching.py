@@ -15,9 +15,9 @@ from pipeline.project import Project
 from pipeline.signatures import PublicKey
 from pipeline.stages.attest import place_of
 from pipeline.stages.verify import stated
+from pipeline.world.indexes import withdrawn_from
 from pipeline.world.registry import Registry
 from pipeline.world.sealed import record_of_release, sealed_records
-from pipeline.world.standing import withdrawn_from
 
 Say = Callable[[str], None]
 

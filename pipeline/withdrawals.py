@@ -11,8 +11,8 @@ from pipeline.record import Record
 from pipeline.release_index import Tombstone
 from pipeline.rewriting import cards_of, newest_records
 from pipeline.tombstones import keep_tombstone
+from pipeline.world.indexes import withdrawn_from
 from pipeline.world.registry import Registry
-from pipeline.world.standing import withdrawn_from
 
 Say = Callable[[str], None]
 

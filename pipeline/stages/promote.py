@@ -24,12 +24,12 @@ from pipeline.release_index import (
     index_tag,
 )
 from pipeline.results import PromoteResult
+from pipeline.world.indexes import stored, tombstones
 from pipeline.world.journal import Commit, Journal, Operation
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import put_artifact
 from pipeline.world.registry_copy import Moved, Route, copy_image
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import stored, tombstones
 from pipeline.world.tag_moves import carry_out, present
 
 Say = Callable[[str], None]

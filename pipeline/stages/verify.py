@@ -30,6 +30,7 @@ from pipeline.results import Check
 from pipeline.signatures import PublicKey
 from pipeline.statements import PREDICATES, Kind
 from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
+from pipeline.world.indexes import withdrawn_from
 from pipeline.world.sealed import (
     Sealed,
     newest_release,
@@ -37,7 +38,6 @@ from pipeline.world.sealed import (
     record_of_release,
     sealed_records,
 )
-from pipeline.world.standing import withdrawn_from
 
 T = TypeVar("T")
 

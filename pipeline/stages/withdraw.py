@@ -11,10 +11,10 @@ from typing import Literal
 
 from pipeline.errors import StageRefusedError
 from pipeline.release_index import NEWEST, IndexedCell, ReleaseIndex, TagMove, Tombstone
+from pipeline.world.indexes import stored, tombstones
 from pipeline.world.journal import Burial, Journal, Operation
 from pipeline.world.oci import qualified
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import stored, tombstones
 from pipeline.world.tag_moves import carry_out
 
 Say = Callable[[str], None]

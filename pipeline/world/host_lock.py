@@ -16,7 +16,25 @@ from pipeline.canonical import writing
 @contextmanager
 def host_lock(name: str, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
     """Wait for the lock of this name and hold it; `waiting` is told once who has it."""
-    path = Path(tempfile.gettempdir()) / f"flagrelease-{re.sub(r'[^a-z0-9.]+', '-', name)}.lock"
+    with _file_lock(Path(tempfile.gettempdir()) / f"flagrelease-{_file_name(name)}", waiting):
+        yield
+
+
+@contextmanager
+def folder_lock(folder: Path, name: str, waiting: Callable[[str], None]) -> Iterator[None]:
+    """The same for a folder of one checkout, whatever temporary folder each of its users has."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _file_lock(folder / _file_name(name), waiting):
+        yield
+
+
+def _file_name(name: str) -> str:
+    return f"{re.sub(r'[^a-z0-9.]+', '-', name)}.lock"
+
+
+@contextmanager
+def _file_lock(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
     with writing(path):
         # Never created where it exists: in a sticky folder the kernel would refuse that to other users.
         with suppress(FileExistsError):

@@ -11,8 +11,8 @@ from pipeline.record import Record, parse_record
 from pipeline.release_index import ReleaseIndex, index_tag, parse_index
 from pipeline.statements import stated_record, stated_release
 from pipeline.world.attachments import Place
+from pipeline.world.indexes import tombstones
 from pipeline.world.registry_artifacts import read_artifact
-from pipeline.world.standing import tombstones
 
 Sealed = tuple[Record, bytes]  # a record, and its bytes as they were attested
 INDEXES = "releases"  # the repository beside the public ones

@@ -10,9 +10,9 @@ from pathlib import Path
 from pipeline.errors import NotAllowedError, StageRefusedError
 from pipeline.release_index import NEWEST, TAG_PREFIX, ReleaseIndex, TagMove, index_tag
 from pipeline.world.harbor import VERSIONS, Harbor
-from pipeline.world.host_lock import host_lock
+from pipeline.world.host_lock import folder_lock, host_lock
+from pipeline.world.indexes import Indexes, stored
 from pipeline.world.oci import qualified
-from pipeline.world.standing import Indexes, stored
 from pipeline.world.tag_moves import finish_or_undo
 
 Say = Callable[[str], None]
@@ -25,7 +25,8 @@ class Shelf(Indexes):
     @contextmanager
     def alone(self, say: Say) -> Iterator[None]:
         """The only one on this host that moves public tags; what was cut off before is finished or undone first."""
-        with host_lock(f"promote {self.registry.host}/{self.index_repository}", say):
+        name = f"promote {self.registry.host}/{self.index_repository}"
+        with host_lock(name, say), folder_lock(self.journals, name, say):
             finish_or_undo(self.journals, self, say)
             yield
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pipeline.errors import WorldError
 from pipeline.release_index import NEWEST, TagMove, document
+from pipeline.world.indexes import Indexes, tombstones
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
 from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact
-from pipeline.world.standing import Indexes, tombstones
 
 Say = Callable[[str], None]
 

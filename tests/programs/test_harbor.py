@@ -20,11 +20,11 @@ from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.stages.publish import describe
 from pipeline.stages.withdraw import Withdrawal, rollback
 from pipeline.world.harbor import VERSIONS_STAY, Harbor, ImmutableRule, Selector, registry_of
+from pipeline.world.indexes import tombstones
 from pipeline.world.journal import open_journals
 from pipeline.world.oci import OCI_MANIFEST
 from pipeline.world.registry import Registry
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import tombstones
 from tests.fakes_harbor import PASSWORD, FakeHarbor, Kept, fake_harbor, faults_of
 from tests.fakes_registry import gated_record, push_image
 from tests.projects import ROOT

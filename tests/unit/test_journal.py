@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from pipeline.errors import WorldError
 from pipeline.release_index import TagMove, Tombstone
 from pipeline.world.host_lock import host_lock
+from pipeline.world.indexes import Indexes
 from pipeline.world.journal import Burial, Commit, Journal, Operation, Restore, open_journals
-from pipeline.world.standing import Indexes
+from pipeline.world.shelf import Shelf
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry
 
@@ -143,3 +146,30 @@ def test_the_lock_is_held_by_one_and_the_next_is_told_by_whom(tmp_path: Path) ->
     thread.join()
     assert order == ["first", "second"]
     assert told[0].startswith("waiting for process ")
+
+
+def test_one_checkout_has_one_promoter_though_their_temporary_folders_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under sudo, or in a service: the second would close the journal of the first, who is at work."""
+    shelf = Shelf(
+        registry=FakeRegistry(), index_repository="toys/releases", journals=tmp_path / "journals"
+    )
+    told, order = list[str](), list[str]()
+
+    def second() -> None:
+        with shelf.alone(told.append):
+            order.append("second")
+
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "one"))
+    with shelf.alone(told.append):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "other"))
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not told and thread.is_alive():
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

@@ -15,11 +15,11 @@ from pipeline.results import PromoteResult
 from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.statements import sealed_sha256
 from pipeline.waiver import Waiver
+from pipeline.world.indexes import Indexes
 from pipeline.world.journal import open_journals
 from pipeline.world.oci import OCI_INDEX, Manifest
 from pipeline.world.registry_artifacts import artifact, put_artifact, referrers
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import Indexes
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import (
     FakeRegistry,
@@ -373,7 +373,7 @@ def test_a_registry_that_breaks_at_the_commit_leaves_the_question_to_the_next_ru
     registry.at = ""
     promoted(gated_record(digest), registry, registry, journals)
     assert registry.tags(PUBLIC) == (RELEASE, "latest")
-    assert len(list(journals.iterdir())) == 2
+    assert len(list(journals.glob("*.jsonl"))) == 2
 
 
 class Killed(BaseException):

@@ -18,9 +18,9 @@ from pipeline.stages import verify
 from pipeline.stages.promote import Candidate, Release, promote
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world.attachments import Place
+from pipeline.world.indexes import Indexes, tombstones
 from pipeline.world.journal import open_journals
 from pipeline.world.shelf import Shelf
-from pipeline.world.standing import Indexes, tombstones
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry, gated_record, push_image
 
