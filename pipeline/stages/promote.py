@@ -27,8 +27,8 @@ from pipeline.results import PromoteResult
 from pipeline.world.journal import Commit, Journal, Operation
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import put_artifact
-from pipeline.world.registry_copy import Moved, Route, copy_image
-from pipeline.world.shelf import Shelf, stored
+from pipeline.world.registry_copy import Copy, Moved, Route, copy_images
+from pipeline.world.shelf import Place, Shelf, stored
 from pipeline.world.tag_moves import carry_out, present, tombstones
 
 Say = Callable[[str], None]
@@ -85,8 +85,14 @@ def promote(
     with shelf.alone(say):
         accepted, left_out = _accepted(release, shelf, today)
         old = shelf.index(release.name)
-        index = _index(release.name, shelf, accepted, left_out, old)
-        due = shelf.due(index)
+        now = shelf.named(
+            (repository, tag)
+            for one in accepted
+            for repository in one.repositories
+            for tag in (release.name, NEWEST)
+        )
+        index = _index(release.name, shelf, accepted, left_out, old, now)
+        due = shelf.due(index, now)
         moved = _publish(index, due, shelf, accepted, say) if index != old or due else {}
     return {
         one.candidate.cell: PromoteResult(
@@ -107,12 +113,10 @@ def _accepted(
     release: Release, shelf: Shelf, today: date
 ) -> tuple[tuple[Accepted, ...], tuple[str, ...]]:
     """Who goes out, and who is left out and why. Raises StageRefusedError unless it is all, or parts are allowed."""
-    accepted, refusals = [], []
-    for candidate in sorted(release.candidates, key=lambda one: one.cell):
-        try:
-            accepted.append(_accept(candidate, shelf, today))
-        except StageRefusedError as refused:
-            refusals.append(refused)
+    candidates = sorted(release.candidates, key=lambda one: one.cell)
+    judged = shelf.registry.each(lambda one: _judged(one, shelf, today), candidates)
+    accepted = [one for one in judged if isinstance(one, Accepted)]
+    refusals = [one for one in judged if isinstance(one, StageRefusedError)]
     left_out = [f"{cell}: {why}" for cell, why in sorted(release.left_out.items())]
     left_out += [f"{one.where}: {', '.join(one.details.splitlines())}" for one in refusals]
     if accepted and (release.allow_partial or not left_out):
@@ -125,6 +129,13 @@ def _accepted(
         details="\n".join(left_out),
         hint="mend these, or add --allow-partial, which promotes the others and records who was left out",
     )
+
+
+def _judged(candidate: Candidate, shelf: Shelf, today: date) -> Accepted | StageRefusedError:
+    try:
+        return _accept(candidate, shelf, today)
+    except StageRefusedError as refused:
+        return refused
 
 
 def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
@@ -147,6 +158,7 @@ def _index(
     accepted: Sequence[Accepted],
     left_out: tuple[str, ...],
     old: ReleaseIndex | None,
+    now: Mapping[Place, str | None],
 ) -> ReleaseIndex:
     """The index as it has to be: the old one where that names all of these, else with them added."""
     for stone in shelf.withdrawn(old) if old else ():
@@ -159,16 +171,15 @@ def _index(
         for one in accepted
         for repository in one.repositories
     ]
-    shelf.refuse_taken(versions)
+    shelf.refuse_taken(versions, now)
     _refuse_other_digests(known, accepted, shelf.place(name))
     new = [one for one in accepted if one.candidate.cell not in known]
     if old and not new:
         return old
     aliases = [
-        TagMove(repository=public, tag=NEWEST, before=before, after=one.digest)
+        TagMove(repository=public, tag=NEWEST, before=now[public, NEWEST], after=one.digest)
         for one in new
         for public in [one.candidate.public]
-        for before in [shelf.registry.head(public, NEWEST)]
     ]
     return extended(old, name, map(_indexed, new), (*versions, *aliases), left_out)
 
@@ -219,7 +230,7 @@ def _publish(
     )
     journal = Journal.begin(shelf.journals, operation)
     try:
-        moved = {one.candidate.cell: _copied(one, registry) for one in accepted}
+        moved = _copied(accepted, registry)
         # Layers take minutes to hours; somebody may have taken a tag meanwhile.
         shelf.refuse_taken(due)
         put_artifact(registry, repository, manifest, document(index))
@@ -230,22 +241,41 @@ def _publish(
     journal.write("commit", digest=manifest.digest)
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
     present(registry, repository, tag)
-    carry_out(operation, registry, journal, say)
-    shelf.refuse_taken(due)
+    shelf.refuse_taken(carry_out(operation, registry, journal, say))
     return moved
 
 
-def _copied(one: Accepted, registry: Registry) -> Moved:
-    """Into the public repository, and from there into that of the long name."""
-    moved = Moved()
-    source, source_repository = one.candidate.source, one.candidate.source_repository
-    for repository in one.repositories:
-        route = Route(
-            source=source,
-            target=registry,
-            source_repository=source_repository,
-            target_repository=repository,
+def _copied(accepted: Sequence[Accepted], registry: Registry) -> dict[str, Moved]:
+    """By cell: into the public repositories, and from there into those of the long names."""
+    moved = {one.candidate.cell: Moved() for one in accepted}
+    first = {
+        one.candidate.cell: Copy(
+            route=Route(
+                source=one.candidate.source,
+                target=registry,
+                source_repository=one.candidate.source_repository,
+                target_repository=one.candidate.public,
+            ),
+            digest=one.digest,
         )
-        moved += copy_image(route, one.digest)
-        source, source_repository = registry, repository
+        for one in accepted
+    }
+    then = {
+        one.candidate.cell: Copy(
+            route=Route(
+                source=registry,
+                target=registry,
+                source_repository=one.candidate.public,
+                target_repository=one.candidate.alias,
+            ),
+            digest=one.digest,
+        )
+        for one in accepted
+        if one.candidate.alias
+    }
+    for copies in (first, then):
+        for cell, of_copy in zip(
+            copies, copy_images(registry, tuple(copies.values())), strict=True
+        ):
+            moved[cell] += of_copy
     return moved

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import StageRefusedError
 from pipeline.release_index import (
@@ -24,6 +25,8 @@ from pipeline.world.oci import Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, read_artifact
 from pipeline.world.tag_moves import finish_or_undo, is_overtaken, tombstones, withdrawn_from
+
+Place = tuple[str, str]  # a repository and a tag in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +69,38 @@ class Shelf:
         cells = index.cells if index else ()
         return (repository, digest) in [(cell.repository, cell.digest) for cell in cells]
 
-    def due(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
-        """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due."""
-        return tuple(move for move in index.moves if self._is_due(move, index.release))
+    def named(self, places: Iterable[Place]) -> dict[Place, str | None]:
+        """What each tag of a repository names now; None: nothing."""
+        asked = tuple(dict.fromkeys(places))
+        found = self.registry.each(lambda place: self.registry.head(*place), asked)
+        return dict(zip(asked, found, strict=True))
 
-    def _is_due(self, move: TagMove, release: str) -> bool:
-        if move.before == move.after or self.registry.head(*move.place) != move.before:
-            return False
-        return not is_overtaken(move, release, self.registry)
+    def due(
+        self, index: ReleaseIndex, known: Mapping[Place, str | None] = MappingProxyType({})
+    ) -> tuple[TagMove, ...]:
+        """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due.
 
-    def refuse_taken(self, moves: Iterable[TagMove]) -> None:
+        `known`: what some of the tags name, asked just now.
+        """
+        others = self.named(move.place for move in index.moves if move.place not in known)
+        now = {**known, **others}
+        open_ = [move for move in index.moves if now[move.place] == move.before != move.after]
+        overtaken = self.registry.each(
+            lambda move: is_overtaken(move, index.release, self.registry), open_
+        )
+        return tuple(move for move, is_ in zip(open_, overtaken, strict=True) if not is_)
+
+    def refuse_taken(
+        self, moves: Iterable[TagMove], known: Mapping[Place, str | None] | None = None
+    ) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""
-        taken = []
-        for move in moves:
-            found = self.registry.head(*move.place) if move.tag != NEWEST else None
-            if found not in (None, move.after):
-                taken.append(f"{qualified(*move.place)} names {found}, not {move.after}")
+        versions = [move for move in moves if move.tag != NEWEST]
+        now = self.named(move.place for move in versions) if known is None else known
+        taken = [
+            f"{qualified(*move.place)} names {now[move.place]}, not {move.after}"
+            for move in versions
+            if now[move.place] not in (None, move.after)
+        ]
         if taken:
             raise StageRefusedError(
                 "promoting: version tags exist and name other images",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from pipeline.errors import WorldError
@@ -58,43 +60,72 @@ def is_overtaken(move: TagMove, release: str, registry: Registry) -> bool:
     return bool(withdrawn_from(registry, move.repository, move.after, release))
 
 
-def carry_out(operation: Operation, registry: Registry, journal: Journal, say: Say) -> None:
+def carry_out(
+    operation: Operation, registry: Registry, journal: Journal, say: Say
+) -> tuple[TagMove, ...]:
     """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
 
     A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone.
+    Returns the moves of those. No alias moves before the version tags are read back.
     """
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
     for burial in operation.burials:
         bury(registry, burial)
-    for move in operation.moves:
-        if operation.kind == "promote" and is_overtaken(move, operation.release, registry):
-            say(f"{qualified(*move.place)} does not go to {move.after}, which was withdrawn")
-            continue
-        journal.write("move", **move.model_dump())
-        now = registry.head(*move.place)
-        if now == move.before != move.after:
-            say(f"tag {move.sentence}")
-            _set(registry, move, journal, say)
-        elif now != move.after:
-            say(f"{qualified(*move.place)} names {now} by now; left alone")
+    named = dict.fromkeys((one.repository, one.after) for one in operation.moves if one.after)
+    manifests = registry.each(lambda place: registry.manifest(*place), named)
+    mover = _Mover(operation, registry, journal, say, dict(zip(named, manifests, strict=True)))
+    for _, moves in groupby(operation.moves, lambda move: move.tag == NEWEST):
+        mover.make(tuple(moves))
     journal.end("done")
+    return tuple(mover.left_alone)
 
 
-def _set(registry: Registry, move: TagMove, journal: Journal, say: Say) -> None:
-    if move.after is None:
-        if not _untag(registry, move, journal):
-            say(f"{qualified(*move.place)} stays: this registry does not delete it")
-        return
-    manifest = present(registry, move.repository, move.after)
-    registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
-    found = registry.head(*move.place)
-    if found != move.after:
-        raise WorldError(
-            f"the tag {move.tag} was set to {move.after} and now names {found or 'nothing'}",
-            where=f"{registry.host}/{move.repository}",
-            hint="another release may be writing this tag; look who, then run the same command again",
-        )
+@dataclass
+class _Mover:
+    """Makes moves of one operation, one after another, with what tags are to name at hand."""
+
+    operation: Operation
+    registry: Registry
+    journal: Journal
+    say: Say
+    manifests: Mapping[tuple[str, str], Manifest | None]
+    left_alone: list[TagMove] = field(default_factory=list)
+
+    def make(self, moves: Sequence[TagMove]) -> None:
+        self.journal.write("moves", moves=[move.model_dump() for move in moves])
+        made = [move for move in moves if self._is_made(move)]
+        found = self.registry.each(lambda move: self.registry.head(*move.place), made)
+        for move, now in zip(made, found, strict=True):
+            if now != move.after:
+                raise WorldError(
+                    f"the tag {move.tag} was set to {move.after} and now names {now or 'nothing'}",
+                    where=f"{self.registry.host}/{move.repository}",
+                    hint="another release may be writing this tag; look who, then run the same command again",
+                )
+
+    def _is_made(self, move: TagMove) -> bool:
+        """Whether the tag was set here."""
+        operation, registry = self.operation, self.registry
+        if operation.kind == "promote" and is_overtaken(move, operation.release, registry):
+            self.say(f"{qualified(*move.place)} does not go to {move.after}, which was withdrawn")
+            return False
+        now = registry.head(*move.place)
+        if now != move.before or move.before == move.after:
+            if now != move.after:
+                self.say(f"{qualified(*move.place)} names {now} by now; left alone")
+                self.left_alone.append(move)
+            return False
+        self.say(f"tag {move.sentence}")
+        if move.after is None:
+            if not _untag(registry, move, self.journal):
+                self.say(f"{qualified(*move.place)} stays: this registry does not delete it")
+            return False
+        manifest = self.manifests[move.repository, move.after]
+        if manifest is None:
+            raise _absent(registry, move.repository, move.after)
+        registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
+        return True
 
 
 def bury(registry: Registry, burial: Burial) -> None:
@@ -127,12 +158,16 @@ def withdrawn_from(
 def present(registry: Registry, repository: str, digest: str) -> Manifest:
     manifest = registry.manifest(repository, digest)
     if manifest is None:
-        raise WorldError(
-            f"the manifest {qualified(repository, digest)} is not there",
-            where=registry.host,
-            hint="its repository was cleaned up; build the image again",
-        )
+        raise _absent(registry, repository, digest)
     return manifest
+
+
+def _absent(registry: Registry, repository: str, digest: str) -> WorldError:
+    return WorldError(
+        f"the manifest {qualified(repository, digest)} is not there",
+        where=registry.host,
+        hint="its repository was cleaned up; build the image again",
+    )
 
 
 def _untag(registry: Registry, move: TagMove, journal: Journal) -> bool:
