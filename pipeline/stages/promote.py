@@ -25,6 +25,7 @@ from pipeline.release_index import (
 )
 from pipeline.results import PromoteResult
 from pipeline.world.journal import Commit, Journal, Operation
+from pipeline.world.oci import Manifest
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import put_artifact
 from pipeline.world.registry_copy import Copy, Moved, Route, copy_images
@@ -92,8 +93,9 @@ def promote(
             for tag in (release.name, NEWEST)
         )
         index = _index(release.name, shelf, accepted, left_out, old, now)
-        due = shelf.due(index, now)
+        due = shelf.due(index, now, {one.digest for one in accepted})
         moved = _publish(index, due, shelf, accepted, say) if index != old or due else {}
+    place = f"{shelf.registry.host}/{shelf.index_repository}@{stored(index).digest}"
     return {
         one.candidate.cell: PromoteResult(
             reference=f"{shelf.registry.host}/{one.candidate.public}@{one.digest}",
@@ -101,7 +103,7 @@ def promote(
             digest=one.digest,
             copied_bytes=moved.get(one.candidate.cell, Moved()).copied_bytes,
             mounted_blobs=moved.get(one.candidate.cell, Moved()).mounted_blobs,
-            index=f"{shelf.registry.host}/{shelf.index_repository}@{stored(index).digest}",
+            index=place,
             left_out=left_out,
             waiver=one.waiver,
         )
@@ -230,7 +232,7 @@ def _publish(
     )
     journal = Journal.begin(shelf.journals, operation)
     try:
-        moved = _copied(accepted, registry)
+        moved, manifests = _copied(accepted, registry)
         # Layers take minutes to hours; somebody may have taken a tag meanwhile.
         shelf.refuse_taken(due)
         put_artifact(registry, repository, manifest, document(index))
@@ -241,41 +243,34 @@ def _publish(
     journal.write("commit", digest=manifest.digest)
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
     present(registry, repository, tag)
-    shelf.refuse_taken(carry_out(operation, registry, journal, say))
+    shelf.refuse_taken(carry_out(operation, registry, journal, say, manifests))
     return moved
 
 
-def _copied(accepted: Sequence[Accepted], registry: Registry) -> dict[str, Moved]:
-    """By cell: into the public repositories, and from there into those of the long names."""
+def _copied(
+    accepted: Sequence[Accepted], registry: Registry
+) -> tuple[dict[str, Moved], dict[str, Manifest]]:
+    """All into the public repositories, then from there into those of the long names.
+
+    Gives what was moved for each cell, and the manifests of the images by digest.
+    """
     moved = {one.candidate.cell: Moved() for one in accepted}
-    first = {
-        one.candidate.cell: Copy(
-            route=Route(
-                source=one.candidate.source,
-                target=registry,
-                source_repository=one.candidate.source_repository,
-                target_repository=one.candidate.public,
-            ),
-            digest=one.digest,
-        )
-        for one in accepted
-    }
-    then = {
-        one.candidate.cell: Copy(
-            route=Route(
-                source=registry,
-                target=registry,
-                source_repository=one.candidate.public,
-                target_repository=one.candidate.alias,
-            ),
-            digest=one.digest,
-        )
-        for one in accepted
-        if one.candidate.alias
-    }
-    for copies in (first, then):
-        for cell, of_copy in zip(
-            copies, copy_images(registry, tuple(copies.values())), strict=True
-        ):
-            moved[cell] += of_copy
-    return moved
+    manifests: dict[str, Manifest] = {}
+    for hop in range(max(len(one.repositories) for one in accepted)):
+        going = [one for one in accepted if len(one.repositories) > hop]
+        found, of_images = copy_images(registry, [_copy(one, hop, registry) for one in going])
+        manifests |= of_images
+        for one, more in zip(going, found, strict=True):
+            moved[one.candidate.cell] += more
+    return moved, manifests
+
+
+def _copy(one: Accepted, hop: int, registry: Registry) -> Copy:
+    candidate = one.candidate
+    route = Route(
+        source=registry if hop else candidate.source,
+        target=registry,
+        source_repository=one.repositories[hop - 1] if hop else candidate.source_repository,
+        target_repository=one.repositories[hop],
+    )
+    return Copy(route=route, digest=one.digest)

@@ -57,10 +57,13 @@ class _Item:
     is_there: bool
 
 
-def copy_images(target: Registry, copies: Sequence[Copy]) -> tuple[Moved, ...]:
+def copy_images(
+    target: Registry, copies: Sequence[Copy]
+) -> tuple[tuple[Moved, ...], dict[str, Manifest]]:
     """Bring images to `target`, untagged, with their signatures and what refers to them, and compare what arrived.
 
-    All blobs first, side by side, then manifests; nothing is sent that is there already.
+    All blobs first, side by side, then manifests; nothing is sent that is there already. Gives what was moved for each,
+    and the manifests of the images by digest.
     """
     items = target.each(lambda copy: tuple(_items(copy)), copies)
     missing = [
@@ -75,7 +78,8 @@ def copy_images(target: Registry, copies: Sequence[Copy]) -> tuple[Moved, ...]:
     moved = [Moved()] * len(copies)
     for (number, _), of_blob in zip(missing, brought, strict=True):
         moved[number] += of_blob
-    return tuple(moved)
+    manifests = {one.manifest.digest: one.manifest for of_copy in items for one in of_copy}
+    return tuple(moved), {copy.digest: manifests[copy.digest] for copy in copies}
 
 
 def _items(copy: Copy) -> Iterator[_Item]:

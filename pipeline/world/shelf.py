@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,17 +76,23 @@ class Shelf:
         return dict(zip(asked, found, strict=True))
 
     def due(
-        self, index: ReleaseIndex, known: Mapping[Place, str | None] = MappingProxyType({})
+        self,
+        index: ReleaseIndex,
+        known: Mapping[Place, str | None] = MappingProxyType({}),
+        sound: Container[str] = (),
     ) -> tuple[TagMove, ...]:
         """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due.
 
-        `known`: what some of the tags name, asked just now.
+        Asked just now: `known`, what some of the tags name, and `sound`, digests that nobody yanked.
         """
         others = self.named(move.place for move in index.moves if move.place not in known)
         now = {**known, **others}
         open_ = [move for move in index.moves if now[move.place] == move.before != move.after]
         overtaken = self.registry.each(
-            lambda move: is_overtaken(move, index.release, self.registry), open_
+            lambda move: (
+                move.after not in sound and is_overtaken(move, index.release, self.registry)
+            ),
+            open_,
         )
         return tuple(move for move, is_ in zip(open_, overtaken, strict=True) if not is_)
 

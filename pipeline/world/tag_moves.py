@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import WorldError
 from pipeline.release_index import (
@@ -61,71 +62,87 @@ def is_overtaken(move: TagMove, release: str, registry: Registry) -> bool:
 
 
 def carry_out(
-    operation: Operation, registry: Registry, journal: Journal, say: Say
+    operation: Operation,
+    registry: Registry,
+    journal: Journal,
+    say: Say,
+    known: Mapping[str, Manifest] = MappingProxyType({}),
 ) -> tuple[TagMove, ...]:
     """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
 
     A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone.
-    Returns the moves of those. No alias moves before the version tags are read back.
+    Returns the moves of those. `known`: manifests by digest that need not be read once more.
     """
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
     for burial in operation.burials:
         bury(registry, burial)
-    named = dict.fromkeys((one.repository, one.after) for one in operation.moves if one.after)
-    manifests = registry.each(lambda place: registry.manifest(*place), named)
-    mover = _Mover(operation, registry, journal, say, dict(zip(named, manifests, strict=True)))
+    mover = _Mover(operation=operation, registry=registry, journal=journal, known=known)
+    left_alone = []
+    # No alias before all version tags, or the other way round when a release is taken back.
     for _, moves in groupby(operation.moves, lambda move: move.tag == NEWEST):
-        mover.make(tuple(moves))
+        for ended in mover.make(tuple(moves)):
+            if ended.text:
+                say(ended.text)
+            if ended.is_left_alone:
+                left_alone.append(ended.move)
     journal.end("done")
-    return tuple(mover.left_alone)
+    return tuple(left_alone)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    move: TagMove
+    text: str = ""  # for people
+    is_left_alone: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Mover:
-    """Makes moves of one operation, one after another, with what tags are to name at hand."""
-
     operation: Operation
     registry: Registry
     journal: Journal
-    say: Say
-    manifests: Mapping[tuple[str, str], Manifest | None]
-    left_alone: list[TagMove] = field(default_factory=list)
+    known: Mapping[str, Manifest]
 
-    def make(self, moves: Sequence[TagMove]) -> None:
+    def make(self, moves: Sequence[TagMove]) -> Iterable[_Ended]:
+        """These moves, all of them in the journal before the first; begun in their order, a few side by side."""
         self.journal.write("moves", moves=[move.model_dump() for move in moves])
-        made = [move for move in moves if self._is_made(move)]
-        found = self.registry.each(lambda move: self.registry.head(*move.place), made)
-        for move, now in zip(made, found, strict=True):
-            if now != move.after:
-                raise WorldError(
-                    f"the tag {move.tag} was set to {move.after} and now names {now or 'nothing'}",
-                    where=f"{self.registry.host}/{move.repository}",
-                    hint="another release may be writing this tag; look who, then run the same command again",
-                )
+        # Taking back may have to restore manifests, which the journal follows one by one.
+        is_promotion = self.operation.kind == "promote"
+        return self.registry.each(self._one, moves) if is_promotion else map(self._one, moves)
 
-    def _is_made(self, move: TagMove) -> bool:
-        """Whether the tag was set here."""
-        operation, registry = self.operation, self.registry
-        if operation.kind == "promote" and is_overtaken(move, operation.release, registry):
-            self.say(f"{qualified(*move.place)} does not go to {move.after}, which was withdrawn")
-            return False
+    def _one(self, move: TagMove) -> _Ended:
+        place, registry = qualified(*move.place), self.registry
+        if self.operation.kind == "promote" and is_overtaken(
+            move, self.operation.release, registry
+        ):
+            return _Ended(
+                move=move, text=f"{place} does not go to {move.after}, which was withdrawn"
+            )
         now = registry.head(*move.place)
-        if now != move.before or move.before == move.after:
-            if now != move.after:
-                self.say(f"{qualified(*move.place)} names {now} by now; left alone")
-                self.left_alone.append(move)
-            return False
-        self.say(f"tag {move.sentence}")
+        if now == move.before != move.after:
+            return _Ended(move=move, text=self._set(move))
+        if now != move.after:
+            text = f"{place} names {now} by now; left alone"
+            return _Ended(move=move, text=text, is_left_alone=True)
+        return _Ended(move=move)
+
+    def _set(self, move: TagMove) -> str:
+        registry = self.registry
         if move.after is None:
-            if not _untag(registry, move, self.journal):
-                self.say(f"{qualified(*move.place)} stays: this registry does not delete it")
-            return False
-        manifest = self.manifests[move.repository, move.after]
-        if manifest is None:
-            raise _absent(registry, move.repository, move.after)
+            if _untag(registry, move, self.journal):
+                return f"tag {move.sentence}"
+            return f"{qualified(*move.place)} stays: this registry does not delete it"
+        manifest = self.known.get(move.after) or present(registry, move.repository, move.after)
         registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
-        return True
+        found = registry.head(*move.place)
+        if found != move.after:
+            raise WorldError(
+                f"the tag {move.tag} was set to {move.after} and now names {found or 'nothing'}",
+                where=f"{registry.host}/{move.repository}",
+                hint="another release may be writing this tag; look who, then run the same command again",
+            )
+        return f"tag {move.sentence}"
 
 
 def bury(registry: Registry, burial: Burial) -> None:
@@ -158,16 +175,12 @@ def withdrawn_from(
 def present(registry: Registry, repository: str, digest: str) -> Manifest:
     manifest = registry.manifest(repository, digest)
     if manifest is None:
-        raise _absent(registry, repository, digest)
+        raise WorldError(
+            f"the manifest {qualified(repository, digest)} is not there",
+            where=registry.host,
+            hint="its repository was cleaned up; build the image again",
+        )
     return manifest
-
-
-def _absent(registry: Registry, repository: str, digest: str) -> WorldError:
-    return WorldError(
-        f"the manifest {qualified(repository, digest)} is not there",
-        where=registry.host,
-        hint="its repository was cleaned up; build the image again",
-    )
 
 
 def _untag(registry: Registry, move: TagMove, journal: Journal) -> bool:
