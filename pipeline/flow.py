@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline import noop
 from pipeline.cell import Cell
 from pipeline.errors import NothingSelectedError, UsageError, WorldError
-from pipeline.limits import limits_of
+from pipeline.limits import PUSH, limits_of
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.options import Options
@@ -58,7 +58,7 @@ def flow(
     from pipeline.world.hubs import hubs_of
 
     target = selection.project.target(options.target)
-    registry = per_thread(partial(registry_of, target))
+    registry = per_thread(partial(registry_of, target, at_once=resources.most(PUSH)))
     hubs = per_thread(partial(hubs_of, target.hubs, selection.project.root))
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it

@@ -232,7 +232,7 @@ def _publish(
     )
     journal = Journal.begin(shelf.journals, operation)
     try:
-        moved, manifests = _copied(accepted, registry)
+        moved, manifests = _copied(accepted, registry, frozenset(move.repository for move in due))
         # Layers take minutes to hours; somebody may have taken a tag meanwhile.
         shelf.refuse_taken(due)
         put_artifact(registry, repository, manifest, document(index))
@@ -248,16 +248,16 @@ def _publish(
 
 
 def _copied(
-    accepted: Sequence[Accepted], registry: Registry
+    accepted: Sequence[Accepted], registry: Registry, due: frozenset[str]
 ) -> tuple[dict[str, Moved], dict[str, Manifest]]:
-    """All into the public repositories, then from there into those of the long names.
+    """All into the public repositories, then from there into those of the long names, where tags are due.
 
     Gives what was moved for each cell, and the manifests of the images by digest.
     """
     moved = {one.candidate.cell: Moved() for one in accepted}
     manifests: dict[str, Manifest] = {}
     for hop in range(max(len(one.repositories) for one in accepted)):
-        going = [one for one in accepted if len(one.repositories) > hop]
+        going = [one for one in accepted if due.intersection(one.repositories[hop : hop + 1])]
         found, of_images = copy_images(registry, [_copy(one, hop, registry) for one in going])
         manifests |= of_images
         for one, more in zip(going, found, strict=True):
