@@ -88,6 +88,7 @@ def flow(
         for cell in selection.cells
         if cell.id not in absent
     ]
+    known = noop.begin(begun, runs)
     outcomes = release_cells(
         runs,
         until,
@@ -98,7 +99,7 @@ def flow(
         fail_fast=options.fail_fast,
     )
     if all(outcome.status == "reused" for outcome in outcomes):
-        noop.remember(options, begun, runs)
+        noop.remember(options, known, runs)
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
     # Cells that were refused together have one error.

@@ -23,7 +23,7 @@ from pipeline.world.registry_login import UNASKED
 T = TypeVar("T")
 API = "/api/v2.0"
 PAGE = 100  # the most that Harbor gives
-VERSIONS = "{[0-9]*,v[0-9]*}"  # tags that are release names; `latest`, `rel-…` and `sha256-…` must stay movable
+VERSIONS = "{[0-9]*,v[0-9]*}"  # tags that are release names; `latest`, `withdrawn`, `rel-…`, `sha256-…` stay movable
 
 
 class Selector(BaseModel):

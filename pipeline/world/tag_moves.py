@@ -15,9 +15,10 @@ from pipeline.release_index import (
     Tombstone,
     document,
     parse_tombstone,
+    withdrawal,
 )
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
-from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
+from pipeline.world.oci import TOMBSTONE_TYPE, WITHDRAWAL_TYPE, WITHDRAWN, Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
 
@@ -75,6 +76,7 @@ def carry_out(
     """
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
+    _announce(operation, registry, is_done=False)
     for burial in operation.burials:
         bury(registry, burial)
     mover = _Mover(operation=operation, registry=registry, journal=journal, known=known)
@@ -86,6 +88,7 @@ def carry_out(
                 say(ended.text)
             if ended.is_left_alone:
                 left_alone.append(ended.move)
+    _announce(operation, registry, is_done=True)
     journal.end("done")
     return tuple(left_alone)
 
@@ -143,6 +146,17 @@ class _Mover:
                 hint="another release may be writing this tag; look who, then run the same command again",
             )
         return f"tag {move.sentence}"
+
+
+def _announce(operation: Operation, registry: Registry, *, is_done: bool) -> None:
+    """One tag tells whether anything was withdrawn, for who does not want to ask at every image.
+
+    Told before and after: who plans in between has seen a part of it, and is to plan once more.
+    """
+    if operation.burials:
+        content = withdrawal((one.tombstone for one in operation.burials), is_done=is_done)
+        said = artifact(WITHDRAWAL_TYPE, content)
+        put_artifact(registry, operation.index_repository, said, content, WITHDRAWN)
 
 
 def bury(registry: Registry, burial: Burial) -> None:
