@@ -17,8 +17,11 @@ from pipeline.record import Record, Status
 from pipeline.results import CardResult, FileHash, PromoteResult, Publication, WeightsResult
 from pipeline.stages.publish import publish as publish_stage
 from pipeline.stages.publish import weight_files
+from pipeline.world import standing
 from pipeline.world.hub import Hub, HubFile, Terms, held, publish
+from pipeline.world.hub_account import AccountHub
 from pipeline.world.hubs import hubs_of
+from pipeline.world.standing import Beside, Standing
 from tests.fakes_hubs import (
     TOKEN,
     Fault,
@@ -30,6 +33,7 @@ from tests.fakes_hubs import (
     Reply,
     serving,
 )
+from tests.fakes_registry import FakeRegistry
 from tests.record_parts import passed
 from tests.records import cpu_record
 
@@ -322,3 +326,59 @@ def test_what_only_a_waiver_let_through_stays_private(place: Place) -> None:
     cards = {names.get(path, path): data for path, data in contents(CARDS).items()}
     publish_stage(promoted_record("inconclusive"), cards, [place.hub()], NAME)
     assert place.kept.is_private
+
+
+@pytest.fixture
+def compared(place: Place, monkeypatch: pytest.MonkeyPatch) -> Standing:
+    """What a release with nothing to do remembers of a hub that it has just compared."""
+    monkeypatch.setattr(standing, "Registry", lambda host, **_: FakeRegistry(host))
+    done, hub = place.publish(), place.hub()
+    found = held(hub, NAME, done)
+    assert found is not None
+    assert isinstance(hub, AccountHub)
+    place.server.requests.clear()
+    return Standing(
+        host="registry.test",
+        indexes="toys/releases",
+        beside=Beside(tags=(), withdrawn=None),
+        tags=(),
+        cards=(hub.card(NAME, done, found.head),),
+    )
+
+
+def test_one_question_tells_that_a_hub_still_holds_a_card(place: Place, compared: Standing) -> None:
+    assert compared.is_still_so()
+    (asked,) = place.server.requests
+    assert asked.startswith("GET /api/")
+
+
+@pytest.mark.parametrize("path", ["README.md", "README_zh.md"])
+def test_a_card_that_somebody_changed_or_removed_is_not_held(
+    place: Place, compared: Standing, path: str
+) -> None:
+    place.kept.files[path] += b"and more"
+    assert not compared.is_still_so()
+    del place.kept.files[path]
+    assert not compared.is_still_so()
+    del place.server.repositories[REPOSITORY]
+    assert not compared.is_still_so()
+
+
+def test_a_hub_that_gives_no_answer_or_no_token_is_not_taken_for_unchanged(
+    place: Place, compared: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reply in (
+        Reply(503),
+        Reply(302, headers={"Location": "https://elsewhere.test"}),
+        Reply(200, b"half"),
+        Reply(200, {"Data": {"Files": [{"Path": path} for path in CARDS]}}),  # without hashes
+        None,
+    ):
+        place.fault("GET", "/api/", reply)
+        assert not compared.is_still_so()
+    assert compared.is_still_so()
+    place.server.requests.clear()
+    for variable in ("HF_TOKEN", "MODELSCOPE_API_TOKEN"):
+        monkeypatch.setenv(variable, "")
+    assert not compared.is_still_so()
+    assert place.server.requests == []
