@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Literal, TypeVar
 from weakref import WeakSet
 
@@ -83,7 +84,18 @@ class Registry:
 
         Nobody waits for those that still run when one failed, or a person ends it; the others do not begin.
         """
-        return tuple(self._askers.map(work, items))
+        failed = Event()
+
+        def one(item: T) -> R:
+            if failed.is_set():  # a thread may take the next one before the others are cancelled
+                raise CancelledError
+            try:
+                return work(item)
+            except BaseException:
+                failed.set()
+                raise
+
+        return tuple(self._askers.map(one, items))
 
     def ping(self) -> None:
         """Return if a registry answers; a 401 is an answer."""
