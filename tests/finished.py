@@ -67,7 +67,9 @@ def finished_release(folder: Path, host: str, *hubs: Mapping[str, object]) -> No
         raise LookupError(done.stdout[-3000:] + done.stderr[-3000:])
 
 
-def write_project(folder: Path, host: str, hubs: Sequence[Mapping[str, object]]) -> None:
+def write_project(
+    folder: Path, host: str, hubs: Sequence[Mapping[str, object]] = (FOLDER_HUB,)
+) -> None:
     """The committed project with 8 chips like `cpu` and 6 models like `smollm2`."""
     matrix = yaml.load((ROOT / "matrix.yaml").read_bytes(), yaml.CSafeLoader)
     lock = yaml.load((ROOT / "matrix.lock").read_bytes(), yaml.CSafeLoader)
