@@ -18,8 +18,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from tests.finished import CELLS, finished_release
-from tests.projects import ROOT
+from tests.finished import CELLS, ENVIRONMENT, finished_release
 from tests.real_registry import real_registry
 
 RUNS = 9
@@ -55,7 +54,7 @@ def timed(folder: Path, *, forget: bool) -> tuple[float, float]:
     subprocess.run(
         [sys.executable, "-m", "pipeline", "release"],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env=ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         check=True,
     )

@@ -55,6 +55,7 @@ class CellRelease:
     key: str = ""
     is_forced: bool = False  # the stage that runs was asked for again: nothing it made is used
     starts: list[Start] = field(default_factory=list)  # of stacks, by the stage that runs
+    heads: dict[str, str] = field(default_factory=dict)  # by hub, the commit that holds its card
     waited_s: float = 0  # for what other cells had, in the stage that runs
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline import noop
 from pipeline.cell import Cell
 from pipeline.errors import NothingSelectedError, UsageError, WorldError
-from pipeline.limits import limits_of
+from pipeline.limits import PUSH, limits_of
 from pipeline.names import names
 from pipeline.naming import check_name, is_open, newest_release, next_release, release_tag
 from pipeline.options import Options
@@ -58,7 +58,7 @@ def flow(
     from pipeline.world.hubs import hubs_of
 
     target = selection.project.target(options.target)
-    registry = per_thread(partial(registry_of, target))
+    registry = per_thread(partial(registry_of, target, at_once=resources.most(PUSH)))
     hubs = per_thread(partial(hubs_of, target.hubs, selection.project.root))
     if until == "publish":
         hubs()  # a missing token is told before anything runs, not after it
@@ -88,6 +88,7 @@ def flow(
         for cell in selection.cells
         if cell.id not in absent
     ]
+    known = noop.begin(begun, runs)
     outcomes = release_cells(
         runs,
         until,
@@ -98,7 +99,7 @@ def flow(
         fail_fast=options.fail_fast,
     )
     if all(outcome.status == "reused" for outcome in outcomes):
-        noop.remember(options, begun, runs)
+        noop.remember(options, known, runs)
     print_outcomes(outcomes, release, report)
     print_images([run.record for run in runs], report)
     # Cells that were refused together have one error.

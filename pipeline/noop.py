@@ -1,8 +1,8 @@
 """A release with nothing to do, known again without planning it anew.
 
 A run in which every stage of every cell was reused keeps what it depended on: the state of every file that it read, and
-which public tag names which digest. Where none of that has changed, the next run asks the registry for those tags and
-is done. Anything else, a tag that moved included, and the release is planned as always.
+what is public. Where none of that has changed, the next run asks registry and hubs whether it is still public and is
+done. Anything else, a tag that moved included, and the release is planned as always.
 
 This module is loaded before the matrix and all that reads it: only what a run with nothing to do needs is imported.
 """
@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,21 +29,11 @@ from pipeline.world import git
 if TYPE_CHECKING:
     from pipeline.cell_release import CellRelease
     from pipeline.reporter import Reporter
+    from pipeline.results import Publication
+    from pipeline.world.standing import Beside, HubCard, PublicTag, Standing
 
 PACKAGE = Path(__file__).parent
 LIBRARIES = Path(rich.__file__).parents[1]
-ASKERS = 4  # threads, each with a connection of its own
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublicTag:
-    """What a cell's release is, for everybody: a tag and the digest that it names."""
-
-    cell: str
-    host: str
-    repository: str
-    tag: str
-    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +44,16 @@ class Done:
     stages: int
     files: tuple[str, ...]  # beside those of the project: weights, cards on a hub, a public key
     programs: tuple[str, ...]  # that tell the cards of a machine
-    tags: tuple[PublicTag, ...]
-    index: PublicTag  # of the release
-    state: str  # of all of it, hashed
+    state: str  # of all that is here, hashed
+    public: Standing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """What was so before a run looked at anything, so that a change while it ran is not taken for seen."""
+
+    state: str
+    beside: Beside
 
 
 def may_be_known(options: Options) -> bool:
@@ -77,21 +73,22 @@ def may_be_known(options: Options) -> bool:
 
 def known(options: Options) -> Done | None:
     """The finished release of these words, if nothing that it depends on has changed since."""
+    from pipeline.world.standing import Standing
+
     try:
         content = json.loads(_place(options).read_bytes())
-        tags = tuple(PublicTag(**tag) for tag in content.pop("tags"))
-        index = PublicTag(**content.pop("index"))
-        done = Done(**content, tags=tags, index=index)
+        done = Done(**{**content, "public": Standing.of(content["public"])})
         is_same = done.state == state(options, done.files, done.programs)
-        return done if is_same and _are_public((index, *tags)) else None
-    except (OSError, ValueError, TypeError, KeyError, PipelineError):
+        return done if is_same and done.public.is_still_so() else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, PipelineError):
         return None  # nothing known, or not by this version; a registry that is down is told by the release
 
 
 def tell(done: Done, report: Reporter) -> None:
     why = f"all {done.stages} stages reused, nothing changed"
     report.say(f"\nrelease {done.release}")
-    report.table(("cell", "image", "why"), [(tag.cell, tag.digest, why) for tag in done.tags])
+    cells = [tag for tag in done.public.tags if tag.cell]
+    report.table(("cell", "image", "why"), [(tag.cell, tag.digest, why) for tag in cells])
 
 
 def before(options: Options) -> str:
@@ -102,63 +99,90 @@ def before(options: Options) -> str:
         return ""
 
 
-def remember(options: Options, begun: str, runs: Sequence[CellRelease]) -> None:
-    """After all stages of these were reused; not if anything was changed meanwhile, or lies where no state tells."""
+def begin(state: str, runs: Sequence[CellRelease]) -> Begun | None:
+    """With what the registry says before it is asked for anything else; None where nothing will be remembered."""
+    from pipeline.world.standing import Beside
+
+    if not state:
+        return None
+    shelf = runs[0].shelf
+    try:
+        return Begun(state=state, beside=Beside.read(shelf.registry, shelf.index_repository))
+    except PipelineError:
+        return None
+
+
+def remember(options: Options, begun: Begun | None, runs: Sequence[CellRelease]) -> None:
+    """After all stages of these were reused; not if anything was changed meanwhile, or no index names the release."""
     from pipeline.canonical import write_whole
 
-    files = [path for run in runs for path in _files_of(run)]
-    index = _index_tag(runs[0])
-    if not begun or None in files or index is None or before(options) != begun:
+    public = _standing(begun, runs) if begun else None
+    if begun is None or public is None or before(options) != begun.state:
         return
-    known_files = tuple(dict.fromkeys(filter(None, files)))
+    files = tuple(dict.fromkeys(path for run in runs for path in _files_of(run)))
     programs = tuple(
         dict.fromkeys(run.cell.chip.smi.command.split()[0] for run in runs if run.cell.chip.smi)
     )
     done = Done(
         release=runs[0].release,
         stages=len(STAGES),
-        files=known_files,
+        files=files,
         programs=programs,
-        tags=tuple(map(_public_tag, runs)),
-        index=index,
-        state=state(options, known_files, programs),
+        state=state(options, files, programs),
+        public=public,
     )
     write_whole(_place(options), json.dumps(asdict(done)).encode())
 
 
+def _standing(begun: Begun, runs: Sequence[CellRelease]) -> Standing | None:
+    """None for a release without an index: those before 2026.11.25 have none."""
+    from pipeline.release_index import index_tag
+    from pipeline.world.standing import PublicTag, Standing
+
+    shelf, tag = runs[0].shelf, index_tag(runs[0].release)
+    # As it is now: cells that were promoted later have extended it.
+    digest = shelf.registry.head(shelf.index_repository, tag)
+    if digest is None:
+        return None
+    index = PublicTag(cell="", repository=shelf.index_repository, tag=tag, digest=digest)
+    return Standing(
+        host=shelf.registry.host,
+        indexes=shelf.index_repository,
+        beside=begun.beside,
+        tags=(index, *map(_public_tag, runs)),
+        cards=tuple(card for run in runs for card in _cards(run)),
+    )
+
+
 def _public_tag(run: CellRelease) -> PublicTag:
-    promoted, names = run.record.stages.promote, run.names
+    from pipeline.world.standing import PublicTag
+
+    promoted = run.record.stages.promote
     if promoted is None or promoted.result is None:
         raise LookupError(f"{run.cell.id} was reused as a whole, and has no public image")
     done = promoted.result
     return PublicTag(
-        cell=run.cell.id,
-        host=names.host,
-        repository=names.public,
-        tag=done.tag,
-        digest=done.digest,
+        cell=run.cell.id, repository=run.names.public, tag=done.tag, digest=done.digest
     )
 
 
-def _index_tag(run: CellRelease) -> PublicTag | None:
-    """As it is now: cells that were promoted later have extended it. Releases before 2026.11.25 have none."""
-    from pipeline.release_index import index_tag
+def _cards(run: CellRelease) -> Iterator[HubCard]:
+    """On hubs in the network."""
+    from pipeline.world.hub_account import AccountHub
 
-    shelf, tag = run.shelf, index_tag(run.release)
-    digest = shelf.registry.head(shelf.index_repository, tag)
-    if digest is None:
-        return None
-    return PublicTag(
-        cell="",
-        host=shelf.registry.host,
-        repository=shelf.index_repository,
-        tag=tag,
-        digest=digest,
-    )
+    hubs = {hub.name: hub for hub in run.world.hubs()}
+    for published in _publications(run):
+        hub = hubs[published.hub]
+        if isinstance(hub, AccountHub):
+            yield hub.card(run.record.about.hub_name, published, run.heads.get(published.hub, ""))
 
 
-def _files_of(run: CellRelease) -> Iterator[str | None]:
-    """None: something that no file here tells, such as the files of a hub in the network."""
+def _publications(run: CellRelease) -> Sequence[Publication]:
+    stage = run.record.stages.publish
+    return stage.result.publications if stage and stage.result else ()
+
+
+def _files_of(run: CellRelease) -> Iterator[str]:
     from pipeline.stages.weights import MANIFEST, weights_folder
     from pipeline.world.hub_folder import FolderHub
 
@@ -166,14 +190,10 @@ def _files_of(run: CellRelease) -> Iterator[str | None]:
     yield from [key.path] if key else []
     folder = weights_folder(run.project.share, run.cell)
     yield from (str(folder / path) for path in (MANIFEST, *(f.path for f in run.weights.files)))
-    stage = run.record.stages.publish
-    published = stage.result.publications if stage and stage.result else ()
     for hub in run.world.hubs():
-        if not isinstance(hub, FolderHub):
-            yield None
-        else:
+        if isinstance(hub, FolderHub):
             place = hub.root / run.record.about.hub_name
-            yield from (str(place / file.path) for one in published for file in one.files)
+            yield from (str(place / file.path) for one in _publications(run) for file in one.files)
 
 
 def state(options: Options, files: Iterable[str], programs: Iterable[str]) -> str:
@@ -221,25 +241,6 @@ def _stat(path: str) -> bytes:
 def _boot() -> str:
     """Cards are taken for the same until the machine starts again."""
     return Path("/proc/sys/kernel/random/boot_id").read_text()
-
-
-def _are_public(tags: Sequence[PublicTag]) -> bool:
-    """Each names what it named, and nobody has withdrawn that. A HEAD and a list of referrers for each."""
-    from pipeline.workers import per_thread
-    from pipeline.world.oci import TOMBSTONE_TYPE
-    from pipeline.world.registry import Registry
-    from pipeline.world.registry_artifacts import referrers
-
-    registry = per_thread(Registry)
-
-    def is_there(tag: PublicTag) -> bool:
-        asked = registry(tag.host)
-        if asked.head(tag.repository, tag.tag) != tag.digest:
-            return False
-        return not referrers(asked, tag.repository, tag.digest, TOMBSTONE_TYPE)
-
-    with ThreadPoolExecutor(ASKERS) as pool:
-        return all(pool.map(is_there, tags))
 
 
 def _place(options: Options) -> Path:

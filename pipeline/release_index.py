@@ -108,6 +108,12 @@ def document(content: ReleaseIndex | Tombstone) -> bytes:
     return canonical(content.model_dump(mode="json"))
 
 
+def withdrawal(tombstones: Iterable[Tombstone], *, is_done: bool) -> bytes:
+    """What the tag WITHDRAWN names: the newest withdrawal, as it begins and when it is done."""
+    stones = [one.model_dump(mode="json") for one in tombstones]
+    return canonical({"withdrawal_schema": 1, "is_done": is_done, "tombstones": stones})
+
+
 def parse_index(content: bytes, where: str) -> ReleaseIndex:
     try:
         return ReleaseIndex.model_validate_json(content)

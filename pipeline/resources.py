@@ -41,6 +41,10 @@ class Resources:
                 self._taken.subtract(names)
                 self._changed.notify_all()
 
+    def most(self, name: str) -> int:
+        """How many of a resource there are."""
+        return self._limits.get(name, EVERY_OTHER)
+
     def stop(self) -> None:
         """From now on nothing can be taken; who waits is told so."""
         with self._changed:
@@ -52,4 +56,4 @@ class Resources:
             raise StoppedError("the run was interrupted", hint="run the same command again")
 
     def _is_free(self, name: str) -> bool:
-        return self._taken[name] < self._limits.get(name, EVERY_OTHER)
+        return self._taken[name] < self.most(name)

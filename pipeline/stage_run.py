@@ -20,11 +20,12 @@ from pipeline.results import (
     AttestResult,
     BuildResult,
     PromoteResult,
+    Publication,
     PublishResult,
     WeightsResult,
 )
 from pipeline.stages.weights import is_whole
-from pipeline.world.hub import holds
+from pipeline.world.hub import held
 
 T = TypeVar("T")
 LEAVE_THINGS_OUTSIDE: tuple[StageName, ...] = (
@@ -173,12 +174,17 @@ def _is_gone(run: CellRelease, action: Action) -> bool:
             is_tagged = run.shelf.registry.head(public, tag) == digest
             return not (is_tagged and (index is None or run.shelf.holds(tag, public, digest)))
         case PublishResult(publications=publications):
-            hubs = {hub.name: hub for hub in run.world.hubs()}
-            return not all(
-                done.hub in hubs and holds(hubs[done.hub], run.record.about.hub_name, done)
-                for done in publications
-            )
+            return not all(_is_published(run, done) for done in publications)
     return False
+
+
+def _is_published(run: CellRelease, done: Publication) -> bool:
+    """Whether its hub still has it; where the hub tells its newest commit, that is kept."""
+    hub = next((hub for hub in run.world.hubs() if hub.name == done.hub), None)
+    found = held(hub, run.record.about.hub_name, done) if hub else None
+    if found:
+        run.heads[done.hub] = found.head
+    return found is not None
 
 
 def _keep(run: CellRelease, stage: StageName, found: StageRecord[Any], source: str | None) -> None:

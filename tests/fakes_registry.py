@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import WorldError
@@ -27,6 +28,9 @@ from tests.records import cpu_about
 
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -50,7 +54,6 @@ class FakeRegistry(Registry):
         deletes_tags: bool = False,
     ) -> None:
         self.host = host
-        self.another = lambda: self  # type: ignore[assignment]
         self.mounts_blobs = mounts_blobs
         self.lists_referrers = lists_referrers
         self.deletes_tags = deletes_tags
@@ -59,6 +62,9 @@ class FakeRegistry(Registry):
 
     def close(self) -> None:
         pass
+
+    def each(self, work: Callable[[T], R], items: Iterable[T]) -> tuple[R, ...]:
+        return tuple(map(work, items))
 
     def ping(self) -> None:
         pass

@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from pipeline.results import BuildResult, FileHash
 from pipeline.statements import sealed_sha256
 from pipeline.steps import FLOW
 from pipeline.world.registry import Registry
+from tests.fakes_hubs import TOKEN
 from tests.fakes_registry import push_image
 from tests.projects import ROOT
 
@@ -35,18 +36,29 @@ CELLS = CHIPS * MODELS
 RELEASE = "2026.11.24.1"
 SOURCE = ROOT / "records/2026.11.24.101/cpu/smollm2/record.json"
 WEIGHTS = b"a few weights"
+ENVIRONMENT = {  # of the programs; the tokens are those of stand-ins of hubs, which have no Xet store
+    "PYTHONPATH": str(ROOT),
+    "PATH": "/usr/bin:/bin",
+    "HF_TOKEN": TOKEN,
+    "MODELSCOPE_API_TOKEN": TOKEN,
+    "HF_HUB_DISABLE_XET": "1",
+    "NO_PROXY": "127.0.0.1",
+}
 TOLD: tuple[StageName, ...] = (
     *("build", "weights", "smoke", "accuracy", "performance", "rehearse", "attest"),
 )
 
 
-def finished_release(folder: Path, host: str) -> None:
-    """A registry must answer at `host`; images go into its repositories `toys/…`."""
-    write_project(folder, host)
+FOLDER_HUB: Mapping[str, object] = {"folder": "out/hub"}
+
+
+def finished_release(folder: Path, host: str, *hubs: Mapping[str, object]) -> None:
+    """A registry must answer at `host`; images go into its repositories `toys/…`. Cards go to a folder, or `hubs`."""
+    write_project(folder, host, hubs or (FOLDER_HUB,))
     done = subprocess.run(
         [sys.executable, "-m", "tests.finished"],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env=ENVIRONMENT,
         text=True,
         capture_output=True,
         check=False,
@@ -55,13 +67,15 @@ def finished_release(folder: Path, host: str) -> None:
         raise LookupError(done.stdout[-3000:] + done.stderr[-3000:])
 
 
-def write_project(folder: Path, host: str) -> None:
+def write_project(
+    folder: Path, host: str, hubs: Sequence[Mapping[str, object]] = (FOLDER_HUB,)
+) -> None:
     """The committed project with 8 chips like `cpu` and 6 models like `smollm2`."""
     matrix = yaml.load((ROOT / "matrix.yaml").read_bytes(), yaml.CSafeLoader)
     lock = yaml.load((ROOT / "matrix.lock").read_bytes(), yaml.CSafeLoader)
     chips = [f"chip{number}" for number in range(CHIPS)]
     models = [f"model{number}" for number in range(MODELS)]
-    local = {"registry": f"{host}/toys", "hubs": [{"folder": "out/hub"}]}
+    local = {"registry": f"{host}/toys", "hubs": list(map(dict, hubs))}
     matrix |= {
         "targets": {"local": local},
         "chips": dict.fromkeys(chips, matrix["chips"]["cpu"]),

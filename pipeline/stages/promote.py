@@ -26,10 +26,11 @@ from pipeline.release_index import (
 from pipeline.results import PromoteResult
 from pipeline.world.indexes import stored, tombstones
 from pipeline.world.journal import Commit, Journal, Operation
+from pipeline.world.oci import Manifest
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import put_artifact
-from pipeline.world.registry_copy import Moved, Route, copy_image
-from pipeline.world.shelf import Shelf
+from pipeline.world.registry_copy import Copy, Moved, Route, copy_images
+from pipeline.world.shelf import Place, Shelf
 from pipeline.world.tag_moves import carry_out, present
 
 Say = Callable[[str], None]
@@ -86,9 +87,16 @@ def promote(
     with shelf.alone(say):
         accepted, left_out = _accepted(release, shelf, today)
         old = shelf.index(release.name)
-        index = _index(release.name, shelf, accepted, left_out, old)
-        due = shelf.due(index)
+        now = shelf.named(
+            (repository, tag)
+            for one in accepted
+            for repository in one.repositories
+            for tag in (release.name, NEWEST)
+        )
+        index = _index(release.name, shelf, accepted, left_out, old, now)
+        due = shelf.due(index, now, {one.digest for one in accepted})
         moved = _publish(index, old, due, shelf, accepted, say) if index != old or due else {}
+    place = f"{shelf.registry.host}/{shelf.index_repository}@{stored(index).digest}"
     return {
         one.candidate.cell: PromoteResult(
             reference=f"{shelf.registry.host}/{one.candidate.public}@{one.digest}",
@@ -96,7 +104,7 @@ def promote(
             digest=one.digest,
             copied_bytes=moved.get(one.candidate.cell, Moved()).copied_bytes,
             mounted_blobs=moved.get(one.candidate.cell, Moved()).mounted_blobs,
-            index=f"{shelf.registry.host}/{shelf.index_repository}@{stored(index).digest}",
+            index=place,
             left_out=left_out,
             waiver=one.waiver,
         )
@@ -108,12 +116,10 @@ def _accepted(
     release: Release, shelf: Shelf, today: date
 ) -> tuple[tuple[Accepted, ...], tuple[str, ...]]:
     """Who goes out, and who is left out and why. Raises StageRefusedError unless it is all, or parts are allowed."""
-    accepted, refusals = [], []
-    for candidate in sorted(release.candidates, key=lambda one: one.cell):
-        try:
-            accepted.append(_accept(candidate, shelf, today))
-        except StageRefusedError as refused:
-            refusals.append(refused)
+    candidates = sorted(release.candidates, key=lambda one: one.cell)
+    judged = shelf.registry.each(lambda one: _judged(one, shelf, today), candidates)
+    accepted = [one for one in judged if isinstance(one, Accepted)]
+    refusals = [one for one in judged if isinstance(one, StageRefusedError)]
     left_out = [f"{cell}: {why}" for cell, why in sorted(release.left_out.items())]
     left_out += [f"{one.where}: {', '.join(one.details.splitlines())}" for one in refusals]
     if accepted and (release.allow_partial or not left_out):
@@ -126,6 +132,13 @@ def _accepted(
         details="\n".join(left_out),
         hint="mend these, or add --allow-partial, which promotes the others and records who was left out",
     )
+
+
+def _judged(candidate: Candidate, shelf: Shelf, today: date) -> Accepted | StageRefusedError:
+    try:
+        return _accept(candidate, shelf, today)
+    except StageRefusedError as refused:
+        return refused
 
 
 def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
@@ -151,6 +164,7 @@ def _index(
     accepted: Sequence[Accepted],
     left_out: tuple[str, ...],
     old: ReleaseIndex | None,
+    now: Mapping[Place, str | None],
 ) -> ReleaseIndex:
     """The index as it has to be: the old one where that names all of these, else with them added."""
     shelf.refuse_withdrawn(old)
@@ -160,16 +174,15 @@ def _index(
         for one in accepted
         for repository in one.repositories
     ]
-    shelf.refuse_taken(versions)
+    shelf.refuse_taken(versions, now)
     _refuse_other_digests(known, accepted, shelf.place(name))
     new = [one for one in accepted if one.candidate.cell not in known]
     if old and not new:
         return old
     aliases = [
-        TagMove(repository=public, tag=NEWEST, before=before, after=one.digest)
+        TagMove(repository=public, tag=NEWEST, before=now[public, NEWEST], after=one.digest)
         for one in new
         for public in [one.candidate.public]
-        for before in [shelf.registry.head(public, NEWEST)]
     ]
     return extended(old, name, map(_indexed, new), (*versions, *aliases), left_out)
 
@@ -223,10 +236,9 @@ def _publish(
     )
     journal = Journal.begin(shelf.journals, operation)
     try:
-        moved = {one.candidate.cell: _copied(one, registry) for one in accepted}
+        moved, manifests = _copied(accepted, registry, frozenset(move.repository for move in due))
         # Layers take minutes to hours, and no lock of ours reaches other hosts: all that counts is asked again.
-        for one in accepted:
-            _refuse_yanked(one, shelf)
+        registry.each(lambda one: _refuse_yanked(one, shelf), accepted)
         shelf.refuse_taken(due)
         shelf.refuse_held(needed, lambda _: None)
         put_artifact(registry, repository, manifest, document(index))
@@ -238,23 +250,35 @@ def _publish(
     journal.write("commit", digest=manifest.digest)
     registry.put_manifest(repository, tag, manifest.body, manifest.media_type)
     present(registry, repository, tag)
-    carry_out(operation, shelf, journal, say)
-    shelf.refuse_taken(due)
+    shelf.refuse_taken(carry_out(operation, shelf, journal, say, manifests))
     shelf.refuse_lost(index)
     return moved
 
 
-def _copied(one: Accepted, registry: Registry) -> Moved:
-    """Into the public repository, and from there into that of the long name."""
-    moved = Moved()
-    source, source_repository = one.candidate.source, one.candidate.source_repository
-    for repository in one.repositories:
-        route = Route(
-            source=source,
-            target=registry,
-            source_repository=source_repository,
-            target_repository=repository,
-        )
-        moved += copy_image(route, one.digest)
-        source, source_repository = registry, repository
-    return moved
+def _copied(
+    accepted: Sequence[Accepted], registry: Registry, due: frozenset[str]
+) -> tuple[dict[str, Moved], dict[str, Manifest]]:
+    """All into the public repositories, then from there into those of the long names, where tags are due.
+
+    Gives what was moved for each cell, and the manifests of the images by digest.
+    """
+    moved = {one.candidate.cell: Moved() for one in accepted}
+    manifests: dict[str, Manifest] = {}
+    for hop in range(max(len(one.repositories) for one in accepted)):
+        going = [one for one in accepted if due.intersection(one.repositories[hop : hop + 1])]
+        found, of_images = copy_images(registry, [_copy(one, hop, registry) for one in going])
+        manifests |= of_images
+        for one, more in zip(going, found, strict=True):
+            moved[one.candidate.cell] += more
+    return moved, manifests
+
+
+def _copy(one: Accepted, hop: int, registry: Registry) -> Copy:
+    candidate = one.candidate
+    route = Route(
+        source=registry if hop else candidate.source,
+        target=registry,
+        source_repository=one.repositories[hop - 1] if hop else candidate.source_repository,
+        target_repository=one.repositories[hop],
+    )
+    return Copy(route=route, digest=one.digest)

@@ -13,7 +13,7 @@ from pipeline.errors import StageRefusedError
 from pipeline.release_index import NEWEST, IndexedCell, ReleaseIndex, TagMove, Tombstone
 from pipeline.world.indexes import stored, tombstones
 from pipeline.world.journal import Burial, Journal, Operation
-from pipeline.world.oci import qualified
+from pipeline.world.oci import WITHDRAWN, qualified
 from pipeline.world.shelf import Shelf
 from pipeline.world.tag_moves import carry_out
 
@@ -143,7 +143,8 @@ def _carry_out(
 ) -> None:
     if not moves and not burials:
         return
-    shelf.refuse_held(moves, say)
+    told = TagMove(repository=shelf.index_repository, tag=WITHDRAWN, before=None, after=None)
+    shelf.refuse_held((*moves, told), say)
     operation = Operation(
         kind=kind,
         release=release,

@@ -17,14 +17,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipeline.errors import WorldError
 from pipeline.matrix import Target
-from pipeline.world.registry import Registry
+from pipeline.world.registry import AT_ONCE, Registry
 from pipeline.world.registry_connection import Call
 from pipeline.world.registry_login import UNASKED
 
 T = TypeVar("T")
 API = "/api/v2.0"
 PAGE = 100  # the most that Harbor gives
-VERSIONS = "{[0-9]*,v[0-9]*}"  # tags that are release names; `latest`, `rel-…` and `sha256-…` must stay movable
+VERSIONS = "{[0-9]*,v[0-9]*}"  # tags that are release names; `latest`, `withdrawn`, `rel-…`, `sha256-…` stay movable
 
 
 class Selector(BaseModel):
@@ -177,10 +177,10 @@ def _expression(pattern: str) -> str:
     return found
 
 
-def registry_of(target: Target, host: str) -> Registry:
+def registry_of(target: Target, host: str, at_once: int = AT_ONCE) -> Registry:
     """A registry of this target: what kind it is, is said of the one that its releases go to."""
     is_harbor = target.kind == "harbor" and host == target.registry.partition("/")[0]
-    return Harbor(host) if is_harbor else Registry(host)
+    return (Harbor if is_harbor else Registry)(host, at_once=at_once)
 
 
 def _repository_path(repository: str) -> str:

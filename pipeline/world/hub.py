@@ -127,13 +127,16 @@ def publish(
     )
 
 
-def holds(hub: Hub, name: str, published: Publication) -> bool:
-    """Whether the hub still has what was read back from it."""
+def held(hub: Hub, name: str, published: Publication) -> Repository | None:
+    """The repository, if it still has what was read back from it."""
     found = hub.look(name)
-    return found is not None and all(
+    if found is None:
+        return None
+    is_same = all(
         file.path in found.files and _sha256(hub, name, file.path, found) == file.sha256
         for file in published.files
     )
+    return found if is_same else None
 
 
 def _found_or_made(hub: Hub, name: str, terms: Terms) -> Repository:

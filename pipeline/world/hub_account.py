@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import UsageError, WorldError
 from pipeline.hub_accounts import HubAccount
+from pipeline.results import Publication
 from pipeline.world.hub import BusyHubError
+from pipeline.world.standing import HubCard, HubKind
 
 # Answers after which the same question may be answered otherwise: too early, in conflict, too many, broken.
 PASSING = (408, 409, 412, 425, 429)
@@ -58,7 +60,7 @@ class AccountHub:
     def __init__(
         self,
         account: Account,
-        kind: str,
+        kind: HubKind,
         read: Callable[[BaseException], Answer | None],
         *,
         pages: str = "",  # of repositories, below the endpoint
@@ -83,6 +85,16 @@ class AccountHub:
     def location(self, name: str) -> str:
         endpoint = self._account.settings.endpoint
         return f"{endpoint}/{self._pages}{self._account.repository(name)}"
+
+    def card(self, name: str, published: Publication, head: str) -> HubCard:
+        """What it holds of a cell, to be asked for without a client. `head`: the commit at which it was compared."""
+        return HubCard(
+            kind=self._kind,
+            endpoint=self._account.settings.endpoint,
+            repository=self._account.repository(name),
+            head=head,
+            files={file.path: file.sha256 for file in published.files},
+        )
 
     def _asking(self, doing: str, name: str) -> AbstractContextManager[None]:
         return asking(self._account, doing, name, self._read)

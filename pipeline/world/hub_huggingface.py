@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.hub_accounts import HubAccount
 from pipeline.world.hub import Change, Repository, Terms
 from pipeline.world.hub_account import PASSING, AccountHub, Answer, account, quiet
+from pipeline.world.standing import TOKENS
 
 
 class HuggingFaceHub(AccountHub):
@@ -19,7 +20,9 @@ class HuggingFaceHub(AccountHub):
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         super().__init__(
-            account(settings, title="Hugging Face", variable="HF_TOKEN"), "huggingface", _answer
+            account(settings, title="Hugging Face", variable=TOKENS["huggingface"]),
+            "huggingface",
+            _answer,
         )
         self._api = HfApi(endpoint=settings.endpoint, token=self._account.token)
         disable_progress_bars()

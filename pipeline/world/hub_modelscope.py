@@ -11,6 +11,7 @@ from requests import RequestException
 from pipeline.hub_accounts import HubAccount
 from pipeline.world.hub import Change, HubFile, Repository, Terms
 from pipeline.world.hub_account import PASSING, AccountHub, Answer, account, quiet
+from pipeline.world.standing import TOKENS
 
 MODEL = "model"
 REVISION = "master"
@@ -29,7 +30,7 @@ class ModelScopeHub(AccountHub):
         # Slow to import, and only who publishes needs it.
         from modelscope.hub.api import HubApi
 
-        token = account(settings, title="ModelScope", variable="MODELSCOPE_API_TOKEN")
+        token = account(settings, title="ModelScope", variable=TOKENS["modelscope"])
         super().__init__(token, "modelscope", _answer, pages="models/")
         self._api = HubApi(endpoint=settings.endpoint, token=self._account.token)
         quiet("modelscope_hub")

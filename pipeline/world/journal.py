@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,6 +68,7 @@ class Restore(Frozen):
 class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._writing = threading.Lock()
 
     @classmethod
     def begin(cls, folder: Path, operation: Operation) -> Journal:
@@ -86,7 +88,7 @@ class Journal:
     def write(self, event: str, **more: Any) -> None:
         """Append one event; it is on disk when this returns. Half a line of a write that failed is cut off first."""
         line = {"time": datetime.now(UTC).isoformat(), "event": event, **more}
-        with writing(self.path), self.path.open("a+b") as file:
+        with self._writing, writing(self.path), self.path.open("a+b") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
             file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")

@@ -14,6 +14,10 @@ from pipeline.errors import UsageError, WorldError
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 TOMBSTONE_TYPE = "application/vnd.flagos.release.tombstone.v1+json"  # ours: of what was withdrawn
+WITHDRAWAL_TYPE = (
+    "application/vnd.flagos.release.withdrawal.v1+json"  # ours: of the newest withdrawal
+)
+WITHDRAWN = "withdrawn"  # its tag, beside the release indexes
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 ACCEPT = {"Accept": f"{OCI_MANIFEST}, {OCI_INDEX}, {DOCKER_MANIFEST}, {DOCKER_LIST}"}

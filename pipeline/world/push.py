@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,15 +189,15 @@ def _wait(sent: set[Future[None]], most: int) -> None:
 
 
 def _mount(registry: Registry, source: str, target: str, layer: Descriptor) -> None:
-    with closing(registry.another()) as own:
-        route = Route(source=own, target=own, source_repository=source, target_repository=target)
-        copy_blob(route, layer.digest)
+    route = Route(
+        source=registry, target=registry, source_repository=source, target_repository=target
+    )
+    copy_blob(route, layer.digest)
 
 
 def _send(registry: Registry, repository: str, layer: Descriptor, path: Path) -> None:
-    with closing(registry.another()) as own:
-        if not own.has_blob(repository, layer.digest):
-            own.put_file(repository, layer.digest, path)
+    if not registry.has_blob(repository, layer.digest):
+        registry.put_file(repository, layer.digest, path)
     path.unlink()
 
 

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from threading import Event
+from typing import Literal, TypeVar
+from weakref import WeakSet
 
 import requests
 
 from pipeline.errors import WorldError
+from pipeline.workers import per_thread
 from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
 from pipeline.world.registry_blobs import (
     cancel_upload,
@@ -34,9 +37,13 @@ from pipeline.world.registry_lists import referring, repository_names, tag_names
 from pipeline.world.registry_login import to_delete, to_pull, to_push
 from pipeline.world.registry_retries import date_of
 
+AT_ONCE = 4  # questions side by side, where nobody says otherwise
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 class Registry:
-    """A registry by its host, such as `127.0.0.1:5000`; one per thread."""
+    """A registry by its host, such as `127.0.0.1:5000`. Every thread that asks it has a connection of its own."""
 
     # Whether a manifest that is deleted and stored again still has what refers to it.
     keeps_referrers = True
@@ -48,16 +55,47 @@ class Registry:
         docker_config: Path | None = None,
         certificates: Path = CERTIFICATES,
         sleep: Callable[[float], None] = time.sleep,
+        at_once: int = AT_ONCE,
     ) -> None:
+        config, connections = docker_config or docker_config_path(), WeakSet[Connection]()
+
+        def connect() -> Connection:
+            connection = Connection(base, config, sleep, certificates)
+            connections.add(connection)  # until its thread ends
+            return connection
+
         self.host = base
-        config = docker_config or docker_config_path()
-        self._connection = Connection(base, config, sleep, certificates)
-        self.another = partial(  # the same registry, for another thread
-            type(self), base, docker_config=config, certificates=certificates, sleep=sleep
-        )
+        self._connections = connections
+        self._connected = per_thread(connect)
+        self._connected()  # a host that is none, and a login that cannot be read, are told here
+        self._askers = ThreadPoolExecutor(at_once)
+
+    @property
+    def _connection(self) -> Connection:
+        return self._connected()
 
     def close(self) -> None:
-        self._connection.close()
+        self._askers.shutdown(wait=False, cancel_futures=True)
+        for connection in tuple(self._connections):
+            connection.close()
+
+    def each(self, work: Callable[[T], R], items: Iterable[T]) -> tuple[R, ...]:
+        """What `work` gives for each, in their order; `at_once` of them side by side. `work` calls no `each` itself.
+
+        Nobody waits for those that still run when one failed, or a person ends it; the others do not begin.
+        """
+        failed = Event()
+
+        def one(item: T) -> R:
+            if failed.is_set():  # a thread may take the next one before the others are cancelled
+                raise CancelledError
+            try:
+                return work(item)
+            except BaseException:
+                failed.set()
+                raise
+
+        return tuple(self._askers.map(one, items))
 
     def ping(self) -> None:
         """Return if a registry answers; a 401 is an answer."""

@@ -7,7 +7,7 @@ Where a registry keeps no list of referrers (docker-registry 2.8), the clients k
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.canonical import canonical
@@ -50,7 +50,8 @@ def put_artifact(
             registry.put_blob(repository, data)
     reference = tag or manifest.digest
     registry.put_manifest(repository, reference, manifest.body, manifest.media_type)
-    list_referrer(registry, repository, manifest)
+    if manifest.content.subject is not None:
+        list_referrers(registry, repository, manifest.content.subject.digest, (manifest,))
 
 
 def read_artifact(registry: Registry, repository: str, reference: str) -> bytes | None:
@@ -79,19 +80,20 @@ def referrers(
     return tuple(one for one in found if kind in (None, one.artifact_type))
 
 
-def list_referrer(registry: Registry, repository: str, manifest: Manifest) -> None:
-    """Name a stored manifest with a subject in the tag of that subject, where the registry keeps no list itself."""
-    subject = manifest.content.subject
-    if subject is None or registry.referring(repository, subject.digest) is not None:
+def list_referrers(
+    registry: Registry, repository: str, subject: str, manifests: Sequence[Manifest]
+) -> None:
+    """Name stored manifests in the tag of what they refer to, where the registry keeps no list itself."""
+    if not manifests or registry.referring(repository, subject) is not None:
         return
-    tag = fallback_tag(subject.digest)
+    tag = fallback_tag(subject)
     # Two writers would lose one another's entries.
     with host_lock(f"referrers {registry.host}/{repository}"):
         held = registry.manifest(repository, tag)
         index: dict[str, Any] = json.loads(held.body) if held else _EMPTY_INDEX
-        entry = _entry(manifest)
-        if entry["digest"] not in [one["digest"] for one in index["manifests"]]:
-            body = canonical({**index, "manifests": [*index["manifests"], entry]})
+        listed = {one["digest"] for one in index["manifests"]}
+        if new := [_entry(one) for one in manifests if one.digest not in listed]:
+            body = canonical({**index, "manifests": [*index["manifests"], *new]})
             registry.put_manifest(repository, tag, body, OCI_INDEX)
 
 

@@ -79,6 +79,7 @@ class Connection:
         self.host = base
         self.is_local = is_loopback(base)
         self.sleep = sleep
+        self.lacks_referrers = False  # as far as it has been asked
         self._authority = certificates / base / "ca.crt"
         has_authority = self._authority.is_file()
         scheme = "http" if self.is_local and not has_authority else "https"
@@ -149,13 +150,13 @@ class Connection:
 
     def _refused(self, call: Call, response: requests.Response) -> WorldError:
         answer = f"{response.status_code} {self._clean(response.reason or '')}"
-        said = self._clean(_said(response))
+        words = self._clean(said(response))
         if response.status_code not in (401, 403):
-            return self.could_not(call, f"it answered {answer}", details=said)
+            return self.could_not(call, f"it answered {answer}", details=words)
         return NotAllowedError(
             f"{self._login.account} may not {call.doing}: the registry answered {answer}",
             where=self.host,
-            details=said,
+            details=words,
             hint=f"`docker login {self.host}` with an account that may;"
             f" {self._login.config_path} and the installed ones of the helpers it names were asked",
         )
@@ -185,7 +186,7 @@ class Connection:
         return _without_queries(self._login.clean(text))
 
 
-def _said(response: requests.Response) -> str:
+def said(response: requests.Response) -> str:
     """The registry's own words: code and message of each of its errors."""
     try:
         errors = response.json()["errors"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import WorldError
 from pipeline.world.oci import Manifest
 from pipeline.world.registry import Registry
-from pipeline.world.registry_artifacts import fallback_tag, list_referrer, referrers
+from pipeline.world.registry_artifacts import fallback_tag, list_referrers, referrers
 from pipeline.world.tag_moves import present
 
 COSIGN = ("sig", "att")  # tags of its older scheme: sha256-<hex>.sig
@@ -39,35 +40,85 @@ class Moved:
         )
 
 
-def copy_image(route: Route, digest: str) -> Moved:
-    """Bring a manifest, what refers to it and its signatures over, untagged, and compare what arrived."""
-    moved = _copy(route, digest)
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """An image on its way, with all that refers to it."""
+
+    route: Route
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    """A manifest of a copy, and the tag or digest under which it is to be."""
+
+    manifest: Manifest
+    reference: str
+    is_there: bool
+
+
+def copy_images(
+    target: Registry, copies: Sequence[Copy]
+) -> tuple[tuple[Moved, ...], dict[str, Manifest]]:
+    """Bring images to `target`, untagged, with their signatures and what refers to them, and compare what arrived.
+
+    All blobs first, side by side, then manifests; nothing is sent that is there already. Gives what was moved for each,
+    and the manifests of the images by digest.
+    """
+    items = target.each(lambda copy: tuple(_items(copy)), copies)
+    missing = [
+        (number, digest)
+        for number, of_copy in enumerate(items)
+        for digest in dict.fromkeys(
+            blob.digest for item in of_copy if not item.is_there for blob in item.manifest.blobs
+        )
+    ]
+    brought = target.each(lambda blob: copy_blob(copies[blob[0]].route, blob[1]), missing)
+    target.each(lambda pair: _store(*pair), zip(copies, items, strict=True))
+    moved = [Moved()] * len(copies)
+    for (number, _), of_blob in zip(missing, brought, strict=True):
+        moved[number] += of_blob
+    manifests = {one.manifest.digest: one.manifest for of_copy in items for one in of_copy}
+    return tuple(moved), {copy.digest: manifests[copy.digest] for copy in copies}
+
+
+def _items(copy: Copy) -> Iterator[_Item]:
+    """All of a copy, in the order in which it can be stored."""
+    route, digest = copy.route, copy.digest
+    yield from _manifests(route, digest)
     for descriptor in referrers(route.source, route.source_repository, digest):
-        moved += _copy(route, descriptor.digest)
-        arrived = present(route.target, route.target_repository, descriptor.digest)
-        list_referrer(route.target, route.target_repository, arrived)
+        yield from _manifests(route, descriptor.digest)
     for kind in COSIGN:
         tag = f"{fallback_tag(digest)}.{kind}"
-        if found := route.source.head(route.source_repository, tag):
-            moved += _copy(route, found, tag)
-    return moved
+        if found := route.source.manifest(route.source_repository, tag):
+            is_there = route.target.head(route.target_repository, tag) == found.digest
+            yield _Item(manifest=found, reference=tag, is_there=is_there)
 
 
-def _copy(route: Route, digest: str, tag: str | None = None) -> Moved:
-    """Innermost first; nothing is sent that is there already."""
-    reference = tag or digest
-    if route.target.head(route.target_repository, reference) == digest:
-        return Moved()
+def _manifests(route: Route, digest: str) -> Iterator[_Item]:
+    """Innermost first."""
+    if there := route.target.manifest(route.target_repository, digest):
+        yield _Item(manifest=there, reference=digest, is_there=True)
+        return
     manifest = present(route.source, route.source_repository, digest)
-    moved = Moved()
     for child in manifest.content.manifests:
-        moved += _copy(route, child.digest)
-    for blob in manifest.blobs:
-        moved += copy_blob(route, blob.digest)
-    body, media_type = manifest.body, manifest.media_type
-    route.target.put_manifest(route.target_repository, reference, body, media_type)
-    _compare(route, manifest)
-    return moved
+        yield from _manifests(route, child.digest)
+    yield _Item(manifest=manifest, reference=digest, is_there=False)
+
+
+def _store(copy: Copy, items: Sequence[_Item]) -> None:
+    route = copy.route
+    for item in items:
+        if not item.is_there:
+            body, media_type = item.manifest.body, item.manifest.media_type
+            route.target.put_manifest(route.target_repository, item.reference, body, media_type)
+            _compare(route, item.manifest)
+    referring = [
+        item.manifest
+        for item in items
+        if (subject := item.manifest.content.subject) and subject.digest == copy.digest
+    ]
+    list_referrers(route.target, route.target_repository, copy.digest, referring)
 
 
 def _compare(route: Route, sent: Manifest) -> None:

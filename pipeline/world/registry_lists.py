@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import requests
 
 from pipeline.world.oci import Content, Descriptor
-from pipeline.world.registry_connection import Call, Connection
+from pipeline.world.registry_connection import Call, Connection, said
 from pipeline.world.registry_login import Scopes, to_pull
 
 TO_LIST: Scopes = ("registry:catalog:*",)
@@ -30,13 +30,19 @@ def repository_names(connection: Connection) -> tuple[str, ...]:
 def referring(
     connection: Connection, repository: str, digest: str
 ) -> tuple[Descriptor, ...] | None:
-    """What the registry lists as referring to a manifest; None if it keeps no such list."""
+    """What the registry lists as referring to a manifest; None if it keeps no such list.
+
+    One that does not know the address at all, as docker-registry 2.8, is not asked for another list.
+    """
+    if connection.lacks_referrers:
+        return None
     url = f"/v2/{repository}/referrers/{digest}"
     doing = f"list what refers to {repository}@{digest}"
     call = Call("GET", url, doing, to_pull(repository), (200, 404))
     found: list[Descriptor] = []
     for response in _pages(connection, call):
         if response.status_code == 404:
+            connection.lacks_referrers = not said(response)
             return None
         try:
             found += Content.model_validate_json(response.content).manifests

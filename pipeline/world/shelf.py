@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import NotAllowedError, StageRefusedError
 from pipeline.release_index import NEWEST, TAG_PREFIX, ReleaseIndex, TagMove, index_tag
 from pipeline.world.harbor import VERSIONS, Harbor
 from pipeline.world.host_lock import folder_lock, host_lock
 from pipeline.world.indexes import Indexes, stored
-from pipeline.world.oci import qualified
+from pipeline.world.oci import WITHDRAWN, qualified
 from pipeline.world.tag_moves import finish_or_undo
 
 Say = Callable[[str], None]
+
+Place = tuple[str, str]  # a repository and a tag in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +33,30 @@ class Shelf(Indexes):
             finish_or_undo(self.journals, self, say)
             yield
 
-    def due(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
-        """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due."""
-        return tuple(move for move in index.moves if self._is_due(move, index.release))
+    def named(self, places: Iterable[Place]) -> dict[Place, str | None]:
+        """What each tag of a repository names now; None: nothing."""
+        asked = tuple(dict.fromkeys(places))
+        found = self.registry.each(lambda place: self.registry.head(*place), asked)
+        return dict(zip(asked, found, strict=True))
 
-    def _is_due(self, move: TagMove, release: str) -> bool:
-        if move.before == move.after or self.registry.head(*move.place) != move.before:
-            return False
-        return self.standing(move, by=release) == move
+    def due(
+        self,
+        index: ReleaseIndex,
+        known: Mapping[Place, str | None] = MappingProxyType({}),
+        sound: Container[str] = (),
+    ) -> tuple[TagMove, ...]:
+        """Moves that were never made. An alias that moved on with a later release, or back by a yank, is not due.
+
+        Asked just now: `known`, what some of the tags name, and `sound`, digests that nobody yanked.
+        """
+        others = self.named(move.place for move in index.moves if move.place not in known)
+        now = {**known, **others}
+        open_ = [move for move in index.moves if now[move.place] == move.before != move.after]
+        overtaken = self.registry.each(
+            lambda move: move.after not in sound and self.standing(move, by=index.release) != move,
+            open_,
+        )
+        return tuple(move for move, is_ in zip(open_, overtaken, strict=True) if not is_)
 
     def extension(self, index: ReleaseIndex) -> tuple[TagMove, ...]:
         """The move of the index's own tag, where the release is there already and gets further cells."""
@@ -76,13 +95,17 @@ class Shelf(Indexes):
             hint="run the same command again: what was copied stays, and the cells join those of the other run",
         )
 
-    def refuse_taken(self, moves: Iterable[TagMove]) -> None:
+    def refuse_taken(
+        self, moves: Iterable[TagMove], known: Mapping[Place, str | None] | None = None
+    ) -> None:
         """Raises StageRefusedError when a version tag names another image than it is to name."""
-        taken = []
-        for move in moves:
-            found = self.registry.head(*move.place) if move.tag != NEWEST else None
-            if found not in (None, move.after):
-                taken.append(f"{qualified(*move.place)} names {found}, not {move.after}")
+        versions = [move for move in moves if move.tag != NEWEST]
+        now = self.named(move.place for move in versions) if known is None else known
+        taken = [
+            f"{qualified(*move.place)} names {now[move.place]}, not {move.after}"
+            for move in versions
+            if now[move.place] not in (None, move.after)
+        ]
         if taken:
             raise StageRefusedError(
                 "promoting: version tags exist and name other images",
@@ -126,4 +149,4 @@ class Shelf(Indexes):
 
 
 def _has_to_move(tag: str) -> bool:
-    return tag == NEWEST or tag.startswith(TAG_PREFIX)
+    return tag in (NEWEST, WITHDRAWN) or tag.startswith(TAG_PREFIX)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.errors import WorldError
-from pipeline.release_index import NEWEST, TagMove, document
+from pipeline.release_index import NEWEST, TagMove, document, withdrawal
 from pipeline.world.indexes import Indexes, tombstones
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
-from pipeline.world.oci import TOMBSTONE_TYPE, Manifest, qualified
+from pipeline.world.oci import TOMBSTONE_TYPE, WITHDRAWAL_TYPE, WITHDRAWN, Manifest, qualified
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact
 
@@ -63,50 +66,115 @@ def is_withdrawn(operation: Operation, registry: Registry) -> bool:
     return commit is not None and bool(tombstones(registry, commit.repository, commit.digest))
 
 
-def carry_out(operation: Operation, indexes: Indexes, journal: Journal, say: Say) -> None:
+def carry_out(
+    operation: Operation,
+    indexes: Indexes,
+    journal: Journal,
+    say: Say,
+    known: Mapping[str, Manifest] = MappingProxyType({}),
+) -> tuple[TagMove, ...]:
     """Write tombstones, move tags and read them back, close the journal. Every step may be repeated.
 
     A tag that names neither what it did before nor what it should is somebody else's, from another host: left alone,
-    but for an alias that names an older release than this one by now.
+    but for an alias that names an older release than this one by now. Returns the moves of those. `known`: manifests
+    by digest that need not be read once more.
     """
     registry = indexes.registry
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
+    _announce(operation, indexes, is_done=False)
     for burial in operation.burials:
         bury(registry, burial)
-    for asked in operation.moves:
-        if operation.kind != "promote" and indexes.keeps(asked):
-            say(f"{qualified(*asked.place)} names an image that another release has; left alone")
-            continue
-        move = indexes.standing(asked)
-        if move != asked:
-            say(f"{qualified(*move.place)} does not go to {asked.after}, which was withdrawn")
-        now = registry.head(*move.place)
-        if operation.kind == "promote" and indexes.is_behind(move, now):
-            move = move.model_copy(update={"before": now})
-        journal.write("move", **move.model_dump())
-        if now == move.before != move.after:
-            say(f"tag {move.sentence}")
-            _set(registry, move, journal, say)
-        elif now != move.after:
-            say(f"{qualified(*move.place)} names {now} by now; left alone")
+    mover = _Mover(operation=operation, indexes=indexes, journal=journal, known=known)
+    left_alone = []
+    # No alias before all version tags, or the other way round when a release is taken back.
+    for _, moves in groupby(operation.moves, lambda move: move.tag == NEWEST):
+        for ended in mover.make(tuple(moves)):
+            if ended.text:
+                say(ended.text)
+            if ended.is_left_alone:
+                left_alone.append(ended.move)
+    _announce(operation, indexes, is_done=True)
     journal.end("done")
+    return tuple(left_alone)
 
 
-def _set(registry: Registry, move: TagMove, journal: Journal, say: Say) -> None:
-    if move.after is None:
-        if not _untag(registry, move, journal):
-            say(f"{qualified(*move.place)} stays: this registry does not delete it")
-        return
-    manifest = present(registry, move.repository, move.after)
-    registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
-    found = registry.head(*move.place)
-    if found != move.after:
-        raise WorldError(
-            f"the tag {move.tag} was set to {move.after} and now names {found or 'nothing'}",
-            where=f"{registry.host}/{move.repository}",
-            hint="another release may be writing this tag; look who, then run the same command again",
-        )
+@dataclass(frozen=True, kw_only=True)
+class _Ended:
+    move: TagMove
+    text: str = ""  # for people
+    is_left_alone: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mover:
+    operation: Operation
+    indexes: Indexes
+    journal: Journal
+    known: Mapping[str, Manifest]
+
+    @property
+    def is_promotion(self) -> bool:
+        return self.operation.kind == "promote"
+
+    def make(self, moves: Sequence[TagMove]) -> Iterable[_Ended]:
+        """These moves, all of them in the journal before the first; begun in their order, a few side by side."""
+        self.journal.write("moves", moves=[move.model_dump() for move in moves])
+        # Taking back may have to restore manifests, which the journal follows one by one.
+        each = self.indexes.registry.each if self.is_promotion else map
+        return each(self._one, moves)
+
+    def _one(self, asked: TagMove) -> _Ended:
+        place = qualified(*asked.place)
+        if not self.is_promotion and self.indexes.keeps(asked):
+            text = f"{place} names an image that another release has; left alone"
+            return _Ended(move=asked, text=text)
+        move, now = self.indexes.standing(asked), self.indexes.registry.head(*asked.place)
+        if self.is_promotion and self.indexes.is_behind(move, now):
+            move = move.model_copy(update={"before": now})
+        if move != asked:
+            self.journal.write("move", **move.model_dump())
+        ended = self._made(move, now)
+        if move.after == asked.after:
+            return ended
+        why = f"{place} does not go to {asked.after}, which was withdrawn"
+        return replace(ended, text="; ".join(filter(None, (why, ended.text))))
+
+    def _made(self, move: TagMove, now: str | None) -> _Ended:
+        if now == move.before != move.after:
+            return _Ended(move=move, text=self._set(move))
+        if now != move.after:
+            text = f"{qualified(*move.place)} names {now} by now; left alone"
+            return _Ended(move=move, text=text, is_left_alone=True)
+        return _Ended(move=move)
+
+    def _set(self, move: TagMove) -> str:
+        registry = self.indexes.registry
+        if move.after is None:
+            if _untag(registry, move, self.journal):
+                return f"tag {move.sentence}"
+            return f"{qualified(*move.place)} stays: this registry does not delete it"
+        manifest = self.known.get(move.after) or present(registry, move.repository, move.after)
+        registry.put_manifest(move.repository, move.tag, manifest.body, manifest.media_type)
+        found = registry.head(*move.place)
+        if found != move.after:
+            raise WorldError(
+                f"the tag {move.tag} was set to {move.after} and now names {found or 'nothing'}",
+                where=f"{registry.host}/{move.repository}",
+                hint="another release may be writing this tag; look who, then run the same command again",
+            )
+        return f"tag {move.sentence}"
+
+
+def _announce(operation: Operation, indexes: Indexes, *, is_done: bool) -> None:
+    """One tag tells whether anything was withdrawn, for who does not want to ask at every image.
+
+    Told before and after: who plans in between has seen a part of it, and is to plan once more.
+    """
+    if operation.burials:
+        content = withdrawal((one.tombstone for one in operation.burials), is_done=is_done)
+        said = artifact(WITHDRAWAL_TYPE, content)
+        put_artifact(indexes.registry, indexes.index_repository, said, content, WITHDRAWN)
 
 
 def bury(registry: Registry, burial: Burial) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -312,8 +313,8 @@ def test_a_rule_that_is_added_while_layers_are_copied_stops_the_commit(
     toys.promote(FIRST)
     refuse_taken = Shelf.refuse_taken
 
-    def and_meanwhile(shelf: Shelf, moves: tuple[TagMove, ...]) -> None:
-        refuse_taken(shelf, moves)
+    def and_meanwhile(shelf: Shelf, moves: tuple[TagMove, ...], *known: Any) -> None:
+        refuse_taken(shelf, moves, *known)
         if list(open_journals(tmp_path / "journals")):
             server.projects[PROJECT].rules.append(
                 {"id": 9, "priority": 0, **json.loads(rule("latest").model_dump_json())}

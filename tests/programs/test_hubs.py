@@ -17,8 +17,11 @@ from pipeline.record import Record, Status
 from pipeline.results import CardResult, FileHash, PromoteResult, Publication, WeightsResult
 from pipeline.stages.publish import publish as publish_stage
 from pipeline.stages.publish import weight_files
-from pipeline.world.hub import Hub, HubFile, Terms, holds, publish
+from pipeline.world import standing
+from pipeline.world.hub import Hub, HubFile, Terms, held, publish
+from pipeline.world.hub_account import AccountHub
 from pipeline.world.hubs import hubs_of
+from pipeline.world.standing import Beside, Standing
 from tests.fakes_hubs import (
     TOKEN,
     Fault,
@@ -30,6 +33,7 @@ from tests.fakes_hubs import (
     Reply,
     serving,
 )
+from tests.fakes_registry import FakeRegistry
 from tests.record_parts import passed
 from tests.records import cpu_record
 
@@ -102,7 +106,7 @@ def weights(folder: Path, *names: str) -> dict[str, HubFile]:
     return found
 
 
-def held(kept: Kept) -> dict[str, bytes]:
+def files_of(kept: Kept) -> dict[str, bytes]:
     return {path: data for path, data in kept.files.items() if path != ".gitattributes"}
 
 
@@ -116,10 +120,10 @@ def contents(files: dict[str, HubFile]) -> dict[str, bytes]:
 def test_a_missing_repository_is_made_and_gets_all_files_in_one_commit(place: Place) -> None:
     done = place.publish()
     assert done.changed
-    assert held(place.kept) == contents(CARDS)
+    assert files_of(place.kept) == contents(CARDS)
     assert place.kept.commits == ["release 1"]
     assert not place.kept.is_private
-    assert holds(place.hub(), NAME, done)
+    assert held(place.hub(), NAME, done)
 
 
 def test_the_same_files_again_make_no_commit_and_upload_nothing(
@@ -140,7 +144,7 @@ def test_only_what_changed_is_in_the_second_commit(place: Place) -> None:
     place.kept.files["config.json"] = b"{}"
     changed = CARDS | {"README_zh.md": HubFile.of("# 阶跃 3\n".encode())}
     assert place.publish(changed).changed
-    assert held(place.kept) == contents(changed) | {"config.json": b"{}"}
+    assert files_of(place.kept) == contents(changed) | {"config.json": b"{}"}
     assert place.kept.commits == ["release 1", "release 1"]
 
 
@@ -148,7 +152,7 @@ def test_cards_that_are_no_longer_written_go_in_the_same_commit(place: Place) ->
     place.publish()
     place.kept.files |= {"README_fr.md": b"old", "config.json": b"{}"}
     assert place.publish().changed
-    assert held(place.kept) == contents(CARDS) | {"config.json": b"{}"}
+    assert files_of(place.kept) == contents(CARDS) | {"config.json": b"{}"}
     assert len(place.kept.commits) == 2
 
 
@@ -200,7 +204,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(place: Place, tmp_path: 
     place.server.requests.clear()
     assert place.publish(files).changed
     assert place.server.asked("/blobs/") == [f"PUT /blobs/{broken}"]
-    assert held(place.kept) == contents(files)
+    assert files_of(place.kept) == contents(files)
     assert place.kept.commits == ["release 1"]
 
 
@@ -262,9 +266,9 @@ def test_a_card_that_comes_back_otherwise_is_reported(place: Place) -> None:
 def test_what_was_published_and_is_gone_is_noticed(place: Place) -> None:
     done = place.publish()
     place.kept.files["README_zh.md"] = b"theirs"
-    assert not holds(place.hub(), NAME, done)
+    assert not held(place.hub(), NAME, done)
     del place.server.repositories[REPOSITORY]
-    assert not holds(place.hub(), NAME, done)
+    assert not held(place.hub(), NAME, done)
 
 
 def promoted_record(status: Status = "passed") -> Record:
@@ -311,7 +315,9 @@ def test_the_stage_publishes_cards_and_weights_of_a_promoted_record_once(
     again = publish_stage(record, cards, [hub], NAME, files)
     assert [done.changed for done in (*first.publications, *again.publications)] == [True, False]
     assert place.kept.commits == [f"cpu/smollm2, release {record.release}"]
-    assert held(place.kept) == contents(CARDS | {"model.safetensors": files["model.safetensors"]})
+    assert files_of(place.kept) == contents(
+        CARDS | {"model.safetensors": files["model.safetensors"]}
+    )
     assert not place.kept.is_private
 
 
@@ -320,3 +326,59 @@ def test_what_only_a_waiver_let_through_stays_private(place: Place) -> None:
     cards = {names.get(path, path): data for path, data in contents(CARDS).items()}
     publish_stage(promoted_record("inconclusive"), cards, [place.hub()], NAME)
     assert place.kept.is_private
+
+
+@pytest.fixture
+def compared(place: Place, monkeypatch: pytest.MonkeyPatch) -> Standing:
+    """What a release with nothing to do remembers of a hub that it has just compared."""
+    monkeypatch.setattr(standing, "Registry", lambda host, **_: FakeRegistry(host))
+    done, hub = place.publish(), place.hub()
+    found = held(hub, NAME, done)
+    assert found is not None
+    assert isinstance(hub, AccountHub)
+    place.server.requests.clear()
+    return Standing(
+        host="registry.test",
+        indexes="toys/releases",
+        beside=Beside(tags=(), withdrawn=None),
+        tags=(),
+        cards=(hub.card(NAME, done, found.head),),
+    )
+
+
+def test_one_question_tells_that_a_hub_still_holds_a_card(place: Place, compared: Standing) -> None:
+    assert compared.is_still_so()
+    (asked,) = place.server.requests
+    assert asked.startswith("GET /api/")
+
+
+@pytest.mark.parametrize("path", ["README.md", "README_zh.md"])
+def test_a_card_that_somebody_changed_or_removed_is_not_held(
+    place: Place, compared: Standing, path: str
+) -> None:
+    place.kept.files[path] += b"and more"
+    assert not compared.is_still_so()
+    del place.kept.files[path]
+    assert not compared.is_still_so()
+    del place.server.repositories[REPOSITORY]
+    assert not compared.is_still_so()
+
+
+def test_a_hub_that_gives_no_answer_or_no_token_is_not_taken_for_unchanged(
+    place: Place, compared: Standing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reply in (
+        Reply(503),
+        Reply(302, headers={"Location": "https://elsewhere.test"}),
+        Reply(200, b"half"),
+        Reply(200, {"Data": {"Files": [{"Path": path} for path in CARDS]}}),  # without hashes
+        None,
+    ):
+        place.fault("GET", "/api/", reply)
+        assert not compared.is_still_so()
+    assert compared.is_still_so()
+    place.server.requests.clear()
+    for variable in ("HF_TOKEN", "MODELSCOPE_API_TOKEN"):
+        monkeypatch.setenv(variable, "")
+    assert not compared.is_still_so()
+    assert place.server.requests == []

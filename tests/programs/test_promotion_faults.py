@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.promoter import CELLS
 from tests.promotion_faults import (
     burst,
     cut_inside_a_blob,
@@ -23,6 +24,7 @@ from tests.promotion_faults import (
     wrong_manifest,
 )
 from tests.promotion_site import Row, Site, log_in, site, small_disk
+from tests.promotions import NEW
 from tests.real_registry import USER, write_passwords
 
 
@@ -48,6 +50,34 @@ def test_killed_before_the_commit_everything_is_old_and_after_it_new(open_site: 
     assert told(killed(open_site, commit, is_before=False)) == ("killed", "old", "new", "new")
     halfway = (commit + requests) // 2
     assert told(killed(open_site, halfway, is_before=False)) == ("killed", "mixed", "new", "new")
+
+
+def test_a_promotion_asks_for_nothing_that_it_knows_and_keeps_its_order(open_site: Site) -> None:
+    requests_of_a_promotion(open_site)
+    seen = [(asked.method, asked.path) for asked in open_site.to_target.seen]
+    assert len(seen) < 27 * len(CELLS)
+    images = [path for method, path in seen if method == "PUT" and "flagrelease_" in path]
+    digests = [path for path in images if "/manifests/sha256:" in path]
+    versions = [path for path in images if path.endswith(f"/{NEW}")]
+    aliases = [path for path in images if path.endswith("/latest")]
+    (commit,) = [path for method, path in seen if method == "PUT" and "/manifests/rel-" in path]
+    assert len(digests) == len(versions) == len(aliases) == len(CELLS)
+    order = [path for method, path in seen if method == "PUT" and path in {*images, commit}]
+    first, last = order.index(commit), order.index(aliases[0])
+    assert set(order[:first]) == set(digests)
+    assert set(order[first + 1 : last]) == set(versions)
+    for path in digests:  # absent, then read back
+        assert [method for method, asked in seen if asked == path] == ["GET", "PUT", "GET"]
+    for path in (
+        *versions,
+        *aliases,
+    ):  # what it named, whether that is so still, and what it names then
+        assert [method for method, asked in seen if asked == path][-3:] == ["HEAD", "PUT", "HEAD"]
+    assert not [
+        path
+        for method, path in seen
+        if method == "HEAD" and "/blobs/" in path and "flagrelease_" in path
+    ]
 
 
 def test_a_connection_cut_inside_a_blob_is_gone_on_with(open_site: Site) -> None:

@@ -33,7 +33,7 @@ from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
 from pipeline.world.journal import Burial
 from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE
 from pipeline.world.registry_artifacts import artifact, put_artifact
-from pipeline.world.registry_copy import Route, copy_image
+from pipeline.world.registry_copy import Copy, Route, copy_images
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
 from pipeline.world.tag_moves import bury
 from tests.attested import (
@@ -236,7 +236,7 @@ def verified_elsewhere(released: Released, others: Sequence[IndexedCell]) -> Che
         source_repository=REPOSITORY,
         target_repository="toys/flagrelease_cpu_other",
     )
-    copy_image(route, place.image.digest)
+    copy_images(registry, [Copy(route=route, digest=place.image.digest)])
     elsewhere = replace(
         released, place=place_of(registry, route.target_repository, place.image.digest)
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,27 +16,19 @@ from pipeline.canonical import write_whole
 from pipeline.errors import WorldError
 from pipeline.options import Options
 from pipeline.release_index import Tombstone
-from pipeline.world import engine, git, registry
-from pipeline.world.journal import Burial
-from pipeline.world.tag_moves import bury
+from pipeline.world import engine, git, standing, tag_moves
+from pipeline.world.indexes import Indexes
+from pipeline.world.journal import Burial, Journal, Operation
+from pipeline.world.standing import Beside, PublicTag, Standing
+from pipeline.world.tag_moves import bury, carry_out
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import toy_project
 
 HOST = "registry.test"
 PLAIN = Options(command="release")
-INDEX = noop.PublicTag(
-    cell="", host=HOST, repository="toys/releases", tag="rel-2026.11.24.1", digest=""
-)
-DONE = noop.Done(
-    release="2026.11.24.1",
-    stages=11,
-    files=("weights",),
-    programs=("beads-smi",),
-    tags=(),
-    index=INDEX,
-    state="",
-)
+RELEASE, INDEXES = "2026.11.24.1", "toys/releases"
+FILES, PROGRAMS = ("weights",), ("beads-smi",)
 
 
 class Engine27(FakeEngine):
@@ -46,7 +39,7 @@ class Engine27(FakeEngine):
 def public(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     """The registry, with the release index and one image in it."""
     found = FakeRegistry(HOST)
-    monkeypatch.setattr(registry, "Registry", lambda _host: found)
+    monkeypatch.setattr(standing, "Registry", lambda _host, **_: found)
     return found
 
 
@@ -63,11 +56,24 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: FakeRegistr
 
 
 def keep(options: Options, public: FakeRegistry) -> None:
-    found = noop.state(options, DONE.files, DONE.programs)
-    index = push_image(public, INDEX.repository, b"index", tag=INDEX.tag)
-    image = push_image(public, "toys/poet", b"image", tag="2026.11.24.1")
-    tag = replace(INDEX, cell="abacus/poet", repository="toys/poet", tag=DONE.release, digest=image)
-    done = replace(DONE, state=found, tags=(tag,), index=replace(INDEX, digest=index))
+    index = push_image(public, INDEXES, b"index", tag=f"rel-{RELEASE}")
+    image = push_image(public, "toys/poet", b"image", tag=RELEASE)
+    done = noop.Done(
+        release=RELEASE,
+        stages=11,
+        files=FILES,
+        programs=PROGRAMS,
+        state=noop.state(options, FILES, PROGRAMS),
+        public=Standing(
+            host=HOST,
+            indexes=INDEXES,
+            beside=Beside.read(public, INDEXES),
+            tags=(
+                PublicTag(cell="", repository=INDEXES, tag=f"rel-{RELEASE}", digest=index),
+                PublicTag(cell="abacus/poet", repository="toys/poet", tag=RELEASE, digest=image),
+            ),
+        ),
+    )
     write_whole(noop._place(options), json.dumps(asdict(done)).encode())
 
 
@@ -118,28 +124,83 @@ def test_a_changed_file_ends_it(
 
 
 def test_a_release_index_that_is_gone_or_another_ends_it(public: FakeRegistry) -> None:
-    push_image(public, INDEX.repository, b"another index", tag=INDEX.tag)
+    push_image(public, INDEXES, b"another index", tag=f"rel-{RELEASE}")
     assert noop.known(PLAIN) is None
-    del public.content[INDEX.repository]
+    del public.content[INDEXES]
     assert noop.known(PLAIN) is None
 
 
-@pytest.mark.parametrize("place", [("toys/poet", "2026.11.24.1"), (INDEX.repository, INDEX.tag)])
-def test_a_tombstone_of_the_image_or_of_the_release_ends_it(
-    public: FakeRegistry, place: tuple[str, str]
+def test_a_tag_or_an_image_that_is_gone_ends_it(public: FakeRegistry) -> None:
+    del public.content["toys/poet"].tags[RELEASE]
+    assert noop.known(PLAIN) is None
+
+
+def test_a_newer_release_of_anybody_ends_it(public: FakeRegistry) -> None:
+    push_image(public, INDEXES, b"theirs", tag="rel-2026.11.25.1")
+    assert noop.known(PLAIN) is None
+
+
+def at(registry: FakeRegistry) -> Indexes:
+    return Indexes(registry=registry, index_repository=INDEXES)
+
+
+@pytest.mark.parametrize("event", ["yanked", "rolled_back"])
+def test_a_withdrawal_ends_it_also_when_it_was_cut_off(
+    public: FakeRegistry, event: Literal["yanked", "rolled_back"], tmp_path: Path
 ) -> None:
+    operation = withdrawal_of(str(public.head("toys/poet", RELEASE)), event)
+    carry_out(operation, at(public), Journal.begin(tmp_path, operation), lambda _: None)
+    assert noop.known(PLAIN) is None
+    keep(PLAIN, public)  # planned anew, and found in order
+    assert noop.known(PLAIN) is not None
+    again = withdrawal_of(str(public.head("toys/poet", RELEASE)), event, reason="still wrong")
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(tag_moves, "bury", fails)
+        with pytest.raises(WorldError):
+            carry_out(again, at(public), Journal.begin(tmp_path, again), lambda _: None)
+    assert noop.known(PLAIN) is None
+
+
+def test_who_planned_in_the_middle_of_a_withdrawal_plans_again_after_it(
+    public: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = withdrawal_of(str(public.head("toys/poet", RELEASE)), "yanked")
+
+    def planned_before(registry: FakeRegistry, burial: Burial) -> None:
+        keep(PLAIN, public)
+        bury(registry, burial)
+
+    monkeypatch.setattr(tag_moves, "bury", planned_before)
+    carry_out(operation, at(public), Journal.begin(tmp_path, operation), lambda _: None)
+    assert noop.known(PLAIN) is None
+
+
+def withdrawal_of(
+    digest: str, event: Literal["yanked", "rolled_back"], reason: str = "wrong answers"
+) -> Operation:
     stone = Tombstone(
-        event="yanked",
-        release=DONE.release,
+        event=event,
+        release=RELEASE,
         cell="abacus/poet",
-        digest=str(public.head(*place)),
+        digest=digest,
         by="Ada",
-        reason="wrong answers",
+        reason=reason,
         time="2026-11-24T12:00:00+00:00",
         replaced_by=None,
     )
-    bury(public, Burial(repository=place[0], tombstone=stone))
-    assert noop.known(PLAIN) is None
+    return Operation(
+        kind="yank" if event == "yanked" else "rollback",
+        release=RELEASE,
+        registry=HOST,
+        index_repository=INDEXES,
+        commit=None,
+        moves=(),
+        burials=(Burial(repository="toys/poet", tombstone=stone),),
+    )
+
+
+def fails(*_: object) -> None:
+    raise WorldError("the registry went away")
 
 
 def test_another_engine_tag_of_git_or_start_of_the_machine_ends_it(

@@ -276,6 +276,38 @@ def test_promote_does_not_move_a_tag_that_was_taken_while_it_copied(journals: Pa
     assert open_journals(journals) == ()
 
 
+class ReadsTheJournal(FakeRegistry):
+    """Notes, as a tag is set, which moves the journal on disk has by then, and whether it has the commit."""
+
+    def __init__(self, journals: Path) -> None:
+        super().__init__()
+        self.journals = journals
+        self.noted: dict[str, tuple[set[str], bool]] = {}
+
+    def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
+        if reference in (RELEASE, "latest"):
+            (journal,) = open_journals(self.journals)
+            events = tuple(journal.events())
+            moves = [move for event in events for move in event.get("moves", ())]
+            written = {f"{move['repository']}:{move['tag']}" for move in moves}
+            is_committed = any(event["event"] == "commit" for event in events)
+            self.noted[f"{repository}:{reference}"] = (written, is_committed)
+        return super().put_manifest(repository, reference, body, media_type)
+
+
+def test_every_move_is_in_the_journal_before_it_is_made_and_aliases_after_all_versions(
+    journals: Path,
+) -> None:
+    registry = ReadsTheJournal(journals)
+    both = cells(registry, "cpu/a", "cpu/b")
+    release = Release(name=RELEASE, candidates=both, left_out={})
+    promote(release, shelf_of(registry, journals), today=TODAY, say=lambda _: None)
+    versions, aliases = ([f"{one.public}:{tag}" for one in both] for tag in (RELEASE, "latest"))
+    assert list(registry.noted) == [*versions, *aliases]
+    assert all(registry.noted[tag] == ({*versions}, True) for tag in versions)
+    assert all(registry.noted[tag] == ({*versions, *aliases}, True) for tag in aliases)
+
+
 class TagTakenAfterTheCommit(FakeRegistry):
     """A promoter of another host, which our lock does not reach, writes both tags once our index is there."""
 

@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -371,6 +373,51 @@ def test_referrers_are_read_from_the_api_or_from_the_tag_that_stands_for_it(
     tag = f"GET /v2/cpu/m/manifests/{DIGEST.replace(':', '-')}"
     script.say(tag, Answer(200, index, {"Content-Type": OCI_INDEX}))
     assert referrers(registry, "cpu/m", DIGEST, "a/b") == (found,)
+
+
+def test_a_registry_that_does_not_know_referrers_is_not_asked_for_another_list(
+    script: Script, registry: Registry
+) -> None:
+    line = f"GET /v2/cpu/m/referrers/{DIGEST}"
+    script.say(line, Answer(404, b'{"errors": [{"code": "NAME_UNKNOWN"}]}'))
+    for _ in range(2):
+        assert registry.referring("cpu/m", DIGEST) is None
+    assert script.seen.count(line) == 2  # it knows the address, not the image
+    script.say(line, Answer(404, b"404 page not found\n"))
+    for _ in range(2):
+        assert registry.referring("cpu/m", DIGEST) is None
+    assert script.seen.count(line) == 3
+
+
+def test_several_are_asked_for_side_by_side_and_told_in_their_order(
+    script: Script, registry: Registry
+) -> None:
+    together, names = threading.Barrier(4, timeout=10), tuple("abcdefgh")
+    for name in names:
+        script.say(
+            f"HEAD /v2/cpu/{name}/manifests/t",
+            Answer(200, headers={"Docker-Content-Digest": f"sha256:{name * 64}"}),
+        )
+
+    def ask(name: str) -> str | None:
+        together.wait()
+        return registry.head(f"cpu/{name}", "t")
+
+    assert registry.each(ask, names) == tuple(f"sha256:{name * 64}" for name in names)
+
+
+def test_after_one_that_failed_no_other_begins(registry: Registry) -> None:
+    begun = list[int]()
+
+    def ask(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise LookupError("the first one")
+        time.sleep(0.05)
+
+    with pytest.raises(LookupError, match="the first one"):
+        registry.each(ask, range(20))
+    assert len(begun) <= 4
 
 
 def test_a_referrers_answer_that_is_no_index_is_never_read_as_none(
