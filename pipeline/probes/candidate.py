@@ -16,6 +16,7 @@ from pipeline.results import Frozen
 from pipeline.serve import launch
 from pipeline.stages.render import render_model
 from pipeline.templates import Templates
+from pipeline.world.device_memory import CardShare
 from pipeline.world.engine import Engine
 from pipeline.world.server import Served, serving
 
@@ -105,6 +106,7 @@ class Candidate:
                 str(conf): f"{cell.conf_folder}:ro",
             },
             run=run.model_copy(update={"environment": {**run.environment, **variables}}),
+            takes=self._takes(started.takes, slot),
         )
         with serving(self.engine, started, lambda _: None) as served:
             yield served
@@ -113,10 +115,17 @@ class Candidate:
     def _shares_gpu(self) -> bool:
         return self.cell.chip.smi is not None and self.width > 1
 
+    @property
+    def _has_several(self) -> bool:
+        return self.cell.chip.smi is not None and self.gpus > 1
+
     def _gpu(self, slot: int) -> dict[str, str]:
-        several = self.cell.chip.smi is not None and self.gpus > 1
         variable = self.cell.chip.visible.process
-        return {variable: str(slot % self.gpus)} if several and variable else {}
+        return {variable: str(slot % self.gpus)} if self._has_several and variable else {}
+
+    def _takes(self, share: CardShare | None, slot: int) -> CardShare | None:
+        its_own = (slot % self.gpus,)
+        return replace(share, cards=its_own) if share and self._has_several else share
 
 
 def write_conf(cell: Cell, templates: Templates, folder: Path) -> Path:

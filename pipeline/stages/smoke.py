@@ -49,7 +49,10 @@ class Expected:
 def smoke(
     cell: Cell, launch: Launch, engine: Engine, expected: Expected, say: Callable[[str], None]
 ) -> SmokeResult:
-    """Serve the released stack once and look at everything. Never raises for what the image does wrong."""
+    """Serve the released stack once and look at everything. Never raises for what the image does wrong.
+
+    Raises WorldError when the machine is why the server died.
+    """
     checks = Checks(say)
     with serving(engine, launch, say) as served:
         ai = OpenAI(served.base_url, cell.served_name)
@@ -88,6 +91,8 @@ def smoke(
             checks.run("clean stop", lambda: stop_server(served, patience_s=STOP_PATIENCE_S))
         else:
             facts = None
+        if not checks.all_passed():
+            served.refuse_known_end()
         server_log = served.log_errors()
     checks.run("nothing left", lambda: _nothing_left(engine, launch))
     return SmokeResult(

@@ -382,12 +382,20 @@ class Container:
             return code, bytes(self._container.logs()).decode(errors="replace")
 
     def running(self) -> bool:
+        return not self.ending()
+
+    def ending(self) -> str:
+        """How it ended, in words; "" while it runs."""
         with _asking(f"looking at {self.name}", ENDED_HINT):
             try:
                 self._container.reload()
             except docker.errors.NotFound:
-                return False
-        return bool(self._container.status == "running")
+                return "was removed"
+        state = self._container.attrs["State"]
+        if state["Running"]:
+            return ""
+        why = " for want of memory (OOM)" if state["OOMKilled"] else ""
+        return f"ended with exit code {state['ExitCode']}{why}"
 
     def processes(self) -> list[str]:
         """Command lines of every process inside."""
