@@ -19,6 +19,7 @@ from docker.types import DeviceRequest, Ulimit
 
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.run_arguments import engine_arguments
+from pipeline.world.causes import of_machine
 from pipeline.world.engine_store import StoredImage, stored_image
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me
@@ -199,11 +200,13 @@ class Engine:
                         on_line(line)
                         last = [*last[-19:], line]
                 if "error" in event:
-                    raise StageRefusedError(
-                        f"a step of the image build failed: {str(event['error']).strip()}",
+                    said = str(event["error"]).strip()
+                    advice = of_machine("\n".join([*last, said]))
+                    raise (WorldError if advice else StageRefusedError)(
+                        f"a step of the image build failed: {said}",
                         where=f"building {tag}",
                         details="\n".join(last),
-                        hint="the whole log is build.log in the cell's folder under out/",
+                        hint=advice or "the whole log is build.log in the cell's folder under out/",
                     )
         return self._must_have(tag, last)
 
@@ -348,7 +351,7 @@ def _asking(doing: str, hint: str = START_HINT) -> Iterator[None]:
         raise WorldError(
             f"the container engine refused: {error.explanation or error}",
             where=doing,
-            hint=hint,
+            hint=of_machine(str(error)) or hint,
         ) from error
     except BROKEN as error:
         raise WorldError(

@@ -13,11 +13,11 @@ import requests
 
 from pipeline.chip import Run
 from pipeline.errors import PipelineError, WorldError
+from pipeline.world.causes import LAST_LINES, errors_in
 from pipeline.world.device_memory import CardShare, refuse_busy_cards
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import direct_session
 from pipeline.world.server_end import LOOKED_AT, end_of, tail
-from pipeline.world.server_log import LAST_LINES, errors_in
 
 POLL_S = 1.0
 

@@ -6,13 +6,12 @@ import re
 from dataclasses import dataclass
 
 from pipeline.errors import PipelineError, StageRefusedError, WorldError
+from pipeline.world.causes import AGAIN, errors_in, known_cause
 from pipeline.world.engine import Container
-from pipeline.world.server_log import errors_in, known_cause
 
 LOOKED_AT = 1000  # lines of the log
 # How often the kernel ended a process of this container for want of memory; version 2 of control groups, and 1.
 MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
-AGAIN = "then run the same command again: it goes on where it was"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a server's log says of its end: the errors in it, and what to do about those that are known. Pure."""
+"""What the output of a program says of its end: the errors in it, and what to do about known ones. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 LAST_LINES = 20
+AGAIN = "then run the same command again: it goes on where it was"
 _ERROR = re.compile(r"\b[\w.]*(Error|Exception|InvalidCxxCompiler)\b: .*")
 
 
@@ -20,13 +21,22 @@ class Cause:
     advice: str
     is_of_machine: bool
 
+    @property
+    def hint(self) -> str:
+        return f"{self.advice}; {AGAIN}" if self.is_of_machine else self.advice
+
 
 # Of vLLM 0.24.0 (v1/worker/utils.py, gpu_worker.py, v1/core/kv_cache_utils.py), torch, CUDA and the kernel; the first
 # that is found counts.
 CAUSES = (
     Cause(
-        r"No space left on device",
+        r"(?i)no space left on device",
         "a disk is full, or /dev/shm (shm_size): df -h shows which; make room",
+        is_of_machine=True,
+    ),
+    Cause(
+        r"exit code 137|non-zero code: 137",
+        "it was killed, as the kernel does when memory runs out (dmesg and free -g tell); end what else uses it",
         is_of_machine=True,
     ),
     Cause(
@@ -77,3 +87,9 @@ def errors_in(log: str) -> str:
 def known_cause(log: str) -> Cause | None:
     """None for a fault that is not known."""
     return next((cause for cause in CAUSES if re.search(cause.fault, log)), None)
+
+
+def of_machine(output: str) -> str:
+    """What to do when the machine is why a program failed; "" when nothing says so."""
+    cause = known_cause(output)
+    return cause.hint if cause and cause.is_of_machine else ""
