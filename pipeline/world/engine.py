@@ -33,6 +33,7 @@ OWNER_LABEL = (
     "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
 )
 ENDED_HINT = "the container ended or was removed; docker events --since 10m says by whom"
+OOM = "for want of memory (OOM)"
 START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
 
 # docker-py passes on what requests and urllib3 raise, and on a raw socket what the socket raises.
@@ -397,7 +398,7 @@ class Container:
         state = self._container.attrs["State"]
         if state["Running"]:
             return ""
-        why = " for want of memory (OOM)" if state["OOMKilled"] else ""
+        why = f" {OOM}" if state["OOMKilled"] else ""
         return f"ended with exit code {state['ExitCode']}{why}"
 
     def processes(self) -> list[str]:

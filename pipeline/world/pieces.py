@@ -66,7 +66,7 @@ def write_pieces(
     with tarfile.open(fileobj=cutter, mode="w|", format=tarfile.GNU_FORMAT) as archive:
         for member in members:
             _add(archive, member)
-    cutter.close()
+    cutter.finish()
     for gone in set(old) - {piece.name for piece in cutter.finished}:
         shutil.rmtree(folder / gone)
     pieces = tuple(
@@ -118,9 +118,9 @@ class _Cutter(io.RawIOBase):
                 self._end_piece()
         return len(whole)
 
-    def close(self) -> None:
+    def finish(self) -> None:
+        """Not by `close`, which Python calls too when writing has failed: half a piece would look like a whole one."""
         self._end_piece()
-        super().close()
 
     def _end_piece(self) -> None:
         if self._piece is not None:

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from pipeline.errors import PipelineError, StageRefusedError, WorldError
 from pipeline.world.causes import AGAIN, errors_in, known_cause
-from pipeline.world.engine import Container
+from pipeline.world.engine import OOM, Container
 
 LOOKED_AT = 1000  # lines of the log
 # How often the kernel ended a process of this container for want of memory; version 2 of control groups, and 1.
 MEMORY_EVENTS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
+MEMORY = (
+    "end what else uses this machine's memory (free -g and docker stats show it), or serve fewer at a time "
+    "(--jobs, --parallel)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +41,14 @@ def end_of(container: Container, log: str) -> End:
         return End(
             seen=f"its container {ending}",
             details=errors_in(log),
-            advice="docker events --since 10m says who ended it",
+            advice=MEMORY if OOM in ending else "docker events --since 10m says who ended it",
             is_of_machine=True,
         )
     if kills := memory_kills(container):
         return End(
-            seen=f"the kernel ended {kills} of its processes for want of memory (OOM)",
+            seen=f"the kernel ended {kills} of its processes {OOM}",
             details=errors_in(log),
-            advice="end what else uses this machine's memory (free -g and docker stats show it), or serve fewer at a "
-            "time (--jobs, --parallel)",
+            advice=MEMORY,
             is_of_machine=True,
         )
     cause = known_cause(log)
