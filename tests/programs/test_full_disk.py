@@ -72,6 +72,7 @@ def test_pieces_that_find_no_room_are_told_and_only_whole_ones_are_there(disk: P
     whole = [data.stat().st_size for data in disk.glob("piece.*/data")]
     assert whole
     assert set(whole) == {ROOM // 4}
+    assert not list(disk.glob("piece.*/.*"))
 
 
 def test_a_program_that_finds_no_room_says_so_and_not_what_its_caller_would(disk: Path) -> None:
