@@ -103,9 +103,9 @@ def test_a_command_ends_with_4_and_other_errors_of_files_stay_bugs(
         return len((disk / "nothing").read_bytes())
 
     fill(disk)
-    monkeypatch.setitem(COMMANDS, "page", writes)  # type: ignore[misc]
+    monkeypatch.setitem(COMMANDS, "page", writes)
     assert main(["page"], Console(file=io.StringIO())) == 4
     assert capsys.readouterr().err.startswith(f"error: page: {FULL}")
-    monkeypatch.setitem(COMMANDS, "page", reads)  # type: ignore[misc]
+    monkeypatch.setitem(COMMANDS, "page", reads)
     with pytest.raises(FileNotFoundError):
         main(["page"], Console(file=io.StringIO()))
