@@ -20,7 +20,8 @@ def own_engine(folder: Path) -> Iterator[str]:
         pytest.skip("an engine of its own needs dockerd and root")
     address = f"unix://{folder}/docker.sock"
     words = [
-        *("dockerd", "--host", address, "--data-root", f"{folder}/data"),
+        # In a network of its own: without a bridge, an engine takes the machine's docker0 away.
+        *("unshare", "--net", "dockerd", "--host", address, "--data-root", f"{folder}/data"),
         *("--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"),
         *("--containerd-namespace", "doctor", "--containerd-plugins-namespace", "doctor-plugins"),
         *("--bridge", "none", "--iptables=false", "--ip-masq=false"),

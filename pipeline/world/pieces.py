@@ -91,6 +91,13 @@ def write_pieces(
     return pieces
 
 
+def packed_bytes(members: Iterable[Member]) -> int:
+    """What members with short names take at the head of an archive: a block for each, and their content in blocks."""
+    return sum(
+        tarfile.BLOCKSIZE * (1 + -(-member.size_bytes // tarfile.BLOCKSIZE)) for member in members
+    )
+
+
 def _add(archive: tarfile.TarFile, member: Member) -> None:
     entry = tarfile.TarInfo(member.path)
     entry.size, entry.mode = member.size_bytes, 0o755 if member.executable else 0o644
