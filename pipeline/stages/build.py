@@ -157,7 +157,9 @@ def _image(
     key = key_of({**parts, "builder": builder.engine.builder})
 
     def built() -> LocalImage:
-        if layer != "model":  # a few files on top: the room was asked for, and taken by what is under it
+        if (
+            layer != "model"
+        ):  # a few files on top: the room was asked for, and taken by what is under it
             _refuse_short_disk(cell, builder)
         builder.log.say(f"building the {layer} image")
         with tempfile.TemporaryFile(prefix="flagrelease-context-") as file:
