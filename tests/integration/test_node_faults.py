@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.world.engine import Engine, Limits
+from pipeline.world.engine import Container, Engine, Limits
+from pipeline.world.server import Launch, serving
 from pipeline.world.server_end import end_of, memory_kills
+from tests.fakes_server import free_port
 from tests.integration.conftest import Checkout
 from tests.own_engine import own_engine
+from tests.programs.test_server import LAST, OF_THE_MACHINE
 from tests.small_disk import fill, small_disk
 
 pytestmark = pytest.mark.integration
@@ -101,3 +106,62 @@ class TestContainer:
             )
             end = end_of(container, "")
         assert (end.is_of_machine, end.seen) == (True, "its container ended with exit code 137")
+
+
+class LittleMemory(Engine):
+    """The machine's engine, whose containers get 64 MiB."""
+
+    @contextmanager
+    def container(
+        self,
+        image: str,
+        command: Sequence[str],
+        *,
+        run: Run,
+        name: str,
+        volumes: Mapping[str, str],
+        user: str | None = None,
+        limits: Limits | None = SMALL,
+    ) -> Iterator[Container]:
+        with super().container(
+            image, command, run=run, name=name, volumes=volumes, user=user, limits=limits
+        ) as found:
+            yield found
+
+
+def launch(image: str, script: str) -> Launch:
+    """A launcher that returns at once, as FlagScale does; what it left running writes the log."""
+    return Launch(
+        image=image,
+        run=QUIET,
+        name=f"faults-server-{os.getpid()}",
+        volumes={},
+        command=("sh", "-c", f"({script}) >/tmp/serve.output 2>&1 &"),
+        log_path="/tmp/serve.output",
+        port=free_port(),
+        budget_s=60,
+    )
+
+
+class TestServer:
+    @pytest.mark.parametrize(("cause", "advice"), OF_THE_MACHINE)
+    def test_what_vllm_prints_of_a_device_that_cannot_be_had_is_no_refusal(
+        self, image: str, cause: str, advice: str
+    ) -> None:
+        dies = launch(image, f"echo {shlex.quote(cause)}; echo {shlex.quote(LAST)}; exit 1")
+        with (
+            pytest.raises(WorldError, match="the server died after") as told,
+            serving(Engine.connect(), dies, lambda _: None),
+        ):
+            pass
+        assert told.value.details.splitlines() == [cause[:300], LAST]
+        assert told.value.hint.startswith(advice)
+
+    def test_a_server_that_the_kernel_ends_for_want_of_memory_says_so(self, image: str) -> None:
+        greedy = shlex.join(GREEDY)
+        with (
+            pytest.raises(WorldError, match="for want of memory") as told,
+            serving(LittleMemory.connect(), launch(image, greedy), lambda _: None),
+        ):
+            pass
+        assert "docker stats" in told.value.hint
