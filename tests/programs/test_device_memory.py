@@ -1,4 +1,4 @@
-"""A card that something else holds, as a stand-in for the chip's tool prints it in the words of nvidia-smi 580."""
+"""A held card, as a stand-in for the tool tells it in the CSV form of nvidia-smi: no busy GPU was at hand."""
 
 from __future__ import annotations
 
