@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CommandError, WorldError
+from pipeline.world.causes import of_machine
 
 # A user name alone is a token at some package indexes; of ssh:// it is none.
 _SECRET = re.compile(
@@ -112,7 +113,7 @@ def run(
                     *([hide_secrets(last)] if last else []),
                 ]
             ),
-            hint=hint,
+            hint=of_machine(last) or hint,
         )
     return Completed(output=output, seconds=seconds, exit_code=process.returncode)
 
