@@ -6,8 +6,8 @@ Not of promote, which takes all cells at once.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,12 +21,12 @@ from pipeline.limits import BUILD, PUSH, chip_resource
 from pipeline.record import StageName
 from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
-from pipeline.results import PublishResult
+from pipeline.results import PublishResult, Start
 from pipeline.serve import expected_of_smoke
 from pipeline.stages.build import Builder, build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
-from pipeline.stages.performance import performance
+from pipeline.stages.performance import Kept, performance
 from pipeline.stages.publish import HUB_FILES, describe, publish, weight_files
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
@@ -144,11 +144,15 @@ def _wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
 
 
 def _performance(run: CellRelease, log: StageLog) -> Ended:
-    def served(stack: str) -> AbstractContextManager[Served]:
-        return run.serve(stack, log)
+    @contextmanager
+    def serve(stack: str) -> Iterator[tuple[Served, Start]]:
+        with run.serve(stack, log) as served:
+            yield served, run.starts[-1]
 
-    result = performance(run.cell, run.cell.stacks, served, log.progress)
-    result = result.model_copy(update={"starts": tuple(run.starts)})
+    kept = Kept(run.folder, run.key)
+    if run.is_forced:
+        kept.forget()
+    result = performance(run.cell, run.cell.stacks, serve, kept, log.progress)
     log.say(f"{result.label}: lowest ratio {result.lowest_ratio:.2f}, floor {result.label_floor:g}")
     return "passed", result, ""
 

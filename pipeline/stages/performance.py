@@ -1,4 +1,7 @@
-"""performance: `vllm bench serve` inside the container, for every stack at every level of the matrix."""
+"""performance: `vllm bench serve` inside the container, for every stack at every level of the matrix.
+
+What a stack did is kept as soon as it was measured whole, so that a run that was cut off goes on with the next one.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pipeline.canonical import canonical, write_whole
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.model import LoadProfile
-from pipeline.results import LoadResult, PerformanceRatio, PerformanceResult
+from pipeline.results import Frozen, LoadResult, PerformanceRatio, PerformanceResult, Start
 from pipeline.world.server import Served
 
 RESULTS = "/tmp"  # noqa: S108 -- inside a container of our own
@@ -20,22 +26,78 @@ RESULTS = "/tmp"  # noqa: S108 -- inside a container of our own
 READ = ("completed", "output_throughput", "total_token_throughput", "mean_ttft_ms", "mean_tpot_ms")
 
 
+class StackSpeed(Frozen):
+    """One stack under every load, in one start of it."""
+
+    key: str  # of the stage: image, weights, load …
+    start: Start
+    warm_up_seconds: float | None
+    loads: tuple[LoadResult, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Stacks that a run measured before it was cut off: a file each in `folder`, until the stage is done."""
+
+    folder: Path
+    key: str
+
+    def find(self, stack: str) -> StackSpeed | None:
+        try:
+            found = StackSpeed.model_validate_json(self._path(stack).read_bytes())
+        except (FileNotFoundError, ValueError):  # ValueError: of another version of this project
+            return None
+        return found if found.key == self.key else None
+
+    def keep(self, stack: str, speed: StackSpeed) -> None:
+        write_whole(self._path(stack), canonical(speed.model_dump(mode="json")))
+
+    def forget(self) -> None:
+        for path in self.folder.glob("speed.*.json"):
+            path.unlink()
+
+    def _path(self, stack: str) -> Path:
+        return self.folder / f"speed.{stack}.json"
+
+
 def performance(
     cell: Cell,
     stacks: tuple[str, ...],
-    serve: Callable[[str], AbstractContextManager[Served]],
+    serve: Callable[[str], AbstractContextManager[tuple[Served, Start]]],
+    kept: Kept,
     say: Callable[[str], None],
 ) -> PerformanceResult:
     """Raises StageRefusedError when a load run fails or loses requests."""
-    loads, warm_up = [], {}
+    speeds: dict[str, StackSpeed] = {}
+    warms_up = any(cell.kernel_caches(stack) for stack in stacks)
     for stack in stacks:
-        with serve(stack) as served:
-            if any(cell.kernel_caches(stack) for stack in stacks):
-                warm_up[stack] = _warm_up(cell, stack, served, say)
-            for concurrency in cell.load.concurrency:
-                say(f"{stack}: {concurrency} at once")
-                loads.append(_load(cell, stack, concurrency, served))
-    return compared(tuple(loads), cell).model_copy(update={"warm_up_seconds": warm_up})
+        speed = kept.find(stack)
+        if speed is None:
+            with serve(stack) as (served, start):
+                warm_up = _warm_up(cell, stack, served, say) if warms_up else None
+                loads = []
+                for concurrency in cell.load.concurrency:
+                    say(f"{stack}: {concurrency} at once")
+                    loads.append(_load(cell, stack, concurrency, served))
+            speed = StackSpeed(
+                key=kept.key, start=start, warm_up_seconds=warm_up, loads=tuple(loads)
+            )
+            kept.keep(stack, speed)
+        else:
+            say(f"{stack}: measured before the last run was cut off")
+        speeds[stack] = speed
+    result = compared(tuple(load for speed in speeds.values() for load in speed.loads), cell)
+    kept.forget()
+    return result.model_copy(
+        update={
+            "starts": tuple(speed.start for speed in speeds.values()),
+            "warm_up_seconds": {
+                stack: speed.warm_up_seconds
+                for stack, speed in speeds.items()
+                if speed.warm_up_seconds is not None
+            },
+        }
+    )
 
 
 def _warm_up(cell: Cell, stack: str, served: Served, say: Callable[[str], None]) -> float:

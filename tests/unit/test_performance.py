@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,8 +13,8 @@ import pytest
 
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
-from pipeline.results import LoadResult, PerformanceRatio, PerformanceResult
-from pipeline.stages.performance import bench_command, performance
+from pipeline.results import LoadResult, PerformanceRatio, PerformanceResult, Start
+from pipeline.stages.performance import Kept, bench_command, performance
 from pipeline.world.server import Served
 from tests.fakes import FakeContainer, ServingImage
 from tests.projects import one_cell, toy_project
@@ -38,10 +39,24 @@ def image_of(**fields: Any) -> ServingImage:
     return ServingImage(port=9010, log="INFO: one\nINFO: two\n", **fields)
 
 
-def measured(cell: Cell, images: dict[str, ServingImage]) -> PerformanceResult:
+def start_of(stack: str) -> Start:
+    return Start(
+        stack=stack,
+        kernels="none",
+        phases={},
+        ready_seconds=1,
+        answered_seconds=2,
+        answer="'four'",
+        is_good=True,
+    )
+
+
+def measured(
+    cell: Cell, images: dict[str, ServingImage], kept: Kept | None = None
+) -> PerformanceResult:
     @contextmanager
-    def serve(stack: str) -> Iterator[Served]:
-        yield Served(
+    def serve(stack: str) -> Iterator[tuple[Served, Start]]:
+        served = Served(
             container=FakeContainer(stack, images[stack], ()),
             begun=0,
             begun_at=datetime(2026, 11, 24, tzinfo=UTC),
@@ -51,8 +66,33 @@ def measured(cell: Cell, images: dict[str, ServingImage]) -> PerformanceResult:
             ready_seconds=0,
             launcher_output="",
         )
+        yield served, start_of(stack)
 
-    return performance(cell, cell.stacks, serve, lambda _: None)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = kept or Kept(Path(folder), "a key")
+        return performance(cell, cell.stacks, serve, kept, lambda _: None)
+
+
+def test_a_stack_that_was_measured_before_the_run_was_cut_off_is_not_served_again(
+    tmp_path: Path,
+) -> None:
+    cell, kept = cell_of(tmp_path), Kept(tmp_path / "run", "a key")
+    kept.folder.mkdir()
+    broken = image_of(bench_result={**RAW, "completed": 1})
+    with pytest.raises(StageRefusedError):
+        measured(cell, {"slow": image_of(bench_result=RAW), "fast": broken}, kept)
+    fast = image_of(bench_result={**RAW, "output_throughput": 16.0032})
+    slow_again = image_of(bench_result={**RAW, "output_throughput": 1})
+    of_another_key = measured(
+        cell, {"slow": slow_again, "fast": fast}, Kept(tmp_path / "run", "another key")
+    )
+    assert of_another_key.loads[0].output_tokens_per_s == 1
+    with pytest.raises(StageRefusedError):
+        measured(cell, {"slow": image_of(bench_result=RAW), "fast": broken}, kept)
+    result = measured(cell, {"fast": fast}, kept)
+    assert result.lowest_ratio == 0.8
+    assert [start.stack for start in result.starts] == ["slow", "fast"]
+    assert not list(kept.folder.iterdir())
 
 
 def test_where_kernels_are_tuned_every_stack_has_its_load_once_uncounted(tmp_path: Path) -> None:
