@@ -57,17 +57,18 @@ class Registry:
         sleep: Callable[[float], None] = time.sleep,
         at_once: int = AT_ONCE,
     ) -> None:
-        config, connections = docker_config or docker_config_path(), WeakSet[Connection]()
+        config = docker_config or docker_config_path()
+        first = Connection(base, config, sleep, certificates)
+        connections = WeakSet((first,))
 
         def connect() -> Connection:
-            connection = Connection(base, config, sleep, certificates)
+            connection = Connection(base, config, sleep, certificates, first.login)
             connections.add(connection)  # until its thread ends
             return connection
 
         self.host = base
         self._connections = connections
         self._connected = per_thread(connect)
-        self._connected()  # a host that is none, and a login that cannot be read, are told here
         self._askers = ThreadPoolExecutor(at_once)
 
     @property
