@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Collection, Sequence
 from math import log2
 
-from pipeline.gate.search import Culprits, Operators, find_culprits
+from pipeline.gate.forecast import simulated
+from pipeline.gate.search import Culprits, Operators
 
 OPERATORS = tuple(f"op{number:03}" for number in range(400))
 DRAWS = 50
@@ -58,14 +59,7 @@ def planted(sizes: Sequence[int], rng: random.Random) -> list[Operators]:
 
 
 def searched(families: Sequence[Operators], width: int, likely: Collection[str] = ()) -> Culprits:
-    search = find_culprits(OPERATORS, width=width, likely=likely)
-    try:
-        question = next(search)
-        while True:
-            fails = {p: any(family <= p for family in families) for p in question.probes}
-            question = search.send(fails)
-    except StopIteration as stop:
-        found: Culprits = stop.value
+    found = simulated(OPERATORS, families, width, likely)
     if set(found.failing_sets) != set(families):
         raise AssertionError(f"{families} were planted, {found.failing_sets} found")
     return found

@@ -44,8 +44,9 @@ def accuracy(run: CellRelease, log: StageLog) -> Ended:
         )
 
     def ran_as_asked(stack: str) -> bool:
+        """An answer that a dying engine gave is not kept for the next run."""
         seen = stack_operators(task.operators.get(stack), (look_at(stack),))
-        return not any(operator_faults({stack: seen}, (stack, stack)))
+        return up[stack].is_healthy() and not any(operator_faults({stack: seen}, (stack, stack)))
 
     # numpy takes a while to import, and most runs reuse their verdict.
     from pipeline.stages.accuracy import measure_accuracy, without_items

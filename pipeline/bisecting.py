@@ -12,6 +12,7 @@ from pipeline.cards.operator_issue import IssueFacts, operator_issue
 from pipeline.cell import Cell
 from pipeline.culprits import BisectResult, Level, Subject, evidence_bytes, exclusions_of
 from pipeline.errors import StageRefusedError
+from pipeline.gate.forecast import forecast
 from pipeline.logit_policy import ProfileName
 from pipeline.matrix import Target
 from pipeline.matrix_patch import exclusion_patch, with_exclusions
@@ -46,19 +47,12 @@ class Search:
 
 
 def search_cell(
-    cell: Cell,
-    past: Sequence[Record],
-    project: Project,
-    target: Target,
-    engine: Callable[[], Engine],
-    search: Search,
-    say: Say,
+    served: BuiltCell, search: Search, say: Say
 ) -> tuple[BisectResult, tuple[Path, ...]]:
-    """Search the newest image of the cell; the answer and the files written."""
-    served = newest_image(cell, past, project, target, engine, command="bisect")
-    library = library_in(served.engine, served.image, cell, search.stack)
+    """The answer and the files written."""
+    library = library_in(served.engine, served.image, served.cell, search.stack)
     result = search_operators(served, search, library, say)
-    return result, write_findings(result, served, library.packages, project.matrix_path)
+    return result, write_findings(result, served, library)
 
 
 def newest_image(
@@ -131,7 +125,9 @@ def prepare(served: BuiltCell, search: Search, library: Library, say: Say) -> Pr
         budget_s=search.budget_s,
         cache=folder / "probes",
     )
-    say(f"{len(task.operators)} operators of {task.subject.library} are searched")
+    say(
+        f"{len(task.operators)} operators of {task.subject.library} are searched; {_cost(task, search)}"
+    )
     profiles: tuple[ProfileName, ...] = tuple(dict.fromkeys(("quick", search.verify)))
     prompts = pregate_prompts(cell, served.project.lock, served.project.share / "download", say)
     asked = references(candidate, profiles, prompts, say)
@@ -147,6 +143,17 @@ def prepare(served: BuiltCell, search: Search, library: Library, say: Say) -> Pr
         for name in profiles
     }
     return Prepared(task=task, candidate=candidate, gates=gates)
+
+
+def _cost(task: BisectTask, search: Search) -> str:
+    """Engine starts cost a minute or more each, so they are said beforehand."""
+    width = search.width if search.restarts else 1
+    one = forecast(task.operators, width=width, likely=task.likely)
+    starts = f"as many engine starts, {width} at once" if search.restarts else "one engine start"
+    return (
+        f"one culprit takes at most {one.probes} probes in {one.rounds} rounds ({starts}), several about as many each; "
+        "3 more starts confirm it, and one asks the reference"
+    )
 
 
 def searched(cell: Cell, stack: str, library: Library) -> frozenset[str]:
@@ -174,12 +181,10 @@ def subject_of(served: BuiltCell, search: Search) -> Subject:
     )
 
 
-def write_findings(
-    result: BisectResult, served: BuiltCell, packages: Mapping[str, str], matrix: Path
-) -> tuple[Path, ...]:
+def write_findings(result: BisectResult, served: BuiltCell, library: Library) -> tuple[Path, ...]:
     """The evidence; and where the search came to an answer, the patch and one issue text a failing set."""
     files = {f"{result.id}.json": evidence_bytes(result)}
-    cell, stack = served.cell, result.subject.stack
+    cell, stack, matrix = served.cell, result.subject.stack, served.project.matrix_path
     if result.status == "found":
         name = (
             matrix.relative_to(served.project.root).as_posix() if matrix.is_absolute() else matrix
@@ -189,8 +194,9 @@ def write_findings(
         files[f"{result.id}.patch"] = patch.encode()
         checked = known_check(served, stack)
         facts = IssueFacts(
-            packages=packages,
+            packages=library.packages,
             device=result.subject.node,
+            driver=library.driver,
             model=cell.model.title,
             command=" ".join(cell.serve_command(stack)),
             worker=str(cell.serve_arguments(stack).get("worker_cls", "")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -52,11 +53,26 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WorldError(
-            f"cannot be written: {error.strerror}",
-            where=str(error.filename or path),
-            hint="look at the free space and the owner of the folder (df -h, ls -ld)",
-        ) from error
+        raise not_written(error, path) from error
+
+
+@contextmanager
+def room_for(doing: str) -> Iterator[None]:
+    """A full disk is no bug, whoever meets it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise not_written(error, doing) from error
+
+
+def not_written(error: OSError, where: Path | str) -> WorldError:
+    return WorldError(
+        f"cannot be written: {error.strerror}",
+        where=str(error.filename or where),
+        hint="look at the free space and the owner of the folder (df -h, ls -ld), then run the same command again",
+    )
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -114,7 +114,8 @@ class CellRelease:
             )
             self.starts.append(start)
             log.say(start.sentence)
-            yield served
+            with served.explaining():
+                yield served
 
     def launch(self, stack: str) -> Launch:
         return launch(self.cell, stack, self.image, self.project.share, kernels=self.kernels(stack))

@@ -111,6 +111,10 @@ class Smi(Strict):
         None  # regular expression whose first group is a card's name; default: the accelerator
     )
     count: str | None = None  # shell command that prints how many cards there are
+    memory: str | None = (
+        None  # shell command: a line a card, with its free and its whole memory in MiB
+    )
+    holders: str | None = None  # shell command that prints which processes hold memory of cards
 
 
 class SkippedOperators(Strict):

@@ -31,11 +31,13 @@ def main(words: Sequence[str], console: Console | None = None) -> int:
         if noop.may_be_known(options) and (done := noop.known(options)):
             noop.tell(done, reporter)
             return 0
+        from pipeline.canonical import room_for
         from pipeline.commands import COMMANDS  # with the matrix, its libraries and every record
 
         gc.freeze()
         gc.enable()
-        return COMMANDS[options.command](options, reporter)
+        with room_for(options.command):
+            return COMMANDS[options.command](options, reporter)
     except PipelineError as error:
         reporter.error(error)
         return error.exit_code

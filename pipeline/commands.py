@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.canonical import write_whole
 from pipeline.card_commands import do_cards
@@ -23,11 +25,14 @@ from pipeline.options import Options
 from pipeline.overview import print_excluded, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
-from pipeline.reporter import Reporter
+from pipeline.reporter import Reporter, StageLog
 from pipeline.selection import project_of, selection_of
 from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
 from pipeline.world.login import USER, login
+
+if TYPE_CHECKING:
+    from pipeline.probes.built import BuiltCell
 
 
 def do_render(options: Options, report: Reporter) -> int:
@@ -160,64 +165,64 @@ def do_bisect(options: Options, report: Reporter) -> int:
     """Search one cell's newest built image; found is success, anything else says what is missing."""
     from pipeline.bisecting import Search, apply_exclusions, search_cell
 
-    selection = selection_of(options, builder=None)
-    cell = _one_cell(selection.cells, "search in", "bisect nvidia smollm2")
-    search = Search(
-        stack=options.stack or cell.chip.released,
-        level=options.level,
-        budget_s=options.minutes * 60,
-        width=options.parallel,
-        gpus=options.gpus,
-        restarts=options.restart or options.parallel > 1,
-    )
-    project = selection.project
-    log_path = project.bisect_folder(cell) / "bisect.log"
-    with report.stage(cell.id, "bisect", log_path) as log:
-        result, files = search_cell(
-            cell,
-            selection.past[cell.id],
-            project,
-            project.target(options.target),
-            lazy_engine(cleans=True),
-            search,
-            log.say,
+    with _newest_image(options, report, "search in") as (served, stack, log):
+        search = Search(
+            stack=stack,
+            level=options.level,
+            budget_s=options.minutes * 60,
+            width=options.parallel,
+            gpus=options.gpus,
+            restarts=options.restart or options.parallel > 1,
         )
+        result, files = search_cell(served, search, log.say)
     report.say("\n".join([result.sentence, *(str(path) for path in files)]))
     if result.status == "found":
         if options.apply:
-            apply_exclusions(result, cell, project.matrix_path)
+            apply_exclusions(result, served.cell, served.project.matrix_path)
         return 0
     kind = StageRefusedError if result.status == "no_operator" else InconclusiveError
-    raise kind(result.sentence, where=f"bisect of {cell.id}", hint=_NEXT[result.status])
+    raise kind(result.sentence, where=f"bisect of {served.cell.id}", hint=_NEXT[result.status])
 
 
 def do_operators(options: Options, report: Reporter) -> int:
     """Serve one cell's newest built image with every operator on and checked; a wrong one fails."""
-    from pipeline.bisecting import newest_image
     from pipeline.probes.cell_check import check_cell
 
-    selection = selection_of(options, builder=None)
-    cell = _one_cell(selection.cells, "check", "operators nvidia smollm2")
-    project = selection.project
-    with report.stage(cell.id, "operators", project.bisect_folder(cell) / "operators.log") as log:
-        served = newest_image(
-            cell,
-            selection.past[cell.id],
-            project,
-            project.target(options.target),
-            lazy_engine(cleans=True),
-            command="operators",
-        )
-        found, path = check_cell(served, options.stack or cell.chip.released, log.say)
+    with _newest_image(options, report, "check") as (served, stack, log):
+        found, path = check_cell(served, stack, log.say)
     report.say("\n".join([*found.table(), str(path)]))
     if not found.worst:
         return 0
+    cell = served.cell
     raise StageRefusedError(
         f"{len(found.worst)} operators compute something else than the CPU",
         where=f"operators of {cell.id}",
         details="\n".join(found.sentences()),
         hint=f"nox -s bisect -- {cell.chip_id} {cell.model_id} tells which of them spoil the model",
     )
+
+
+@contextmanager
+def _newest_image(
+    options: Options, report: Reporter, verb: str
+) -> Iterator[tuple[BuiltCell, str, StageLog]]:
+    """Of the one cell that is named; the stack that is meant, and the command's log."""
+    from pipeline.bisecting import newest_image
+
+    command = options.command
+    selection = selection_of(options, builder=None)
+    cell = _one_cell(selection.cells, verb, f"{command} nvidia smollm2")
+    project = selection.project
+    with report.stage(cell.id, command, project.bisect_folder(cell) / f"{command}.log") as log:
+        served = newest_image(
+            cell,
+            selection.past[cell.id],
+            project,
+            project.target(options.target),
+            lazy_engine(cleans=True),
+            command=command,
+        )
+        yield served, options.stack or cell.chip.released, log
 
 
 _NEXT: Mapping[str, str] = {

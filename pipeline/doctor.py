@@ -14,12 +14,13 @@ from pathlib import Path
 
 from pipeline.cell import Cell
 from pipeline.checkup import Check, Finding, ok, unknown, wrong
-from pipeline.chip import Chip
+from pipeline.chip import Chip, Smi
 from pipeline.errors import UsageError, WorldError
 from pipeline.hub_accounts import Hub
 from pipeline.matrix import Target
 from pipeline.registry_checkup import registry_checks
 from pipeline.world import git
+from pipeline.world.device_memory import LEAST_SHARE, CardShare, holders, too_full
 from pipeline.world.engine import START_HINT, Engine
 from pipeline.world.harbor import registry_of
 from pipeline.world.hubs import hubs_of
@@ -116,9 +117,17 @@ def _devices(chip: Chip, *, is_named: bool) -> Finding:
     if shutil.which(tool) is None and not is_named:
         return unknown(f"no {tool} here", "no fault, unless cells of this chip are served here")
     found = cards(chip, chip.smi)
+    if found and (short := too_full(_everything(chip.smi, len(found)))):
+        is_said = wrong if is_named else unknown
+        return is_said(f"{', '.join(found)}; {'; '.join(short)}", holders(chip.smi))
     if found:
         return ok(", ".join(found))
     return wrong(f"{tool} runs and names no card", f"look at what {chip.smi.command} prints")
+
+
+def _everything(smi: Smi, cards: int) -> CardShare:
+    """What a cell takes that says nothing of its share."""
+    return CardShare(smi=smi, cards=tuple(range(cards)), share=LEAST_SHARE)
 
 
 def _hub(hub: Hub, root: Path) -> Finding:

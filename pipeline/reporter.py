@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -57,7 +57,8 @@ class StageLog:
             self._file.write(text + "\n")
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what could not be written is told by who wrote it
+            self._file.close()
 
 
 class Reporter:

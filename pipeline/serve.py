@@ -15,6 +15,7 @@ from pipeline.parts import Inputs, row_parts, trace_parts
 from pipeline.record import Stages
 from pipeline.stages.smoke import Expected
 from pipeline.suite import Suite
+from pipeline.world.device_memory import LEAST_SHARE, CardShare
 from pipeline.world.server import Launch
 
 if TYPE_CHECKING:
@@ -48,7 +49,16 @@ def launch(cell: Cell, stack: str, image: str, share: Path, kernels: Path | None
         log_path=cell.log_path(stack),
         port=cell.model.port,
         budget_s=cell.chip.start_budget_s,
+        takes=card_share(cell, stack),
     )
+
+
+def card_share(cell: Cell, stack: str) -> CardShare | None:
+    """What vLLM asks for itself, only earlier and without naming who holds it."""
+    if cell.chip.smi is None or cell.chip.smi.memory is None:
+        return None
+    asked = cell.serve_arguments(stack).get("gpu_memory_utilization", LEAST_SHARE)
+    return CardShare(smi=cell.chip.smi, cards=tuple(range(cell.cards)), share=float(str(asked)))
 
 
 def expected_of_smoke(cell: Cell, inputs: Inputs) -> Expected:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from pipeline.canonical import write_whole
+from pipeline.canonical import room_for, write_whole
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError
 from pipeline.keys import Parts, key_of
@@ -82,7 +82,8 @@ def begin(run: CellRelease, stage: StageName, *, forced: bool) -> Begun:
 
 def tried(work: Callable[[], T]) -> T | PipelineError:
     try:
-        return work()
+        with room_for("a file of this stage"):
+            return work()
     except PipelineError as error:
         return error
 

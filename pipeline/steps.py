@@ -21,7 +21,7 @@ from pipeline.limits import BUILD, PUSH, chip_resource
 from pipeline.record import StageName
 from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
-from pipeline.results import PublishResult, Start
+from pipeline.results import AccuracyResult, PublishResult, Start
 from pipeline.serve import expected_of_smoke
 from pipeline.stages.build import Builder, build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
@@ -119,6 +119,14 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     return "failed", result, "\n".join(lines)
 
 
+def _accuracy(run: CellRelease, log: StageLog) -> Ended:
+    ended, result, wrong = accuracy(run, log)
+    logits = result.logits if isinstance(result, AccuracyResult) else None
+    if logits and logits.status == "fail":
+        wrong = "\n".join((wrong, *_wrong_operators(run, log)))
+    return ended, result, wrong
+
+
 def _wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
     """A refused stack with an operator library is served once more, every operator checked against the CPU."""
     stack = run.cell.chip.released
@@ -204,7 +212,7 @@ FLOW: Mapping[StageName, Callable[[CellRelease, StageLog], Ended]] = {
     "build": _build,
     "weights": _weights,
     "smoke": _smoke,
-    "accuracy": accuracy,
+    "accuracy": _accuracy,
     "performance": _performance,
     "rehearse": rehearse_commands,
     "card": _card,

@@ -86,6 +86,15 @@ class EngineContract:
         ended = engine.run_once(image, command, run=QUIET, name="contract-once", volumes={})
         assert ended == (3, "seen\n")
 
+    def test_a_container_says_how_it_ended(self, engine: Engine, image: str) -> None:
+        command = ["python", "-c", "print('seen'); raise SystemExit(3)"]
+        with engine.container(
+            image, command, run=QUIET, name="contract-ended", volumes={}
+        ) as container:
+            container.wait()
+            assert (container.running(), container.ending()) == (False, "ended with exit code 3")
+        assert container.ending() == "was removed"
+
     def test_an_image_nobody_has_is_none(self, engine: Engine) -> None:
         assert engine.image("no-such-image:never") is None
 

@@ -85,6 +85,7 @@ class ServingImage(FakeImage):
     evidence: Sequence[Mapping[str, object]] = (
         EVIDENCE,
     )  # of its operator library, a process each
+    memory_events: str = ""  # what the kernel counted of its container
     server: StandInServer | None = None
 
     def answer(self, command: tuple[str, ...]) -> tuple[int, str]:
@@ -100,6 +101,8 @@ class ServingImage(FakeImage):
             case ("vllm", "bench", *_):
                 self.loads += 1
                 return self.benched
+            case ("cat", "/sys/fs/cgroup/memory.events", *_):
+                return 1, self.memory_events
             case ("cat", *_):
                 found = self.bench_result
                 return (1, "No such file\n") if found is None else (0, json.dumps(found))
@@ -143,19 +146,22 @@ class FakeContainer(Container):
         self.image = image
         self.command = tuple(command)
         self.is_running = True
+        self.ended = ""  # how its own command did, in words
         self.executed: list[tuple[str, ...]] = []
 
     def execute(self, command: Sequence[str]) -> tuple[int, str]:
-        if not self.is_running:
+        if not self.running():
             raise WorldError("the container ended: is not running", where=self.name)
         self.executed.append(tuple(command))
         return self.image.answer(tuple(command))
 
     def wait(self) -> tuple[int, str]:
-        return self.image.answer(self.command)
+        code, output = self.image.answer(self.command)
+        self.ended = f"ended with exit code {code}"
+        return code, output
 
-    def running(self) -> bool:
-        return self.is_running
+    def ending(self) -> str:
+        return self.ended if self.is_running else "was removed"
 
     def processes(self) -> list[str]:
         return self.image.processes()

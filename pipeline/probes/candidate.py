@@ -16,7 +16,9 @@ from pipeline.results import Frozen
 from pipeline.serve import launch
 from pipeline.stages.render import render_model
 from pipeline.templates import Templates
+from pipeline.world.device_memory import CardShare
 from pipeline.world.engine import Engine
+from pipeline.world.node import driver_in
 from pipeline.world.server import Served, serving
 
 Enabled = frozenset[str]
@@ -27,19 +29,20 @@ SHARED_GPU = {"gpu_memory_utilization": 0.1, "kv_cache_memory_bytes": 2 << 30}
 
 # Without a server: one that an operator kills could not tell.
 _LIST = """
-import importlib, json, re, sys
+import importlib, json, platform, re, sys
 from importlib.metadata import distributions
 operators = sorted(importlib.import_module(sys.argv[1]).available())
 packages = {re.sub(r"[-_.]+", "-", found.metadata["Name"]).lower(): found.version for found in distributions()}
-print(json.dumps({"operators": operators, "packages": packages}))
+print(json.dumps({"operators": operators, "packages": {**packages, "python": platform.python_version()}}))
 """
 
 
 class Library(Frozen):
-    """Every operator that can be registered on this node, and the packages of the image."""
+    """Every operator that can be registered on this node, and what they are registered into."""
 
     operators: tuple[str, ...]
-    packages: Mapping[str, str]
+    packages: Mapping[str, str]  # of the image, with its Python
+    driver: str = ""  # of the chip on this node
 
 
 def library_in(engine: Engine, image: str, cell: Cell, stack: str) -> Library:
@@ -51,8 +54,9 @@ def library_in(engine: Engine, image: str, cell: Cell, stack: str) -> Library:
         image, ["sleep", "infinity"], run=cell.run, name=name, volumes={}
     ) as container:
         code, output = container.execute(["env", *variables, "python", "-c", _LIST, switch.library])
+        _, cards = container.execute(cell.chip.smi.command.split()) if cell.chip.smi else (0, "")
     try:
-        return Library.model_validate_json(output.strip().splitlines()[-1])
+        found = Library.model_validate_json(output.strip().splitlines()[-1])
     except (ValueError, IndexError) as error:
         raise StageRefusedError(
             f"the operators of {switch.library} could not be listed: exit code {code}",
@@ -60,6 +64,7 @@ def library_in(engine: Engine, image: str, cell: Cell, stack: str) -> Library:
             details="\n".join(output.splitlines()[-20:]),
             hint="the library must be importable in the image, on this node",
         ) from error
+    return found.model_copy(update={"driver": driver_in(cards) or ""})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +110,7 @@ class Candidate:
                 str(conf): f"{cell.conf_folder}:ro",
             },
             run=run.model_copy(update={"environment": {**run.environment, **variables}}),
+            takes=self._takes(started.takes, slot),
         )
         with serving(self.engine, started, lambda _: None) as served:
             yield served
@@ -113,10 +119,17 @@ class Candidate:
     def _shares_gpu(self) -> bool:
         return self.cell.chip.smi is not None and self.width > 1
 
+    @property
+    def _has_several(self) -> bool:
+        return self.cell.chip.smi is not None and self.gpus > 1
+
     def _gpu(self, slot: int) -> dict[str, str]:
-        several = self.cell.chip.smi is not None and self.gpus > 1
         variable = self.cell.chip.visible.process
-        return {variable: str(slot % self.gpus)} if several and variable else {}
+        return {variable: str(slot % self.gpus)} if self._has_several and variable else {}
+
+    def _takes(self, share: CardShare | None, slot: int) -> CardShare | None:
+        its_own = (slot % self.gpus,)
+        return replace(share, cards=its_own) if share and self._has_several else share
 
 
 def write_conf(cell: Cell, templates: Templates, folder: Path) -> Path:

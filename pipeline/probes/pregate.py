@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.culprits import ProbeVerdict
-from pipeline.errors import PipelineError, StageRefusedError, WorldError
+from pipeline.errors import StageRefusedError, WorldError
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import PROFILES, LogitLimits, ProfileName
 from pipeline.probes.candidate import Candidate
@@ -43,7 +43,10 @@ class Oracle:
         return f"{self.reference.profile.name} {sha256_bytes(canonical(asked))[:12]}"
 
     def judge(self, served: Served) -> Judged:
-        """Verdict, reason and numbers. A server that dies or hangs gets a verdict too."""
+        """Verdict, reason and numbers. A server that dies or hangs gets a verdict too.
+
+        Raises WorldError when the machine is why it died: no operator is to blame.
+        """
         endpoint = Endpoint(
             base_url=served.base_url,
             model=self.model,
@@ -57,7 +60,7 @@ class Oracle:
                 )
             except WorldError as gone:
                 if not is_late.is_set():
-                    return "crash", first_error(served, gone.message), {}
+                    return crash(served, gone.message)
         if is_late.is_set():
             return "hang", f"not judged within {self.limit_s:.0f} s", {}
         verdict = judge_logits(self.reference, trace, self.limits)
@@ -65,7 +68,7 @@ class Oracle:
             raise _invalid(verdict)
         if verdict.status == "fail" and not served.is_healthy():
             # vLLM answers HTTP 500 for a while after its engine has died.
-            return "crash", first_error(served, _reason(verdict)), {}
+            return crash(served, _reason(verdict))
         return verdict.status, _reason(verdict), numbers_of(verdict)
 
 
@@ -96,9 +99,11 @@ def references(
     files = {name: candidate.folder / f"reference.{name}.npz" for name in profiles}
     found = {name: read_reference(files[name], key=keys[name]) for name in profiles}
     if not all(found.values()):
-        with serving(
-            candidate.engine, launch(cell, stack, candidate.image, candidate.share), lambda _: None
-        ) as served:
+        started = launch(cell, stack, candidate.image, candidate.share)
+        with (
+            serving(candidate.engine, started, lambda _: None) as served,
+            served.explaining(),
+        ):
             say(f"{stack}, the reference, is ready after {served.ready_seconds:.0f} s")
             endpoint = Endpoint(base_url=served.base_url, model=cell.served_name)
             for name in profiles:
@@ -110,22 +115,25 @@ def references(
                     top_k=top_k,
                     progress=_quiet,
                 )
+                _refuse_invalid(trace, cell.gate.logits)  # and it is not kept
                 write_reference(files[name], trace, key=keys[name])
                 found[name] = trace
     whole = {name: trace for name, trace in found.items() if trace is not None}
     for trace in whole.values():
-        verdict = judge_logits(trace, trace.trace, cell.gate.logits)
-        if verdict.status == "invalid":
-            raise _invalid(verdict)
+        _refuse_invalid(trace, cell.gate.logits)
     return whole
 
 
-def first_error(served: Served, otherwise: str) -> str:
-    """The first error of the server's log, in one line."""
-    try:
-        return served.log_errors().partition("\n")[0][:200] or otherwise
-    except PipelineError:
-        return otherwise
+def _refuse_invalid(reference: ReferenceTrace, limits: LogitLimits) -> None:
+    verdict = judge_logits(reference, reference.trace, limits)
+    if verdict.status == "invalid":
+        raise _invalid(verdict)
+
+
+def crash(served: Served, otherwise: str) -> Judged:
+    """With the first error of the server's log, in one line. Raises WorldError when the machine is why it died."""
+    served.refuse_known_end()
+    return "crash", served.log_errors().partition("\n")[0][:200] or otherwise, {}
 
 
 def numbers_of(verdict: LogitVerdict) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pipeline.culprits import ProbeAnswer, ProbeVerdict
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.probes.candidate import Candidate, Enabled
-from pipeline.probes.pregate import Judged, Oracle, first_error
+from pipeline.probes.pregate import Judged, Oracle, crash
 from pipeline.stages.bisect import Prober
 from pipeline.world.operator_switch import DEV_MODE, switch_operators
 from pipeline.world.server import Served
@@ -67,7 +67,7 @@ class _Switched:
             calls = self._switch(served, enabled)
         except WorldError as gone:
             if is_new:
-                return "crash", first_error(served, gone.message), {}
+                return crash(served, gone.message)
             # What was on before may have done it. A new engine tells.
             self.stop()
             return self._judge(enabled, slot)

@@ -19,7 +19,7 @@ from pipeline.lock import Lock, weights_source, wheel_name
 from pipeline.results import BuiltImage
 from pipeline.world.command import run
 from pipeline.world.debian import download_packages
-from pipeline.world.pieces import Member, Piece, write_pieces
+from pipeline.world.pieces import Member, Piece, packed_bytes, write_pieces
 from pipeline.world.registry import Registry
 from pipeline.world.registry_files import registry_files
 from pipeline.world.sources import wheel
@@ -81,6 +81,7 @@ def bundle(cell: Cell, bundling: Bundling) -> Bundle:
         piece_bytes=bundling.piece_bytes,
         settings={
             "CHIP": cell.chip_id,
+            "EARLY_PIECES": "" if bundling.published else str(_early_pieces(members, bundling)),
             "MODEL": cell.model_id,
             "NODE": bundling.node_id,
             "NOT_IN_BASE": " ".join(bundling.node.not_in_base),
@@ -94,6 +95,12 @@ def bundle(cell: Cell, bundling: Bundling) -> Bundle:
         group = member.path.partition("/")[0]
         groups[group] = groups.get(group, 0) + member.size_bytes
     return Bundle(folder=folder, pieces=pieces, group_bytes=groups)
+
+
+def _early_pieces(members: Sequence[Member], bundling: Bundling) -> int:
+    """The pieces that hold the container engine: with them a node can begin with its base image."""
+    engine = (member for member in members if member.path.startswith("engine/"))
+    return -(-packed_bytes(engine) // bundling.piece_bytes)
 
 
 def _engine(bundling: Bundling) -> Iterator[Member]:

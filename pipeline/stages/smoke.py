@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from pipeline.pictures import COLOURS, names_only, question_of
 from pipeline.results import Check, Facts, Sight, SmokeResult, Start
 from pipeline.world.engine import Container, Engine
 from pipeline.world.first_minutes import first_minutes
-from pipeline.world.node import card_names
+from pipeline.world.node import card_names, driver_in
 from pipeline.world.openai import Answer, OpenAI
 from pipeline.world.operators import look_at_operators
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server
@@ -49,7 +48,10 @@ class Expected:
 def smoke(
     cell: Cell, launch: Launch, engine: Engine, expected: Expected, say: Callable[[str], None]
 ) -> SmokeResult:
-    """Serve the released stack once and look at everything. Never raises for what the image does wrong."""
+    """Serve the released stack once and look at everything. Never raises for what the image does wrong.
+
+    Raises WorldError when the machine is why the server died.
+    """
     checks = Checks(say)
     with serving(engine, launch, say) as served:
         ai = OpenAI(served.base_url, cell.served_name)
@@ -88,6 +90,8 @@ def smoke(
             checks.run("clean stop", lambda: stop_server(served, patience_s=STOP_PATIENCE_S))
         else:
             facts = None
+        if not checks.all_passed():
+            served.refuse_known_end()
         server_log = served.log_errors()
     checks.run("nothing left", lambda: _nothing_left(engine, launch))
     return SmokeResult(
@@ -339,5 +343,4 @@ def _chip(cell: Cell, container: Container, cpu: str) -> tuple[str, str | None]:
     code, output = container.execute(cell.chip.smi.command.split())
     if code != 0:
         return "", None
-    driver = re.search(r"(?i)driver version:?\s*([\w.]+)", output)
-    return next(iter(card_names(cell.chip, output)), ""), driver[1] if driver else None
+    return next(iter(card_names(cell.chip, output)), ""), driver_in(output)

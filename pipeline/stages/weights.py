@@ -14,6 +14,7 @@ from pipeline.errors import StageRefusedError, WorldError
 from pipeline.lock import Lock, weights_source
 from pipeline.parts import CONVERTER, CONVERTER_FILE
 from pipeline.results import FileHash, Frozen, WeightsResult
+from pipeline.world.causes import of_machine
 from pipeline.world.engine import Engine
 from pipeline.world.sources import huggingface_folder, modelscope_folder, wheel
 
@@ -150,11 +151,13 @@ def _convert(
         user=f"{os.getuid()}:{os.getgid()}",  # the next run must be able to remove what this one wrote
     )
     if code != 0:
-        raise StageRefusedError(
-            f"the conversion ended with exit code {code}",
+        ended = f"the conversion ended with exit code {code}"
+        advice = of_machine(f"{ended}\n{output}")
+        raise (WorldError if advice else StageRefusedError)(
+            ended,
             where=f"weights of {cell.id}",
             details="\n".join(output.splitlines()[-20:]),
-            hint=f"the converter is {CONVERTER_FILE}",
+            hint=advice or f"the converter is {CONVERTER_FILE}",
         )
 
 

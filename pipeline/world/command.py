@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import CommandError, WorldError
+from pipeline.world.causes import of_machine
 
 _SECRET = re.compile(
     r"(?i)(password|token|secret|api[_-]?key|bearer)(\"?[=: ]+)\S+|(://[^/\s:@]+:)[^@\s]+@"
@@ -106,7 +107,7 @@ def run(
                     *([hide_secrets(last)] if last else []),
                 ]
             ),
-            hint=hint,
+            hint=of_machine(last) or hint,
         )
     return Completed(output=output, seconds=seconds, exit_code=process.returncode)
 

@@ -19,6 +19,7 @@ from docker.types import DeviceRequest, Ulimit
 
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.run_arguments import engine_arguments
+from pipeline.world.causes import of_machine
 from pipeline.world.engine_store import StoredImage, stored_image
 from pipeline.world.node import processor
 from pipeline.world.process import is_over, me
@@ -32,6 +33,7 @@ OWNER_LABEL = (
     "io.flagos.release.owner"  # <host>:<pid>:<start ticks> of the pipeline that started it
 )
 ENDED_HINT = "the container ended or was removed; docker events --since 10m says by whom"
+OOM = "for want of memory (OOM)"
 START_HINT = "start it with ./bootstrap, or see that your user may use it (docker ps)"
 
 # docker-py passes on what requests and urllib3 raise, and on a raw socket what the socket raises.
@@ -199,11 +201,13 @@ class Engine:
                         on_line(line)
                         last = [*last[-19:], line]
                 if "error" in event:
-                    raise StageRefusedError(
-                        f"a step of the image build failed: {str(event['error']).strip()}",
+                    said = str(event["error"]).strip()
+                    advice = of_machine("\n".join([*last, said]))
+                    raise (WorldError if advice else StageRefusedError)(
+                        f"a step of the image build failed: {said}",
                         where=f"building {tag}",
                         details="\n".join(last),
-                        hint="the whole log is build.log in the cell's folder under out/",
+                        hint=advice or "the whole log is build.log in the cell's folder under out/",
                     )
         return self._must_have(tag, last)
 
@@ -348,7 +352,7 @@ def _asking(doing: str, hint: str = START_HINT) -> Iterator[None]:
         raise WorldError(
             f"the container engine refused: {error.explanation or error}",
             where=doing,
-            hint=hint,
+            hint=of_machine(str(error)) or hint,
         ) from error
     except BROKEN as error:
         raise WorldError(
@@ -382,12 +386,20 @@ class Container:
             return code, bytes(self._container.logs()).decode(errors="replace")
 
     def running(self) -> bool:
+        return not self.ending()
+
+    def ending(self) -> str:
+        """How it ended, in words; "" while it runs."""
         with _asking(f"looking at {self.name}", ENDED_HINT):
             try:
                 self._container.reload()
             except docker.errors.NotFound:
-                return False
-        return bool(self._container.status == "running")
+                return "was removed"
+        state = self._container.attrs["State"]
+        if state["Running"]:
+            return ""
+        why = f" {OOM}" if state["OOMKilled"] else ""
+        return f"ended with exit code {state['ExitCode']}{why}"
 
     def processes(self) -> list[str]:
         """Command lines of every process inside."""

@@ -46,3 +46,9 @@ def card_names(chip: Chip, listed: str) -> tuple[str, ...]:
     """The names of cards in what the chip's tool printed."""
     pattern = chip.smi.name if chip.smi and chip.smi.name else f"({re.escape(chip.accelerator)})"
     return tuple(found.strip() for found in re.findall(pattern, listed))
+
+
+def driver_in(printed: str) -> str | None:
+    """Its version, in what the chip's tool printed."""
+    found = re.search(r"(?i)driver version:?\s*([\w.]+)", printed)
+    return found[1] if found else None

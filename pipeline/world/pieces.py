@@ -12,6 +12,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,10 +64,14 @@ def write_pieces(
     folder.mkdir(parents=True, exist_ok=True)
     old = {data.parent.name: sha256_file(data) for data in folder.glob("piece.*/data")}
     cutter = _Cutter(folder, piece_bytes)
-    with tarfile.open(fileobj=cutter, mode="w|", format=tarfile.GNU_FORMAT) as archive:
-        for member in members:
-            _add(archive, member)
-    cutter.close()
+    try:
+        with tarfile.open(fileobj=cutter, mode="w|", format=tarfile.GNU_FORMAT) as archive:
+            for member in members:
+                _add(archive, member)
+    except BaseException:
+        cutter.abandon()
+        raise
+    cutter.finish()
     for gone in set(old) - {piece.name for piece in cutter.finished}:
         shutil.rmtree(folder / gone)
     pieces = tuple(
@@ -84,6 +89,13 @@ def write_pieces(
         write_whole(piece.folder / SUMS, sums.encode())
         write_whole(piece.folder / SETTINGS, lines.encode())
     return pieces
+
+
+def packed_bytes(members: Iterable[Member]) -> int:
+    """What members with short names take at the head of an archive: a block for each, and their content in blocks."""
+    return sum(
+        tarfile.BLOCKSIZE * (1 + -(-member.size_bytes // tarfile.BLOCKSIZE)) for member in members
+    )
 
 
 def _add(archive: tarfile.TarFile, member: Member) -> None:
@@ -118,9 +130,13 @@ class _Cutter(io.RawIOBase):
                 self._end_piece()
         return len(whole)
 
-    def close(self) -> None:
+    # Not by `close`, which Python calls too when writing has failed: half a piece would look like a whole one.
+    def finish(self) -> None:
         self._end_piece()
-        super().close()
+
+    def abandon(self) -> None:
+        if self._piece is not None:
+            self._piece.abandon()
 
     def _end_piece(self) -> None:
         if self._piece is not None:
@@ -147,3 +163,8 @@ class _OpenPiece:
         self._file.close()
         (self.folder / ".data.partial").replace(self.folder / "data")
         return self._sum.hexdigest()
+
+    def abandon(self) -> None:
+        with suppress(OSError):  # what is left to be written finds no room either
+            self._file.close()
+        (self.folder / ".data.partial").unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 import requests
 
 from pipeline.chip import Run
-from pipeline.errors import StageRefusedError, WorldError
+from pipeline.errors import PipelineError, WorldError
+from pipeline.world.causes import LAST_LINES, errors_in
+from pipeline.world.device_memory import CardShare, refuse_busy_cards
 from pipeline.world.engine import Container, Engine
 from pipeline.world.openai import direct_session
-from pipeline.world.server_log import LAST_LINES, advice_on, errors_in
+from pipeline.world.server_end import LOOKED_AT, end_of, tail
 
-LOOKED_AT = 1000  # lines of the log
 POLL_S = 1.0
 
 
@@ -34,6 +35,7 @@ class Launch:
     port: int
     budget_s: float
     health_path: str = "/health"
+    takes: CardShare | None = None  # None: of no card, or of one whose tool cannot tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class Served:
 
     def log_tail(self, lines: int = LAST_LINES) -> str:
         """The last lines of the server's own log, for error texts."""
-        return _tail(self.container, self.log_path, lines)
+        return tail(self.container, self.log_path, lines)
 
     def is_healthy(self) -> bool:
         """False too where an engine has died behind a server that still answers."""
@@ -61,11 +63,39 @@ class Served:
         """The first distinct errors of the server's log, where a cause stands; its last lines when it names none."""
         return errors_in(self.log_tail(LOOKED_AT))
 
+    def refuse_known_end(self, *, of_image_too: bool = False) -> None:
+        """For whoever got a wrong answer or none: a known cause is told instead, one of the machine as a WorldError.
+
+        What is known of the image is told `of_image_too`, as a StageRefusedError, when the server is gone.
+        """
+        end = end_of(self.container, self.log_tail(LOOKED_AT))
+        if end.is_of_machine or (of_image_too and end.advice and not self.is_healthy()):
+            raise end.error("the server died while it was asked", where=self.base_url)
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """What a dying server answers is no answer; and its log, which ends with the container, is told."""
+        try:
+            yield
+        except Exception as error:
+            self.refuse_known_end(of_image_too=True)
+            if isinstance(error, WorldError) and not self.is_healthy():
+                details = self.log_errors()
+                raise WorldError(error.message, where=error.where, details=details) from error
+            raise
+        if not self.is_healthy():
+            self.refuse_known_end(of_image_too=True)
+
 
 @contextmanager
 def serving(engine: Engine, launch: Launch, say: Callable[[str], None]) -> Iterator[Served]:
-    """Start, wait until healthy, yield, remove. Raises StageRefusedError when the server dies or its budget ends."""
+    """Start, wait until healthy, yield, remove. Raises StageRefusedError when the server dies or its budget ends.
+
+    WorldError when the machine is why it died: that is no answer about the image.
+    """
     refuse_taken_port(launch.port)
+    if launch.takes:
+        refuse_busy_cards(launch.takes)
     begun, begun_at = time.monotonic(), datetime.now(UTC)
     with engine.container(
         launch.image,
@@ -78,7 +108,7 @@ def serving(engine: Engine, launch: Launch, say: Callable[[str], None]) -> Itera
         code, output = container.execute(launch.command)
         launcher_seconds = time.monotonic() - started
         if code != 0:
-            raise _refused(f"the launcher ended with exit code {code}", launch, output)
+            raise _refused(f"the launcher ended with exit code {code}", launch, container, output)
         base_url = f"http://127.0.0.1:{launch.port}"
         _wait(container, launch, base_url, started, output, say)
         yield Served(
@@ -155,13 +185,13 @@ def _wait(
             return
         absent = 0 if container.running() and server_processes(container) else absent + 1
         if absent >= 3:
-            log = _tail(container, launch.log_path, LOOKED_AT) or launcher_output
-            raise _refused(f"the server died after {elapsed:.0f} s while starting", launch, log)
+            died = f"the server died after {elapsed:.0f} s while starting"
+            log = tail(container, launch.log_path, LOOKED_AT) or launcher_output
+            raise _refused(died, launch, container, log)
         if elapsed > launch.budget_s:
-            log = _tail(container, launch.log_path, LOOKED_AT)
-            raise _refused(
-                f"the server was not ready in its budget of {launch.budget_s:.0f} s", launch, log
-            )
+            late = f"the server was not ready in its budget of {launch.budget_s:.0f} s"
+            log = tail(container, launch.log_path, LOOKED_AT)
+            raise _refused(late, launch, container, log)
         say(f"{elapsed:4.0f} s  {_last_line(container, launch.log_path)}")
         time.sleep(POLL_S)
 
@@ -174,26 +204,14 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def _tail(container: Container, path: str, lines: int) -> str:
-    if not container.running():
-        return ""
-    code, output = container.execute(["tail", "-n", str(lines), path])
-    return output.strip() if code == 0 else ""
-
-
 def _last_line(container: Container, path: str) -> str:
-    return _tail(container, path, 1)[:110]
+    return tail(container, path, 1)[:110]
 
 
-def _refused(message: str, launch: Launch, log: str) -> StageRefusedError:
+def _refused(message: str, launch: Launch, container: Container, log: str) -> PipelineError:
     around = f"docker run --rm -it {launch.image} bash"
-    return StageRefusedError(
+    return end_of(container, log).error(
         message,
         where=f"{' '.join(launch.command)} in {launch.image}",
-        details=errors_in("\n".join(_without_noise(log.splitlines()))),
-        hint=advice_on(log) or f"the reason is in the lines above; to look around: {around}",
+        otherwise=f"the reason is in the lines above; to look around: {around}",
     )
-
-
-def _without_noise(lines: Sequence[str]) -> list[str]:
-    return [line for line in lines if not line.startswith("nanobind:")]

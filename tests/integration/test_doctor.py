@@ -4,47 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.own_engine import own_engine
 from tests.projects import ROOT, toy_project
 from tests.small_disk import fill, small_disk
 
 pytestmark = pytest.mark.integration
 DISK_BYTES = 64 << 20
-
-
-@contextmanager
-def own_engine(folder: Path) -> Iterator[str]:
-    """A Docker Engine beside the machine's, with no network of its own; its address."""
-    if shutil.which("dockerd") is None or os.geteuid() != 0:
-        pytest.skip("an engine of its own needs dockerd and root")
-    address = f"unix://{folder}/docker.sock"
-    words = [
-        *("dockerd", "--host", address, "--data-root", f"{folder}/data"),
-        *("--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/pid"),
-        *("--containerd-namespace", "doctor", "--containerd-plugins-namespace", "doctor-plugins"),
-        *("--bridge", "none", "--iptables=false", "--ip-masq=false"),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(words, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while b"API listen on" not in (folder / "log").read_bytes():
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail((folder / "log").read_text())
-            time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 def doctor(root: Path, engine: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.bisecting import (
     Search,
     apply_exclusions,
-    search_cell,
+    newest_image,
     searched,
     subject_of,
     write_findings,
@@ -30,7 +30,9 @@ from tests.fakes import FakeEngine
 from tests.projects import ROOT, toy_project
 
 OPERATORS = ("gelu", "mm", "pow", "silu", "sin", "softmax")
-LIBRARY = Library(operators=OPERATORS, packages={"flag-gems": "5.0.2", "torch": "2.11.0"})
+LIBRARY = Library(
+    operators=OPERATORS, packages={"flag-gems": "5.0.2", "torch": "2.11.0", "python": "3.12.3"}
+)
 SEARCH = Search(stack="fast", level="fail", budget_s=60)
 
 
@@ -95,7 +97,7 @@ def test_findings_are_evidence_a_patch_that_git_applies_and_an_issue_for_every_f
     project: Project, cell: Cell
 ) -> None:
     result = result_of(project.root, "silu", "pow+sin")
-    files = write_findings(result, served(project, cell), LIBRARY.packages, project.matrix_path)
+    files = write_findings(result, served(project, cell), LIBRARY)
     assert [path.relative_to(project.root).as_posix() for path in files] == [
         f"out/bisect/abacus/poet/{result.id}.json",
         f"out/bisect/abacus/poet/{result.id}.patch",
@@ -115,7 +117,7 @@ def test_what_was_found_can_be_written_into_the_matrix_as_the_patch_would(
     project: Project, cell: Cell
 ) -> None:
     result = result_of(project.root, "silu", "pow+sin")
-    files = write_findings(result, served(project, cell), LIBRARY.packages, project.matrix_path)
+    files = write_findings(result, served(project, cell), LIBRARY)
     before = project.matrix_path.read_bytes()
     subprocess.run(["git", "apply", files[1]], cwd=project.root, check=True)
     patched = project.matrix_path.read_bytes()
@@ -126,7 +128,7 @@ def test_what_was_found_can_be_written_into_the_matrix_as_the_patch_would(
 
 def test_a_search_without_an_answer_leaves_evidence_alone(project: Project, cell: Cell) -> None:
     result = result_of(project.root, "silu", budget_s=0)
-    files = write_findings(result, served(project, cell), LIBRARY.packages, project.matrix_path)
+    files = write_findings(result, served(project, cell), LIBRARY)
     assert [path.suffix for path in files] == [".json"]
 
 
@@ -138,6 +140,7 @@ def test_an_issue_has_versions_numbers_and_the_way_to_see_it(tmp_path: Path) -> 
         model="Poet-1B",
         command="flagscale serve poet",
         worker="beads.Worker",
+        driver="580.159.04",
         smallest_call="torch.pow(torch.sin(x), 2)",
     )
     golden = (ROOT / "tests/golden/operator-issue.md").read_text("utf-8")
@@ -175,7 +178,7 @@ def test_a_cell_that_was_not_built_is_refused_before_any_engine_is_asked(
         raise AssertionError("an engine was asked for")
 
     with pytest.raises(StageRefusedError) as refused:
-        search_cell(cell, (), project, project.target("local"), no_engine, SEARCH, print)
+        newest_image(cell, (), project, project.target("local"), no_engine, command="bisect")
     assert str(refused.value) == (
         "bisect of abacus/poet: no image of this cell was built, or its weights are not there\n"
         "hint: run nox -s weights -- abacus poet"

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ echo "docker $*" >>"$CALLS"
 case "$1 $2" in
     "version "*) [[ -e $STARTED ]] ;;
     "image inspect") [[ -e $IMPORTED ]] ;;
-    "import "*) cat >"$IMPORTED"; [[ ! -e $FULL ]] ;;
+    "import "*) sleep "${SLOWLY:-0}"; cat >"$IMPORTED"; [[ ! -e $FULL ]] ;;
     "rmi "*) rm "$IMPORTED" ;;
 esac
 """
@@ -62,10 +64,12 @@ class Node:
         (environment / "python3").chmod(0o755)
         self.pack(b"first")
 
-    def pack(self, note: bytes) -> None:
+    def pack(self, note: bytes, engine: Sequence[Member] = ()) -> None:
+        """With an engine, the node may begin with its base image as soon as the first piece is there."""
         write_pieces(
             self.bundle,
             [
+                *engine,
                 Member(path="wheels/large.whl", content=b"w" * 50_000),
                 Member(path="pipeline/toy_tool-1.0-py3-none-any.whl", content=b"tool"),
                 Member(path="download/items.whl", content=b"items"),
@@ -73,6 +77,7 @@ class Node:
             ],
             piece_bytes=20_480,
             settings={
+                "EARLY_PIECES": "1" if engine else "",
                 "NOT_IN_BASE": "/opt/sdk* /opt/cache",
                 "REVISION": "abc",
                 "TOOL_PATHS": "",
@@ -80,7 +85,7 @@ class Node:
             },
         )
 
-    def start(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def start(self, *words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.code / "node/start", *words],
             env={
@@ -90,6 +95,7 @@ class Node:
                 "FULL": str(self.full),
                 "STARTED": str(self.calls.with_name("started")),
                 "IMPORTED": str(self.calls.with_name("imported")),
+                **more,
             },
             cwd=self.code.parent,
             stdin=subprocess.DEVNULL,
@@ -166,6 +172,62 @@ def test_a_full_disk_leaves_no_half_imported_base(node: Node) -> None:
     node.full.unlink()
     assert node.start("prepare").returncode == 0
     assert len(node.asked("tar")) == 2
+
+
+@pytest.fixture
+def debs(tmp_path: Path) -> list[Member]:
+    """A Debian package with one program."""
+    tree = tmp_path / "package"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(
+        "Package: toy\nVersion: 1\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: toy\n"
+    )
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "usr/bin/toy-engine").write_text("#!/bin/sh\n")
+    deb = tmp_path / "toy.deb"
+    subprocess.run(["dpkg-deb", "--build", tree, deb], check=True, capture_output=True)
+    return [Member(path="engine/toy.deb", content=deb)]
+
+
+def until(there: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not there.exists():
+        assert time.monotonic() < deadline, f"{there} never came"
+        time.sleep(0.02)
+
+
+def test_the_base_image_is_begun_before_all_pieces_are_there_and_made_once(
+    node: Node, debs: list[Member]
+) -> None:
+    node.pack(b"first", debs)
+    first = node.start("receive", node.bundle / "piece.00", SLOWLY="1")
+    assert "still missing: piece.01 piece.02" in first.stderr
+    until(node.calls.with_name("started"))
+    assert (node.state / "engine/usr/bin/toy-engine").exists()
+    node.start("receive", node.bundle)  # begins it too, and waits for its turn
+    prepared = node.start("prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    assert "waiting for the base image that receive began" in prepared.stderr
+    assert [len(node.asked(name)) for name in ("dockerd", "tar", "pip")] == [1, 1, 1]
+
+
+def test_a_base_image_that_could_not_be_begun_early_is_made_by_prepare(
+    node: Node, debs: list[Member]
+) -> None:
+    node.pack(b"first", debs)
+    node.full.touch()
+    node.start("receive", node.bundle / "piece.00")
+    until(node.state / "early.log")
+    deadline = time.monotonic() + 30
+    while "could not be imported" not in (node.state / "early.log").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    node.full.unlink()
+    assert node.start("receive", node.bundle / "piece.01").returncode == 0
+    node.start("receive", node.bundle)
+    prepared = node.start("prepare")
+    assert prepared.returncode == 0, prepared.stderr
+    assert node.calls.with_name("imported").exists()
 
 
 def test_ad_hoc_python_sees_what_was_carried_and_the_checkout(node: Node) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline.cell import select
-from pipeline.culprits import Subject, exclusions_of
+from pipeline.culprits import ProbeAnswer, Subject, exclusions_of
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.matrix_file import read_matrix
@@ -173,6 +173,18 @@ def bench(
     return Bench(candidate=candidate, gate=gate, image=serving, engine=engine)
 
 
+Ends = Callable[[Bench, frozenset[str]], ProbeAnswer]
+
+
+def restarted_once(on: Bench, enabled: frozenset[str]) -> ProbeAnswer:
+    return restarted(on.candidate, on.gate).probe(enabled, 0)
+
+
+def switched_once(on: Bench, enabled: frozenset[str]) -> ProbeAnswer:
+    with switched(on.candidate, on.gate) as prober:
+        return prober.probe(enabled, 0)
+
+
 def test_a_probe_is_the_released_configuration_with_exactly_its_operators_off(
     project: Project,
 ) -> None:
@@ -235,6 +247,45 @@ def test_an_operator_that_kills_the_engine_at_a_request_is_a_crash(
     answer = restarted(on.candidate, on.gate).probe(frozenset({"pow"}), 0)
     assert (answer.verdict, answer.detail) == ("crash", "ValueError: bad shape")
     capsys.readouterr()
+
+
+FULL_DISK = "OSError: [Errno 28] No space left on device"
+
+
+def test_no_operator_is_blamed_for_a_fault_of_the_machine_at_the_start(
+    project: Project, reference: ReferenceTrace
+) -> None:
+    on = bench(project, reference, Beads(), deadly_at_start={"pow"}, log=FULL_DISK)
+    with pytest.raises(WorldError, match="the server died after 0 s while starting"):
+        restarted(on.candidate, on.gate).probe(frozenset({"pow"}), 0)
+
+
+@pytest.mark.parametrize("ends", [restarted_once, switched_once])
+@pytest.mark.parametrize("model", [Beads(deadly={"pow"}), Beads(numbing={"pow"})])
+def test_no_operator_is_blamed_for_a_fault_of_the_machine_while_it_is_asked(
+    project: Project, reference: ReferenceTrace, model: Beads, ends: Ends
+) -> None:
+    on = bench(project, reference, model, log="up\n", memory_events="oom_kill 1\n")
+    with pytest.raises(WorldError, match="for want of memory"):
+        ends(on, frozenset({"pow"}))
+    assert on.engine.containers == {}
+
+
+def test_a_container_that_somebody_ended_is_no_crash_of_its_operators(
+    project: Project, reference: ReferenceTrace
+) -> None:
+    model = Beads(deadly={"pow"})
+    on = bench(project, reference, model)
+    ended = on.image.removed
+
+    def end_with_its_container() -> None:
+        for container in on.engine.containers.values():
+            container.ended = "ended with exit code 137"
+        ended()
+
+    on.image.removed = end_with_its_container  # type: ignore[method-assign]
+    with pytest.raises(WorldError, match="its container ended with exit code 137"):
+        restarted(on.candidate, on.gate).probe(frozenset({"pow"}), 0)
 
 
 def test_a_server_that_hangs_is_killed_at_the_limit(
@@ -360,7 +411,8 @@ def test_the_reference_is_asked_once_and_read_from_disk_then(
     monkeypatch.setattr("pipeline.probes.pregate.PROFILES", {"quick": PROFILE})
     (cell,) = select(project.matrix, ["abacus", "poet"])
     cell = replace(cell, model=cell.model.model_copy(update={"port": free_port()}))
-    engine = FakeEngine(ServingImage(port=cell.model.port, behaviour=Behaviour(toy=ToyModel())))
+    whole = ServingImage(port=cell.model.port, behaviour=Behaviour(toy=ToyModel()))
+    engine = FakeEngine(whole)
     candidate = Candidate(
         cell=cell,
         stack="fast",
@@ -371,9 +423,15 @@ def test_the_reference_is_asked_once_and_read_from_disk_then(
         engine=engine,
         folder=project.bisect_folder(cell),
     )
+    engine.served = ServingImage(
+        port=cell.model.port, behaviour=Behaviour(completion_status=500, checks_model_name=False)
+    )
+    with pytest.raises(StageRefusedError, match="slow itself is unsound"):
+        references(candidate, ["quick"], PROMPTS, lambda _: None)
+    engine.served = whole
     first = references(candidate, ["quick"], PROMPTS, lambda _: None)
     second = references(candidate, ["quick"], PROMPTS, lambda _: None)
-    assert len(engine.started) == 1
+    assert len(engine.started) == 2, "what a failing reference answered was kept"
     assert first["quick"].answers == second["quick"].answers
 
 

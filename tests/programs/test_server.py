@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from pipeline.chip import Run
-from pipeline.errors import StageRefusedError, WorldError
+from pipeline.errors import PipelineError, StageRefusedError, WorldError
 from pipeline.world import server
 from pipeline.world.openai import OpenAI
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server
@@ -106,42 +106,160 @@ def test_a_server_that_dies_is_refused_early_with_its_last_lines() -> None:
     )
 
 
+# As vLLM 0.24.0 (v1/worker/utils.py, v1/worker/gpu_worker.py, v1/core/kv_cache_utils.py), torch and CUDA say it.
 BUSY = (
     "ValueError: Free memory on device cuda:0 (5.1/79.18 GiB) on startup is less than desired GPU memory utilization "
     "(0.9, 71.26 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
 )
-
-
-@pytest.mark.parametrize(
-    ("cause", "advice"),
-    [
-        (BUSY, "something else holds memory of the device"),
-        (
-            "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
-            "the model needs more memory",
-        ),
-        (
-            "ValueError: No available memory for the cache blocks.",
-            "no memory is left for the cache",
-        ),
-        ("OSError: [Errno 28] No space left on device", "a disk is full"),
-        (
-            "RuntimeError: CUDA driver version is insufficient for CUDA runtime version",
-            "the driver is too old",
-        ),
-    ],
+PROFILED = (
+    "AssertionError: Error in memory profiling. Initial free memory 70.1 GiB, current free memory 74.9 GiB. This "
+    "happens when other processes sharing the same container release GPU memory while vLLM is profiling during "
+    "initialization. To fix this, ensure consistent GPU memory allocation or isolate vLLM in its own container."
 )
+CACHE = (
+    "ValueError: To serve at least one request with the model's max seq len (65536), (8.0 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (2.13 GiB). Based on the available memory, the estimated "
+    "maximum model length is 17424."
+)
+FULL = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"
+NO_CACHE = "ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization` when"
+OF_THE_MACHINE = [
+    (BUSY, "something else holds memory of the device"),
+    (PROFILED, "something else took or gave back memory of the device"),
+    (
+        "torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        "the container sees no free device",
+    ),
+    (
+        "RuntimeError: CUDA error: all CUDA-capable devices are busy or unavailable",
+        "the container sees no free device",
+    ),
+    ("RuntimeError: No CUDA GPUs are available", "the container sees no free device"),
+    ("OSError: [Errno 28] No space left on device", "a disk is full"),
+]
+OF_THE_IMAGE = [
+    (FULL, "the model needs more memory"),
+    (NO_CACHE, "no memory is left for the cache"),
+    (CACHE, "no memory is left for the cache"),
+    (
+        "RuntimeError: CUDA driver version is insufficient for CUDA runtime version",
+        "the driver is too old",
+    ),
+]
+LAST = (
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
+)
+
+
+def dying(cause: str) -> ServingImage:
+    """Its server prints what vLLM prints when its engine dies, and ends."""
+    after = [f"  File engine.py, line {n}" for n in range(40)]
+    log = "\n".join(["INFO: loading", f"(EngineCore pid=9) ERROR {cause}", *after, LAST])
+    return ServingImage(port=free_port(), starts=False, stays=False, log=log)
+
+
+@pytest.mark.parametrize(("cause", "advice"), OF_THE_IMAGE)
 def test_the_cause_of_a_death_is_shown_before_what_followed_and_says_what_to_do(
     cause: str, advice: str
 ) -> None:
-    after = [f"  File engine.py, line {n}" for n in range(40)]
-    end = "RuntimeError: Engine core initialization failed. See root cause above."
-    log = "\n".join(["INFO: loading", f"(EngineCore pid=9) ERROR {cause}", *after, end])
-    image = ServingImage(port=free_port(), starts=False, stays=False, log=log)
-    head, shown, followed, hint = refusal(image, budget_s=600).splitlines()
+    head, shown, followed, hint = refusal(dying(cause), budget_s=600).splitlines()
     assert head.endswith("the server died after 0 s while starting")
-    assert (shown, followed) == (cause, end)
+    assert (shown, followed) == (cause[:300], LAST)
     assert hint.startswith(f"hint: {advice}")
+
+
+@pytest.mark.parametrize(("cause", "advice"), OF_THE_MACHINE)
+def test_a_fault_of_the_machine_is_no_refusal_of_the_image_and_says_how_to_go_on(
+    cause: str, advice: str
+) -> None:
+    found = fault(dying(cause))
+    assert isinstance(found, WorldError)
+    assert found.message == "the server died after 0 s while starting"
+    assert found.details.splitlines() == [cause[:300], LAST]
+    assert found.hint.startswith(advice)
+    assert found.hint.endswith("; then run the same command again: it goes on where it was")
+
+
+def fault(image: ServingImage, use: Callable[[FakeEngine], None] = lambda _: None) -> PipelineError:
+    """What is told when a server dies at its start, or while it is used."""
+    engine = FakeEngine(image)
+    with (
+        pytest.raises(PipelineError) as caught,
+        serving(engine, launch(image.port, budget_s=600), lambda _: None) as served,
+        served.explaining(),
+    ):
+        use(engine)
+    assert engine.containers == {}, "the container was left behind"
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        "low 0\nhigh 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n",  # control groups 2
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+    ],
+)
+@pytest.mark.parametrize("starts", [True, False])
+def test_a_server_that_the_kernel_ended_for_want_of_memory_says_so(
+    counted: str, starts: bool
+) -> None:
+    image = ServingImage(
+        port=free_port(), starts=starts, stays=False, log=LAST, memory_events=counted
+    )
+    found = fault(image, lambda _: image.removed())
+    assert isinstance(found, WorldError)
+    assert found.message.endswith(": the kernel ended 1 of its processes for want of memory (OOM)")
+    assert "docker stats" in found.hint
+
+
+def stop_answering(_: FakeEngine) -> None:
+    raise WorldError("the server stopped answering while items were asked")
+
+
+def test_a_container_that_somebody_ended_is_no_fault_of_the_server() -> None:
+    image = ServingImage(port=free_port())
+
+    def end(engine: FakeEngine) -> None:
+        engine.containers["served"].ended = "ended with exit code 137"
+        stop_answering(engine)
+
+    found = fault(image, end)
+    assert isinstance(found, WorldError)
+    assert str(found) == (
+        f"http://127.0.0.1:{image.port}: the server died while it was asked: its container ended with exit code 137\n"
+        "hint: docker events --since 10m says who ended it; then run the same command again: it goes on where it was"
+    )
+
+
+def test_the_log_of_a_server_that_is_gone_is_told_with_what_failed() -> None:
+    image = ServingImage(port=free_port(), log="INFO: up\nValueError: bad shape\n")
+
+    def end(engine: FakeEngine) -> None:
+        image.removed()
+        stop_answering(engine)
+
+    found = fault(image, end)
+    assert found.message == "the server stopped answering while items were asked"
+    assert found.details == "ValueError: bad shape"
+
+
+def test_what_a_server_answered_whose_engine_has_run_out_of_memory_is_refused() -> None:
+    image = ServingImage(port=free_port(), log=FULL)
+
+    def numb(_: FakeEngine) -> None:
+        image.behaviour.healthy = False
+
+    found = fault(image, numb)
+    assert isinstance(found, StageRefusedError)
+    assert found.message == "the server died while it was asked"
+    assert found.hint.startswith("the model needs more memory")
+
+
+def test_what_fails_beside_a_healthy_server_is_raised_as_it_is() -> None:
+    image = ServingImage(port=free_port(), log=FULL)  # as a library says that tried it and goes on
+    found = fault(image, stop_answering)
+    assert str(found) == "the server stopped answering while items were asked"
 
 
 def test_a_dead_server_without_a_log_is_refused_with_what_the_launcher_printed() -> None:

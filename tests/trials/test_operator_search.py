@@ -66,7 +66,6 @@ def test_what_is_planted_is_found(trial: Trial, case: Case) -> None:
     row = SearchRow(case=case.name, says=case.says, result=result)
     found = with_row(row, datetime.now(UTC).isoformat(timespec="seconds"))
     write_whole(RECORD, canonical(found.model_dump(mode="json")) + b"\n")
-    matrix = trial.served.project.matrix_path
-    files = write_findings(result, trial.served, trial.library.packages, matrix)
+    files = write_findings(result, trial.served, trial.library)
     assert [path.suffix for path in files][:2] == [".json", ".patch"]
-    assert read_matrix(matrix)
+    assert read_matrix(trial.served.project.matrix_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -9,9 +10,9 @@ import pytest
 
 from pipeline.cell import Cell
 from pipeline.errors import WorldError
-from pipeline.names import names
+from pipeline.names import Layer, names
 from pipeline.results import BuiltImage
-from pipeline.stages.build import Builder, Log, _place, _refuse_short_disk
+from pipeline.stages.build import Builder, Log, _image, _place, _refuse_short_disk
 from pipeline.world.engine import Engine, is_elsewhere
 from pipeline.world.push import Place
 from tests.fakes import FakeEngine
@@ -67,6 +68,46 @@ def test_a_disk_of_another_machine_is_not_judged(tmp_path: Path, cell: Cell) -> 
     _refuse_short_disk(cell, builder(tmp_path, cell, free_gib=None))
     with pytest.raises(WorldError, match="GiB are free where the engine keeps images"):
         _refuse_short_disk(cell, builder(tmp_path, cell, free_gib=0.5))
+
+
+class Said:
+    """The log of a stage, in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    progress = say
+
+
+def test_a_thin_last_layer_takes_the_room_that_its_parent_has_left(
+    tmp_path: Path, cell: Cell
+) -> None:
+    registry, log = FakeRegistry(), Said(tmp_path / "build.log")
+    engine = FakeEngine(registry=registry, free_gib=0.5)
+    full = replace(builder(tmp_path, cell), engine=engine, registry=registry, log=log)
+    parent = BuiltImage(
+        layer="runtime",
+        repository=full.names.staging_runtime,
+        key="k",
+        config_digest=DIGEST,
+        manifest_digest=DIGEST,
+        size_bytes=1,
+        stored_bytes=0,
+        built=True,
+        seconds=0,
+    )
+
+    def image(layer: Layer) -> BuiltImage:
+        repository = f"toys/staging/{layer}"
+        return _image(layer, repository, cell, full, parts={}, parent=parent, context=dict)
+
+    with pytest.raises(WorldError, match=r"0\.5 GiB are free"):
+        image("runtime")
+    assert image("model").built
 
 
 @pytest.mark.parametrize(

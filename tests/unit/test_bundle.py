@@ -146,7 +146,7 @@ def test_what_the_model_never_loads_stays_behind(project: Project) -> None:
 def test_the_settings_tell_the_node_what_it_cannot_ask_the_matrix(project: Project) -> None:
     settings = (bundled(project, "abacus", "poet") / "piece.00/bundle.env").read_text()
     assert settings == (
-        "CHIP=abacus\nMODEL=poet\nNODE=shed\nNOT_IN_BASE='/opt/sdk*'\nREVISION=abc\n"
+        "CHIP=abacus\nEARLY_PIECES=1\nMODEL=poet\nNODE=shed\nNOT_IN_BASE='/opt/sdk*'\nREVISION=abc\n"
         "TOOL_PATHS=/opt/beads/tools\nVENV=/opt/beads\n"
     )
 

@@ -24,7 +24,7 @@ from pipeline.tombstones import tombstone_beside
 from pipeline.world import harbor
 from pipeline.world.engine import Engine
 from tests.fakes_registry import push_image
-from tests.projects import edited, toy_project
+from tests.projects import edited, one_cell, project_in, toy_project
 from tests.record_parts import sha256
 from tests.releases import RELEASE, Flow
 
@@ -453,6 +453,9 @@ def test_only_a_confirmed_answer_of_bisect_is_a_success(
 ) -> None:
     result = SimpleNamespace(status=status, sentence="silu fails alone")
     evidence = line.folder / "out/bisect/abacus/poet/bisect-01.json"
+    cell = one_cell(project_in(line.folder), "abacus", "poet")
+    built = SimpleNamespace(cell=cell)
+    monkeypatch.setattr("pipeline.bisecting.newest_image", lambda *_, **__: built)
     monkeypatch.setattr("pipeline.bisecting.search_cell", lambda *_: (result, (evidence,)))
     came, printed, err = line.run("bisect", "abacus", "poet", "--minutes", "5")
     assert came == code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tarfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.canonical import sha256_file
 from pipeline.errors import UsageError
-from pipeline.world.pieces import Member, Piece, parse_size, write_pieces
+from pipeline.world.pieces import Member, Piece, packed_bytes, parse_size, write_pieces
 
 PIECE = 16_384
 
@@ -76,3 +77,28 @@ def test_sizes_are_read(text: str, size: int) -> None:
 def test_other_words_are_no_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="expected a size like 60MiB"):
         parse_size(text)
+
+
+def test_so_many_first_pieces_hold_the_first_members_whole(tmp_path: Path) -> None:
+    engine = [
+        Member(path="engine/docker.io_20.10.24_amd64.deb", content=b"d" * 3000),
+        Member(path="engine/runc_1.1.5_amd64.deb", content=b"r" * 512),
+        Member(path="engine/tini_0.19.0_amd64.deb", content=b""),
+    ]
+    rest = Member(path="wheels/vllm.whl", content=b"v" * 9000)
+    pieces = write_pieces(tmp_path, [*engine, rest], piece_bytes=1000, settings={})
+    needed = -(-packed_bytes(engine) // 1000)
+    data = b"".join((piece.folder / "data").read_bytes() for piece in pieces[:needed])
+    found = {}
+    with (
+        contextlib.suppress(tarfile.ReadError),
+        tarfile.open(fileobj=io.BytesIO(data), mode="r|") as archive,
+    ):
+        for member in archive:
+            file = archive.extractfile(member)
+            assert file is not None
+            found[member.name] = file.read()
+    assert {name: found.get(name) for name in (one.path for one in engine)} == {
+        one.path: one.content for one in engine
+    }
+    assert needed == 6

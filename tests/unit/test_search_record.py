@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from math import log2
+from pathlib import Path
 
 import pytest
 
+from pipeline.cards.operator_issue import IssueFacts, operator_issue
+from pipeline.culprits import BisectResult
+from pipeline.world.operator_check import OperatorCheck
+from tests.projects import ROOT, committed
 from tests.trials.searches import (
     CASES,
     SearchRow,
@@ -54,3 +61,40 @@ def test_only_a_culprit_that_kills_the_engine_costs_more_starts(row: SearchRow) 
     by_search = row.result.starts - len(row.result.checks)
     assert bool(crashes) == (row.case == "crash")
     assert by_search <= 1 + len(crashes)
+
+
+EVIDENCE = sorted((ROOT / "records").glob("*/*/*/bisect-*.json"))
+
+
+def test_what_the_matrix_excludes_after_a_search_names_evidence_that_is_committed() -> None:
+    found = {path.stem: BisectResult.model_validate_json(path.read_bytes()) for path in EVIDENCE}
+    assert {name: result.id for name, result in found.items()} == {name: name for name in found}
+    for cell in committed().cells:
+        for name, exclusion in cell.override.operators.exclude.items():
+            if exclusion.evidence.startswith("bisect-"):
+                result = found[exclusion.evidence]
+                assert (result.status, result.subject.cell) == ("found", cell.id)
+                assert name in result.exclusion
+
+
+@pytest.mark.parametrize("path", EVIDENCE, ids=lambda path: path.stem)
+def test_the_issue_of_a_search_on_a_node_shows_a_call_that_its_reader_can_run(path: Path) -> None:
+    result = BisectResult.model_validate_json(path.read_bytes())
+    check = OperatorCheck.model_validate_json((path.parent / "operators.json").read_bytes())
+    (failing,) = result.failing_sets
+    facts = IssueFacts(
+        packages={},
+        device=result.subject.node,
+        model="SmolLM2-135M-Instruct",
+        command="flagscale serve smollm2",
+        worker="",
+        smallest_call=check.smallest_call(failing),
+    )
+    blocks = re.findall(r"```python\n(.*?)```", operator_issue(result, failing, facts), re.DOTALL)
+    *_, call = [ast.parse(block) for block in blocks]
+    imported = {
+        name.name for node in call.body if isinstance(node, ast.Import) for name in node.names
+    }
+    used = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)} - {"result"}
+    assert used == imported == {"torch", "flag_gems"}
+    assert "where the reference has (8192, 32)" in blocks[-1]

@@ -1,4 +1,4 @@
-"""What the flow makes of a smoke test that failed, where the stack has an operator library."""
+"""What the flow makes of a smoke test or a pre-gate that failed, where the stack has an operator library."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.probes import cell_check
 from pipeline.results import Check, SmokeResult
 from pipeline.steps import FLOW
 from tests.projects import toy_project
+from tests.records import cpu_record
 from tests.releases import Flow
 from tests.unit.test_operator_check import check, wrong
 
@@ -81,3 +82,22 @@ def test_an_image_that_was_checked_is_not_checked_again(
     monkeypatch.setattr(cell_check, "check_cell", asked_again)
     *_, last = flow.go(*POET, until="smoke")
     assert "operator check: mul wrong" in str(last.error)
+
+
+@pytest.mark.parametrize(("status", "named"), [("fail", True), ("invalid", False), ("pass", False)])
+def test_a_pre_gate_that_fails_names_the_operators_too(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, status: str, named: bool
+) -> None:
+    measured = cpu_record().stages.accuracy
+    assert measured is not None
+    assert measured.result is not None
+    assert measured.result.logits is not None
+    logits = measured.result.logits.model_copy(update={"status": status})
+    result = measured.result.model_copy(update={"logits": logits})
+    monkeypatch.setattr(flow_module, "FLOW", {**flow.table(), "accuracy": FLOW["accuracy"]})
+    monkeypatch.setattr(steps, "accuracy", lambda *_: ("failed", result, "no item was asked"))
+    monkeypatch.setattr(cell_check, "known_check", lambda *_: check(mul=wrong(7.0, 9)))
+    *_, last = flow.go(*POET, until="accuracy")
+    assert (last.stage, last.status) == ("accuracy", "failed")
+    assert str(last.error).startswith("accuracy of abacus/poet: no item was asked")
+    assert ("operator check: mul wrong" in str(last.error)) == named

@@ -30,6 +30,7 @@ class Converter(FakeImage):
         self.share = share
         self.files = files
         self.code = code
+        self.output = "reading poet.gguf\nKeyError: 'blk.0'\n"
         self.commands: list[tuple[str, ...]] = []
 
     def answer(self, command: tuple[str, ...]) -> tuple[int, str]:
@@ -38,7 +39,7 @@ class Converter(FakeImage):
             path = self.share / "poet" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        return self.code, "reading poet.gguf\nKeyError: 'blk.0'\n" if self.code else ""
+        return self.code, self.output if self.code else ""
 
 
 class Weights:
@@ -152,6 +153,29 @@ def test_a_conversion_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
     weights.converter.code = 0
     weights.fetch()
     assert len(weights.converter.commands) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "output", "advice"),
+    [
+        (
+            1,
+            "SafetensorError: I/O error: No space left on device (os error 28)\n",
+            "a disk is full",
+        ),
+        (137, "", "it was killed, as the kernel does when memory runs out"),
+    ],
+)
+def test_a_machine_that_cannot_convert_is_no_fault_of_the_weights(
+    tmp_path: Path, code: int, output: str, advice: str
+) -> None:
+    weights = Weights(tmp_path)
+    weights.converter.code, weights.converter.output = code, output
+    with pytest.raises(WorldError, match=f"the conversion ended with exit code {code}") as told:
+        weights.fetch()
+    assert told.value.hint.startswith(advice)
+    weights.converter.code = 0
+    assert weights.fetch().files
 
 
 def test_a_truncated_file_is_noticed_before_it_is_served(tmp_path: Path) -> None:
