@@ -2,8 +2,10 @@
 
     python -m benchmarks.noop
 
-A Debian docker-registry of its own holds the images. First everything is planned anew (what is known of the last such
-run is removed before), then it is known. Wall seconds depend on what else the machine does; processor seconds less so.
+A Debian docker-registry of its own holds the images; cards lie in a folder, then on stand-ins of both model hubs, on
+loopback. First everything is planned anew (what is known of the last such run is removed before), then it is known.
+
+Wall seconds depend on what else the machine does; processor seconds less so.
 """
 
 from __future__ import annotations
@@ -15,24 +17,34 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
-from tests.finished import CELLS, ENVIRONMENT, finished_release
+from tests.fakes_hubs import HuggingFaceHandler, ModelScopeHandler, serving
+from tests.finished import CELLS, ENVIRONMENT, FOLDER_HUB, finished_release
 from tests.real_registry import real_registry
 
 RUNS = 9
 
 
 def main() -> None:
+    with serving(HuggingFaceHandler) as one, serving(ModelScopeHandler) as other:
+        huggingface, modelscope = (
+            {"organisation": "Toys", "endpoint": hub.endpoint} for hub in (one, other)
+        )
+        time_with("cards in a folder", FOLDER_HUB)
+        time_with("cards on two hubs", {"huggingface": huggingface}, {"modelscope": modelscope})
+
+
+def time_with(what: str, *hubs: Mapping[str, object]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name, "project")
         folder.mkdir()
         with real_registry(Path(name, "registry")) as host:
-            finished_release(folder, host)
-            print(
-                f"{CELLS} cells, load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()}"
-            )
+            finished_release(folder, host, *hubs)
+            load = f"load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()}"
+            print(f"{CELLS} cells, {what}, {load}")
             print_times("planned anew", folder, forget=True, runs=3)
             print_times("known", folder, forget=False, runs=RUNS)
 

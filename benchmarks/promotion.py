@@ -4,14 +4,15 @@
 
 Needs docker-registry and skopeo. The cells are small images, four layers each, three of them shared by the cells of a
 chip, as those of its runtime are. Staging and public repositories lie in one registry. Both ways are timed as programs,
-with their start. Ours also reads every manifest back, writes index and journal and moves `latest`; skopeo sets one
-tag a cell.
+with their start. Ours is given digests, as records have them; it also reads every manifest back, writes index and
+journal and moves `latest`. Skopeo is given tags, and sets one tag a cell.
 """
 
 from __future__ import annotations
 
 import gzip
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -41,21 +42,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, real_registry(Path(folder)) as host:
         registry = Registry(host)
 
-        def staged() -> str:
+        def staged() -> tuple[str, dict[str, str]]:
             prefix = f"toys{next(numbers)}"
-            stage(registry, prefix)
-            return prefix
+            return prefix, stage(registry, prefix)
 
         def ours() -> float:
-            prefix = staged()
-            journals = str(Path(folder) / f"journals-{prefix}")
-            words = [sys.executable, "-m", "benchmarks.promotion", host, prefix, journals]
+            prefix, digests = staged()
+            place = Path(folder) / prefix
+            place.mkdir()
+            (place / "digests.json").write_text(json.dumps(digests))
+            words = [sys.executable, "-m", "benchmarks.promotion", host, prefix, str(place)]
             started = time.perf_counter()
             subprocess.run(words, check=True)
             return checked(registry, prefix, time.perf_counter() - started)
 
         def skopeo() -> float:
-            prefix = staged()
+            prefix, _ = staged()
             words = ["skopeo", "copy", "--quiet", "--insecure-policy"]
             words += ["--src-tls-verify=false", "--dest-tls-verify=false"]
             started = time.perf_counter()
@@ -80,12 +82,16 @@ def main() -> None:
     )
 
 
-def stage(registry: Registry, prefix: str) -> None:
+def stage(registry: Registry, prefix: str) -> dict[str, str]:
+    """Digests by cell."""
     runtimes: dict[str, list[bytes]] = {}
+    digests = {}
     for cell in CELLS:
         chip = cell.partition("/")[0]
         shared = runtimes.setdefault(chip, [layer(LAYER_BYTES) for _ in range(3)])
-        push_image(registry, staging_of(prefix, cell), *shared, layer(2000), tag=STAGED)
+        place = staging_of(prefix, cell)
+        digests[cell] = push_image(registry, place, *shared, layer(2000), tag=STAGED)
+    return digests
 
 
 def layer(size_bytes: int) -> bytes:
@@ -101,18 +107,19 @@ def checked(registry: Registry, prefix: str, took_s: float) -> float:
     return took_s
 
 
-def promote_all(host: str, prefix: str, journals: str) -> None:
+def promote_all(host: str, prefix: str, place: str) -> None:
     registry = Registry(host)
+    digests = json.loads(Path(place, "digests.json").read_bytes())
     candidates = [
         Candidate(
-            record=gated_record(str(registry.head(staging_of(prefix, cell), STAGED)), cell),
+            record=gated_record(digests[cell], cell),
             source=registry,
             source_repository=staging_of(prefix, cell),
             public=public_of(prefix, cell),
         )
         for cell in CELLS
     ]
-    shelf = Shelf(registry=registry, index_repository=f"{prefix}/releases", journals=Path(journals))
+    shelf = Shelf(registry=registry, index_repository=f"{prefix}/releases", journals=Path(place))
     promote(
         Release(name=RELEASE, candidates=candidates, left_out={}),
         shelf,

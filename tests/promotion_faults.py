@@ -49,8 +49,8 @@ def kill_points(requests: int, count: int) -> list[tuple[int, bool]]:
     return [(chosen.randint(1, requests), chosen.random() < 0.5) for _ in range(count)]
 
 
-def killed(site: Site, number: int, *, is_before: bool) -> Row:
-    """`kill -9` of the promoter before its n-th request reaches the registry, or when that has answered."""
+def killed(site: Site, point: int | Callable[[Asked], bool], *, is_before: bool) -> Row:
+    """`kill -9` of the promoter before its n-th or such a request reaches the registry, or when that has answered."""
     place, proxy = site.place(), site.to_target
     victim: list[subprocess.Popen[str]] = []
     waiting = time.monotonic()
@@ -62,14 +62,22 @@ def killed(site: Site, number: int, *, is_before: bool) -> Row:
 
     proxy.seen.clear()
     when: Literal["instead", "after"] = "instead" if is_before else "after"
-    proxy.rule = lambda asked: Call(kill, when) if asked.number == number else None
+
+    def is_at(asked: Asked) -> bool:
+        return asked.number == point if isinstance(point, int) else point(asked)
+
+    proxy.rule = lambda asked: Call(kill, when) if is_at(asked) else None
     started = time.monotonic()
     victim.append(place.start(NEW))
     ran = ended(victim[0], started)
     proxy.rule = lambda _: None
-    asked = proxy.seen[number - 1] if len(proxy.seen) >= number else None
-    name = f"{asked.method} {asked.path.partition('?')[0]}" if asked else "never"
-    at = f"{'before' if is_before else 'after'} request {number}: {name}"
+    asked = next(filter(is_at, proxy.seen), None)
+    name = (
+        f"{asked.number}: {asked.method} {asked.path.partition('?')[0]}"
+        if asked
+        else f"{point}: never"
+    )
+    at = f"{'before' if is_before else 'after'} request {name}"
     how = "killed" if ran.code == -9 else ran.error or "finished"
     return looked_at(place, "kill -9", at, how, ran.seconds, len(proxy.seen))
 

@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 from typing import Literal, TypeVar
-from weakref import WeakSet
 
 import requests
 
 from pipeline.errors import WorldError
-from pipeline.workers import per_thread
 from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
 from pipeline.world.registry_blobs import (
     cancel_upload,
@@ -36,6 +32,7 @@ from pipeline.world.registry_credentials import docker_config_path
 from pipeline.world.registry_lists import referring, repository_names, tag_names
 from pipeline.world.registry_login import to_delete, to_pull, to_push
 from pipeline.world.registry_retries import date_of
+from pipeline.world.registry_threads import Connections
 
 AT_ONCE = 4  # questions side by side, where nobody says otherwise
 T = TypeVar("T")
@@ -57,45 +54,20 @@ class Registry:
         sleep: Callable[[float], None] = time.sleep,
         at_once: int = AT_ONCE,
     ) -> None:
-        config, connections = docker_config or docker_config_path(), WeakSet[Connection]()
-
-        def connect() -> Connection:
-            connection = Connection(base, config, sleep, certificates)
-            connections.add(connection)  # until its thread ends
-            return connection
-
         self.host = base
-        self._connections = connections
-        self._connected = per_thread(connect)
-        self._connected()  # a host that is none, and a login that cannot be read, are told here
-        self._askers = ThreadPoolExecutor(at_once)
+        config = docker_config or docker_config_path()
+        self._connections = Connections(base, config, sleep, certificates, at_once)
 
     @property
     def _connection(self) -> Connection:
-        return self._connected()
+        return self._connections.own()
 
     def close(self) -> None:
-        self._askers.shutdown(wait=False, cancel_futures=True)
-        for connection in tuple(self._connections):
-            connection.close()
+        self._connections.close()
 
     def each(self, work: Callable[[T], R], items: Iterable[T]) -> tuple[R, ...]:
-        """What `work` gives for each, in their order; `at_once` of them side by side. `work` calls no `each` itself.
-
-        Nobody waits for those that still run when one failed, or a person ends it; the others do not begin.
-        """
-        failed = Event()
-
-        def one(item: T) -> R:
-            if failed.is_set():  # a thread may take the next one before the others are cancelled
-                raise CancelledError
-            try:
-                return work(item)
-            except BaseException:
-                failed.set()
-                raise
-
-        return tuple(self._askers.map(one, items))
+        """What `work` gives for each, in their order, a few side by side; `work` calls no `each` itself."""
+        return self._connections.each(work, items)
 
     def ping(self) -> None:
         """Return if a registry answers; a 401 is an answer."""

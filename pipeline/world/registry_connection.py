@@ -70,7 +70,9 @@ class Connection:
         config_path: Path,
         sleep: Callable[[float], None],
         certificates: Path = CERTIFICATES,
+        login: Login | None = None,
     ) -> None:
+        """`login`: that of another connection to this host, whose tokens are good here too."""
         if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", base):
             raise UsageError(
                 "opening a registry: its base is not a plain host[:port]",
@@ -94,7 +96,7 @@ class Connection:
         self._session.trust_env = not self.is_local
         # Given with every request, for else a bundle of the environment goes before it.
         self._verify = str(self._authority) if has_authority else None
-        self._login = Login(base, config_path, self._session)
+        self.login = login or Login(base, config_path, self._session)
 
     def close(self) -> None:
         self._session.close()
@@ -119,27 +121,27 @@ class Connection:
             raise refused
 
     def _attempt(self, call: Call) -> requests.Response:
-        response = self._once(call)
+        sent = self.login.header(call.scopes)
+        response = self._once(call, sent)
         # An upload location or redirect may lead to another host, which must not learn who we are.
         may_log_in = self._is_ours(response.url)
         challenge = response.headers.get("WWW-Authenticate", "")
         if response.status_code != 401 or not may_log_in:
             return response
-        if not self._login.answer(challenge, call.scopes):
+        if not self.login.answer(challenge, call.scopes, sent):
             return response
         response.close()
-        return self._once(call)
+        return self._once(call, self.login.header(call.scopes))
 
-    def _once(self, call: Call) -> requests.Response:
+    def _once(self, call: Call, header: str | None) -> requests.Response:
         url = urljoin(self._origin, call.url)
-        header = self._login.header(call.scopes) if self._is_ours(url) else None
         return self._session.request(
             call.method,
             url,
             params=call.params,
             data=call.body,
             headers=call.headers,
-            auth=Authorization(header),
+            auth=Authorization(header if self._is_ours(url) else None),
             stream=call.stream,
             timeout=(CONNECT_TIMEOUT_S, call.timeout_s),
             verify=self._verify,
@@ -154,11 +156,11 @@ class Connection:
         if response.status_code not in (401, 403):
             return self.could_not(call, f"it answered {answer}", details=words)
         return NotAllowedError(
-            f"{self._login.account} may not {call.doing}: the registry answered {answer}",
+            f"{self.login.account} may not {call.doing}: the registry answered {answer}",
             where=self.host,
             details=words,
             hint=f"`docker login {self.host}` with an account that may;"
-            f" {self._login.config_path} and the installed ones of the helpers it names were asked",
+            f" {self.login.config_path} and the installed ones of the helpers it names were asked",
         )
 
     def could_not(self, call: Call, came: str, *, details: str = "") -> NoAnswerError:
@@ -183,7 +185,7 @@ class Connection:
         return "check the network and proxy of this machine, and the `registry` of the target"
 
     def _clean(self, text: str) -> str:
-        return _without_queries(self._login.clean(text))
+        return _without_queries(self.login.clean(text))
 
 
 def said(response: requests.Response) -> str:

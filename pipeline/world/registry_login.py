@@ -45,7 +45,7 @@ class Authorization(AuthBase):
 
 
 class Login:
-    """Answers the challenges of one host; knows every secret that was sent to it."""
+    """Answers the challenges of one host, for all threads that ask it; knows every secret that was sent to it."""
 
     def __init__(self, host: str, config_path: Path, session: requests.Session) -> None:
         self.config_path = config_path
@@ -63,14 +63,16 @@ class Login:
     def header(self, scopes: Scopes) -> str | None:
         return self._basic if self._takes_basic else self._headers.get(scopes)
 
-    def answer(self, challenge: str, scopes: Scopes) -> bool:
-        """Take up the challenge of a 401; False if there is nothing new to try."""
+    def answer(self, challenge: str, scopes: Scopes, sent: str | None) -> bool:
+        """Take up the challenge of a 401 to the header that was sent; False if there is nothing new to try."""
+        if self.header(scopes) not in (None, sent):
+            return True  # another thread has logged in meanwhile
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "bearer":
             header = self._bearer(scopes, dict(re.findall(r'(\w+)="([^"]*)"', rest)))
         else:
             header = self._basic if scheme.lower() == "basic" else None
-        if header is None or header == self.header(scopes):
+        if header is None or header == sent:
             return False
         self._takes_basic = header == self._basic
         self._headers[scopes] = header

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault_proxy import Asked
 from tests.promoter import CELLS
 from tests.promotion_faults import (
     burst,
@@ -38,18 +39,18 @@ def told(row: Row) -> tuple[str, str, str, str]:
     return row.ended, row.after_fault, row.after_next_run, row.after_promotion
 
 
+def is_commit(asked: Asked) -> bool:
+    return asked.method == "PUT" and "/releases/manifests/rel-" in asked.path
+
+
+def is_alias(asked: Asked) -> bool:
+    return asked.method == "PUT" and asked.path.endswith("/latest")
+
+
 def test_killed_before_the_commit_everything_is_old_and_after_it_new(open_site: Site) -> None:
-    requests = requests_of_a_promotion(open_site)
-    is_commit = [
-        asked.number
-        for asked in open_site.to_target.seen
-        if asked.method == "PUT" and "/releases/manifests/rel-" in asked.path
-    ]
-    (commit,) = is_commit
-    assert told(killed(open_site, commit, is_before=True)) == ("killed", "old", "old", "new")
-    assert told(killed(open_site, commit, is_before=False)) == ("killed", "old", "new", "new")
-    halfway = (commit + requests) // 2
-    assert told(killed(open_site, halfway, is_before=False)) == ("killed", "mixed", "new", "new")
+    assert told(killed(open_site, is_commit, is_before=True)) == ("killed", "old", "old", "new")
+    assert told(killed(open_site, is_commit, is_before=False)) == ("killed", "old", "new", "new")
+    assert told(killed(open_site, is_alias, is_before=True)) == ("killed", "mixed", "new", "new")
 
 
 def test_a_promotion_asks_for_nothing_that_it_knows_and_keeps_its_order(open_site: Site) -> None:

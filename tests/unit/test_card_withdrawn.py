@@ -122,7 +122,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(selection, "Project", lambda root, *_, **__: project_in(root))
     made = Site(tmp_path)
-    monkeypatch.setattr(harbor, "Registry", lambda _, **_more: made.registry)
+    monkeypatch.setattr(harbor, "Registry", lambda _, **__: made.registry)
     return made
 
 
@@ -180,9 +180,7 @@ def test_a_check_and_a_mere_rewriting_ask_nobody(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.withdraw()
-    monkeypatch.setattr(
-        harbor, "Registry", lambda _, **_more: pytest.fail("the registry was asked")
-    )
+    monkeypatch.setattr(harbor, "Registry", lambda _, **__: pytest.fail("the registry was asked"))
     assert site.run("cards")[0] == 0
     assert site.run("cards", "--check")[0] == 0
     assert tombstone_beside(site.store.folder(NEW, "abacus", "poet")) is None

@@ -340,7 +340,7 @@ def withdrawn_from(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Flow:
     monkeypatch.setattr(Engine, "connect", lambda: flow.engine)
     monkeypatch.setattr(flow_module, "FLOW", flow.table())
     monkeypatch.setattr(stage_run, "is_whole", lambda *_: True)
-    monkeypatch.setattr(harbor, "Registry", lambda _, **_more: flow.registry)
+    monkeypatch.setattr(harbor, "Registry", lambda _, **__: flow.registry)
     code, _, error = line.run("release", "*", "poet", "--release", RELEASE)
     assert (code, error) == (0, "")
     return flow

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import requests
 
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import NoAnswerError, NotAllowedError, UsageError, WorldError
@@ -24,6 +25,7 @@ from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST, Manifest, Reference, par
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import referrers
 from pipeline.world.registry_credentials import Credentials, login_file, read_credentials
+from pipeline.world.registry_login import Login
 from pipeline.world.registry_retries import ANSWERED_ATTEMPTS, ATTEMPTS, CONNECT_TIMEOUT_S
 from tests.fakes_registry import FakeRegistry
 from tests.loopback import running
@@ -404,6 +406,35 @@ def test_several_are_asked_for_side_by_side_and_told_in_their_order(
         return registry.head(f"cpu/{name}", "t")
 
     assert registry.each(ask, names) == tuple(f"sha256:{name * 64}" for name in names)
+
+
+def test_threads_share_a_login(script: Script, known: Registry) -> None:
+    """A token is asked for once, whichever thread comes first."""
+    realm = f'Bearer realm="http://{script.host}/token",service="reg"'
+    token = "GET /token?service=reg&scope=repository%3Acpu%2Fm%3Apull"
+    script.say(token, Answer(200, b'{"token": "t0ken"}'))
+    head = Answer(200, headers={"Docker-Content-Digest": DIGEST})
+    script.say("HEAD /v2/cpu/m/manifests/t", Answer(401, headers={"WWW-Authenticate": realm}), head)
+    assert known.head("cpu/m", "t") == DIGEST
+    together = threading.Barrier(4, timeout=10)
+
+    def ask(_: int) -> str | None:
+        together.wait()
+        return known.head("cpu/m", "t")
+
+    assert known.each(ask, range(4)) == (DIGEST,) * 4
+    assert script.seen.count(token) == 1
+
+
+def test_who_was_refused_before_another_thread_logged_in_asks_once_more(
+    docker_config: Path, script: Script
+) -> None:
+    with requests.Session() as session:
+        login = Login(script.host, docker_config, session)
+    scopes, challenge = ("repository:cpu/m:pull",), 'Basic realm="toys"'
+    assert login.answer(challenge, scopes, None)
+    assert login.answer(challenge, scopes, None)  # sent without a header by a second thread
+    assert not login.answer(challenge, scopes, login.header(scopes))
 
 
 def test_after_one_that_failed_no_other_begins(registry: Registry) -> None:
