@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -45,12 +45,13 @@ class Connections:
     def each(self, work: Callable[[T], R], items: Iterable[T]) -> tuple[R, ...]:
         """What `work` gives for each, in their order; `at_once` of them side by side. `work` calls no `each` itself.
 
-        Nobody waits for those that still run when one failed, or a person ends it; the others do not begin.
+        After one that failed the others do not begin, and it is raised when those that run have ended: nothing is sent
+        any more when the caller lets go of a lock. When a person ends it, nobody waits.
         """
         failed = Event()
 
         def one(item: T) -> R:
-            if failed.is_set():  # a thread may take the next one before the others are cancelled
+            if failed.is_set():
                 raise CancelledError
             try:
                 return work(item)
@@ -58,7 +59,17 @@ class Connections:
                 failed.set()
                 raise
 
-        return tuple(self._askers.map(one, items))
+        asked = [self._askers.submit(one, item) for item in items]
+        try:
+            wait(asked)
+        except BaseException:
+            failed.set()
+            raise
+        errors = [error for each in asked if (error := each.exception())]
+        for error in errors:
+            if not isinstance(error, CancelledError):
+                raise error
+        return tuple(each.result() for each in asked)
 
     def close(self) -> None:
         self._askers.shutdown(wait=False, cancel_futures=True)

@@ -451,6 +451,22 @@ def test_after_one_that_failed_no_other_begins(registry: Registry) -> None:
     assert len(begun) <= 4
 
 
+def test_a_failure_is_raised_when_those_beside_it_have_ended(registry: Registry) -> None:
+    """The lock of a promotion is let go then: a tag that is set later would undo what the next one does."""
+    both, ended = threading.Barrier(2, timeout=10), list[int]()
+
+    def ask(number: int) -> None:
+        both.wait()
+        if number == 0:
+            raise LookupError("the first one")
+        time.sleep(0.2)
+        ended.append(number)
+
+    with pytest.raises(LookupError, match="the first one"):
+        registry.each(ask, range(2))
+    assert ended == [1]
+
+
 def test_a_referrers_answer_that_is_no_index_is_never_read_as_none(
     script: Script, registry: Registry
 ) -> None:
