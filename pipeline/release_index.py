@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal
 
 from pipeline.canonical import canonical
@@ -108,10 +109,10 @@ def document(content: ReleaseIndex | Tombstone) -> bytes:
     return canonical(content.model_dump(mode="json"))
 
 
-def withdrawal(tombstones: Iterable[Tombstone], *, is_done: bool) -> bytes:
-    """What the tag WITHDRAWN names: the newest withdrawal, as it begins and when it is done."""
+def withdrawal(tombstones: Iterable[Tombstone], told: datetime) -> bytes:
+    """What the tag WITHDRAWN names: the newest withdrawal. `told` makes each telling another one."""
     stones = [one.model_dump(mode="json") for one in tombstones]
-    return canonical({"withdrawal_schema": 1, "is_done": is_done, "tombstones": stones})
+    return canonical({"withdrawal_schema": 1, "told": told.isoformat(), "tombstones": stones})
 
 
 def parse_index(content: bytes, where: str) -> ReleaseIndex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -82,7 +83,7 @@ def carry_out(
     registry = indexes.registry
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
-    _announce(operation, indexes, is_done=False)
+    _announce(operation, indexes)
     for burial in operation.burials:
         bury(registry, burial)
     mover = _Mover(operation=operation, indexes=indexes, journal=journal, known=known)
@@ -94,7 +95,7 @@ def carry_out(
                 say(ended.text)
             if ended.is_left_alone:
                 left_alone.append(ended.move)
-    _announce(operation, indexes, is_done=True)
+    _announce(operation, indexes)
     journal.end("done")
     return tuple(left_alone)
 
@@ -166,13 +167,14 @@ class _Mover:
         return f"tag {move.sentence}"
 
 
-def _announce(operation: Operation, indexes: Indexes, *, is_done: bool) -> None:
+def _announce(operation: Operation, indexes: Indexes) -> None:
     """One tag tells whether anything was withdrawn, for who does not want to ask at every image.
 
-    Told before and after: who plans in between has seen a part of it, and is to plan once more.
+    Told before and after: who plans in between has seen a part of it, and is to plan once more. Never the same twice:
+    a withdrawal that is finished after another one would else hide that.
     """
     if operation.burials:
-        content = withdrawal((one.tombstone for one in operation.burials), is_done=is_done)
+        content = withdrawal((one.tombstone for one in operation.burials), datetime.now(UTC))
         said = artifact(WITHDRAWAL_TYPE, content)
         put_artifact(indexes.registry, indexes.index_repository, said, content, WITHDRAWN)
 

@@ -20,7 +20,7 @@ from pipeline.world import engine, git, standing, tag_moves
 from pipeline.world.indexes import Indexes
 from pipeline.world.journal import Burial, Journal, Operation
 from pipeline.world.standing import Beside, PublicTag, Standing
-from pipeline.world.tag_moves import bury, carry_out
+from pipeline.world.tag_moves import bury, carry_out, finish_or_undo
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.projects import toy_project
@@ -172,6 +172,23 @@ def test_who_planned_in_the_middle_of_a_withdrawal_plans_again_after_it(
 
     monkeypatch.setattr(tag_moves, "bury", planned_before)
     carry_out(operation, at(public), Journal.begin(tmp_path, operation), lambda _: None)
+    assert noop.known(PLAIN) is None
+
+
+def test_a_withdrawal_that_is_finished_after_another_one_does_not_hide_it(
+    public: FakeRegistry, tmp_path: Path
+) -> None:
+    """What was kept between the two rests on the first one's words, which are said again when it is finished."""
+    mine = withdrawal_of(str(public.head("toys/poet", RELEASE)), "yanked")
+    theirs = withdrawal_of(push_image(public, "toys/poet", b"other"), "yanked")
+    journal = Journal.begin(tmp_path / "mine", mine)
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(Journal, "end", fails)
+        with pytest.raises(WorldError):
+            carry_out(mine, at(public), journal, lambda _: None)
+    keep(PLAIN, public)
+    carry_out(theirs, at(public), Journal.begin(tmp_path / "theirs", theirs), lambda _: None)
+    finish_or_undo(tmp_path / "mine", at(public), lambda _: None)
     assert noop.known(PLAIN) is None
 
 
