@@ -179,10 +179,12 @@ def _index(
     new = [one for one in accepted if one.candidate.cell not in known]
     if old and not new:
         return old
+    ahead = shelf.ahead(name)
     aliases = [
         TagMove(repository=public, tag=NEWEST, before=now[public, NEWEST], after=one.digest)
         for one in new
         for public in [one.candidate.public]
+        if public not in ahead
     ]
     return extended(old, name, map(_indexed, new), (*versions, *aliases), left_out)
 

@@ -96,7 +96,9 @@ def _backwards(index: ReleaseIndex, shelf: Shelf, say: Say) -> Iterator[TagMove]
     for move in reversed(index.moves):
         now = shelf.registry.head(*move.place)
         if now == move.after:
-            yield TagMove(repository=move.repository, tag=move.tag, before=now, after=move.before)
+            newest = move.tag == NEWEST and shelf.newest_digest(move.repository, but=index.release)
+            after = newest or move.before
+            yield TagMove(repository=move.repository, tag=move.tag, before=now, after=after)
         elif now != move.before:
             say(f"{qualified(*move.place)} names {now or 'nothing'} by now; left alone")
 

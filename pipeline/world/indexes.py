@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
+from pipeline.naming import release_order
 from pipeline.release_index import (
     INDEX_TYPE,
     NEWEST,
@@ -92,6 +94,16 @@ class Indexes:
             return False
         newest, *older = [cell.digest for _, cell in self._released(move.repository)] or [""]
         return newest == move.after and now in older
+
+    def ahead(self, release: str) -> frozenset[str]:
+        """Repositories in which a newer release has an image that nobody withdrew."""
+        mine = release_order(release)
+        newer = takewhile(lambda one: release_order(one) > mine, self.releases())
+        indexes = [index for one in newer if (index := self.index(one)) and not self.withdrawn(index)]
+        cells = [cell for index in indexes for cell in index.cells]
+        return frozenset(
+            cell.repository for cell in cells if not self.is_yanked(cell.repository, cell.digest)
+        )
 
     def newest(self, repository: str, *, but: str = "") -> tuple[str, IndexedCell] | None:
         """The newest release with an image in this repository that nobody withdrew; not `but`, a release or digest."""

@@ -172,6 +172,24 @@ def test_of_two_releases_at_once_the_alias_ends_at_the_newer_one(
     assert one.latest("cpu/a") == newer
 
 
+@pytest.mark.parametrize("takes_back", ["yank", "rollback"])
+def test_a_cell_that_joins_an_older_release_later_leaves_the_alias_at_the_newer_one(
+    hosts: tuple[Host, Host, Meanwhile], takes_back: str
+) -> None:
+    one, _, registry = hosts
+    one.promote(FIRST, candidate(registry, "cpu/a", FIRST))
+    third = candidate(registry, "cpu/a", THIRD)
+    one.promote(THIRD, third)
+    one.promote(SECOND, candidate(registry, "cpu/a", SECOND), candidate(registry, "cpu/b"))
+    assert one.latest("cpu/a") == registry.head("toys/flagrelease_cpu_a", THIRD)
+    assert one.latest("cpu/b") == registry.head("toys/flagrelease_cpu_b", SECOND)
+    if takes_back == "yank":
+        yank(one.withdrawal(THIRD), ["cpu/a"], one.shelf, say=one.said.append)
+    else:
+        rollback(one.withdrawal(THIRD), one.shelf, say=one.said.append)
+    assert one.latest("cpu/a") == registry.head("toys/flagrelease_cpu_a", SECOND)
+
+
 def test_an_alias_that_a_yank_moved_back_meanwhile_goes_to_the_new_release(
     hosts: tuple[Host, Host, Meanwhile],
 ) -> None:
