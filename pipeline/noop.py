@@ -107,7 +107,9 @@ def begin(state: str, runs: Sequence[CellRelease]) -> Begun | None:
         return None
     shelf = runs[0].shelf
     try:
-        return Begun(state=state, beside=Beside.read(shelf.registry, shelf.index_repository))
+        beside = Beside.read(shelf.registry, shelf.index_repository)
+        under_way = shelf.is_withdrawing(beside.withdrawn)  # the rest of it would not be seen
+        return None if under_way else Begun(state=state, beside=beside)
     except PipelineError:
         return None
 

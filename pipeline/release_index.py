@@ -77,6 +77,15 @@ class Tombstone(Frozen):
         return f"release {self.release} {what} on {self.date} by {self.by}: {self.reason}{instead}"
 
 
+class Announcement(Frozen):
+    """What the tag WITHDRAWN names: the newest withdrawal, as it begins and when it is done."""
+
+    announcement_schema: Literal[1] = 1
+    told: datetime  # so that no two are the same
+    is_done: bool
+    tombstones: tuple[Tombstone, ...]
+
+
 def extended(
     old: ReleaseIndex | None,
     release: str,
@@ -105,14 +114,8 @@ def indexed_releases(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(found, key=release_order, reverse=True))
 
 
-def document(content: ReleaseIndex | Tombstone) -> bytes:
+def document(content: ReleaseIndex | Tombstone | Announcement) -> bytes:
     return canonical(content.model_dump(mode="json"))
-
-
-def withdrawal(tombstones: Iterable[Tombstone], told: datetime) -> bytes:
-    """What the tag WITHDRAWN names: the newest withdrawal. `told` makes each telling another one."""
-    stones = [one.model_dump(mode="json") for one in tombstones]
-    return canonical({"withdrawal_schema": 1, "told": told.isoformat(), "tombstones": stones})
 
 
 def parse_index(content: bytes, where: str) -> ReleaseIndex:
@@ -127,6 +130,13 @@ def parse_tombstone(content: bytes, where: str) -> Tombstone:
         return Tombstone.model_validate_json(content)
     except ValueError as error:
         raise _unreadable("tombstone", where, error) from error
+
+
+def parse_announcement(content: bytes, where: str) -> Announcement:
+    try:
+        return Announcement.model_validate_json(content)
+    except ValueError as error:
+        raise _unreadable("announcement of a withdrawal", where, error) from error
 
 
 def _unreadable(what: str, where: str, error: ValueError) -> WorldError:

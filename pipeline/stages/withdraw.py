@@ -30,7 +30,7 @@ class Withdrawal:
 
 
 def rollback(asked: Withdrawal, shelf: Shelf, *, say: Say) -> tuple[Tombstone, ...]:
-    """All of a release: its tag moves, backwards. A tag that has moved on since is left alone.
+    """All of a release: its tag moves, backwards; an alias to the newest that stands. One that moved on is left alone.
 
     Its name cannot be promoted again. Returns the tombstones that it wrote; a second time it does what is missing.
     """

@@ -17,6 +17,7 @@ from pipeline.release_index import (
     document,
     index_tag,
     indexed_releases,
+    parse_announcement,
     parse_index,
     parse_tombstone,
 )
@@ -42,6 +43,14 @@ class Indexes:
 
     def place(self, release: str) -> str:
         return f"{self.registry.host}/{self.index_repository}:{index_tag(release)}"
+
+    def is_withdrawing(self, announced: str | None) -> bool:
+        """Whether this announcement is of a withdrawal that is not done; perhaps it was cut off."""
+        if announced is None:
+            return False
+        content = read_artifact(self.registry, self.index_repository, announced)
+        where = f"{self.registry.host}/{self.index_repository}@{announced}"
+        return content is None or not parse_announcement(content, where).is_done
 
     def withdrawn(self, index: ReleaseIndex) -> tuple[Tombstone, ...]:
         """What was said of the release as a whole."""
@@ -99,7 +108,9 @@ class Indexes:
         """Repositories in which a newer release has an image that nobody withdrew."""
         mine = release_order(release)
         newer = takewhile(lambda one: release_order(one) > mine, self.releases())
-        indexes = [index for one in newer if (index := self.index(one)) and not self.withdrawn(index)]
+        indexes = [
+            index for one in newer if (index := self.index(one)) and not self.withdrawn(index)
+        ]
         cells = [cell for index in indexes for cell in index.cells]
         return frozenset(
             cell.repository for cell in cells if not self.is_yanked(cell.repository, cell.digest)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pipeline.errors import WorldError
-from pipeline.release_index import NEWEST, TagMove, document, withdrawal
+from pipeline.release_index import NEWEST, Announcement, TagMove, document
 from pipeline.world.indexes import Indexes, tombstones
 from pipeline.world.journal import Burial, Journal, Operation, Restore, open_journals
 from pipeline.world.oci import TOMBSTONE_TYPE, WITHDRAWAL_TYPE, WITHDRAWN, Manifest, qualified
@@ -83,7 +83,7 @@ def carry_out(
     registry = indexes.registry
     for restore in journal.unfinished_restores():
         _restore(registry, restore)
-    _announce(operation, indexes)
+    _announce(operation, indexes, is_done=False)
     for burial in operation.burials:
         bury(registry, burial)
     mover = _Mover(operation=operation, indexes=indexes, journal=journal, known=known)
@@ -95,7 +95,7 @@ def carry_out(
                 say(ended.text)
             if ended.is_left_alone:
                 left_alone.append(ended.move)
-    _announce(operation, indexes)
+    _announce(operation, indexes, is_done=True)
     journal.end("done")
     return tuple(left_alone)
 
@@ -167,14 +167,15 @@ class _Mover:
         return f"tag {move.sentence}"
 
 
-def _announce(operation: Operation, indexes: Indexes) -> None:
+def _announce(operation: Operation, indexes: Indexes, *, is_done: bool) -> None:
     """One tag tells whether anything was withdrawn, for who does not want to ask at every image.
 
     Told before and after: who plans in between has seen a part of it, and is to plan once more. Never the same twice:
     a withdrawal that is finished after another one would else hide that.
     """
     if operation.burials:
-        content = withdrawal((one.tombstone for one in operation.burials), datetime.now(UTC))
+        stones = tuple(one.tombstone for one in operation.burials)
+        content = document(Announcement(told=datetime.now(UTC), is_done=is_done, tombstones=stones))
         said = artifact(WITHDRAWAL_TYPE, content)
         put_artifact(indexes.registry, indexes.index_repository, said, content, WITHDRAWN)
 

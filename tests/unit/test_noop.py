@@ -23,7 +23,8 @@ from pipeline.world.standing import Beside, PublicTag, Standing
 from pipeline.world.tag_moves import bury, carry_out, finish_or_undo
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
-from tests.projects import toy_project
+from tests.projects import project_in, toy_project
+from tests.releases import Flow
 
 HOST = "registry.test"
 PLAIN = Options(command="release")
@@ -190,6 +191,25 @@ def test_a_withdrawal_that_is_finished_after_another_one_does_not_hide_it(
     carry_out(theirs, at(public), Journal.begin(tmp_path / "theirs", theirs), lambda _: None)
     finish_or_undo(tmp_path / "mine", at(public), lambda _: None)
     assert noop.known(PLAIN) is None
+
+
+def test_nothing_is_remembered_in_the_middle_of_a_withdrawal(project: Path) -> None:
+    """It may be cut off after it has withdrawn one more image, and tell nobody."""
+    (project / "out/2026.11.24.1/abacus/poet/record.json").unlink()
+    run = Flow(project_in(project)).cell("abacus", "poet")
+    registry, indexes = run.shelf.registry, run.shelf.index_repository
+    assert noop.begin("state", [run]) == noop.Begun(
+        state="state", beside=Beside(tags=(), withdrawn=None)
+    )
+    image = push_image(registry, "toys/poet", b"image")
+    operation = withdrawal_of(image, "yanked").model_copy(update={"index_repository": indexes})
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(tag_moves, "bury", fails)
+        with pytest.raises(WorldError):
+            carry_out(operation, run.shelf, Journal.begin(project, operation), lambda _: None)
+    assert noop.begin("state", [run]) is None
+    finish_or_undo(project, run.shelf, lambda _: None)
+    assert noop.begin("state", [run]) is not None
 
 
 def withdrawal_of(
