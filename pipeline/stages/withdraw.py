@@ -143,9 +143,10 @@ def _carry_out(
     burials: Sequence[Burial],
     say: Say,
 ) -> None:
-    if not moves and not burials:
+    announced = shelf.registry.head(shelf.index_repository, WITHDRAWN)
+    if not (moves or burials or shelf.is_withdrawing(announced)):
         return
-    told = TagMove(repository=shelf.index_repository, tag=WITHDRAWN, before=None, after=None)
+    told = TagMove(repository=shelf.index_repository, tag=WITHDRAWN, before=announced, after=None)
     shelf.refuse_held((*moves, told), say)
     operation = Operation(
         kind=kind,

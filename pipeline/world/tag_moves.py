@@ -173,7 +173,7 @@ def _announce(operation: Operation, indexes: Indexes, *, is_done: bool) -> None:
     Told before and after: who plans in between has seen a part of it, and is to plan once more. Never the same twice:
     a withdrawal that is finished after another one would else hide that.
     """
-    if operation.burials:
+    if operation.kind != "promote":
         stones = tuple(one.tombstone for one in operation.burials)
         content = document(Announcement(told=datetime.now(UTC), is_done=is_done, tombstones=stones))
         said = artifact(WITHDRAWAL_TYPE, content)

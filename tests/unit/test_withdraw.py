@@ -20,6 +20,7 @@ from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world.attachments import Place
 from pipeline.world.indexes import Indexes, tombstones
 from pipeline.world.journal import open_journals
+from pipeline.world.oci import WITHDRAWN
 from pipeline.world.shelf import Shelf
 from pipeline.world.tag_moves import finish_or_undo
 from tests.fakes_registry import FakeRegistry, gated_record, push_image
@@ -489,6 +490,32 @@ def test_a_yank_whose_journal_is_lost_is_done_by_the_same_command_elsewhere(two:
     for cell in PUBLIC:
         assert other.latest(cell) == first[cell]
         assert len(other.stones(second[cell], cell)) == 1
+
+
+@pytest.mark.parametrize("event", ["yank", "rollback"])
+def test_a_withdrawal_whose_journal_is_lost_is_told_as_done_by_the_same_command_elsewhere(
+    two: Two, event: str
+) -> None:
+    """While one is told as not done, no release is remembered as having nothing to do."""
+    one, other, registry = two
+    one.promote(FIRST)
+    one.promote(SECOND)
+
+    def withdraw(toys: Toys) -> None:
+        toys.yank(SECOND, *PUBLIC) if event == "yank" else toys.rollback(SECOND)
+
+    with cut_before("latest", registry):
+        withdraw(one)
+    for journal in open_journals(one.folder):
+        journal.path.unlink()
+    told = registry.content["toys/releases"].tags
+    begun = told[WITHDRAWN]
+    assert one.shelf.is_withdrawing(begun)
+    withdraw(other)
+    assert not one.shelf.is_withdrawing(told[WITHDRAWN])
+    told[WITHDRAWN] = begun  # as after a kill when all but this was done
+    withdraw(other)
+    assert not one.shelf.is_withdrawing(told[WITHDRAWN])
 
 
 def as_before_2026_11_25(toys: Toys) -> None:
