@@ -149,7 +149,7 @@ def _standing(begun: Begun, runs: Sequence[CellRelease]) -> Standing | None:
     index = PublicTag(cell="", repository=shelf.index_repository, tag=tag, digest=digest)
     return Standing(
         host=shelf.registry.host,
-        indexes=shelf.index_repository,
+        index_repository=shelf.index_repository,
         beside=begun.beside,
         tags=(index, *map(_public_tag, runs)),
         cards=tuple(card for run in runs for card in _cards(run)),

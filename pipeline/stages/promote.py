@@ -244,6 +244,7 @@ def _publish(
         shelf.refuse_taken(due)
         shelf.refuse_held(needed, lambda _: None)
         put_artifact(registry, repository, manifest, document(index))
+        shelf.refuse_withdrawn(old)
         shelf.refuse_changed(index.release, old)
     except PipelineError:
         journal.end("undone", why="it failed before its commit")

@@ -47,6 +47,7 @@ def rollback(asked: Withdrawal, shelf: Shelf, *, say: Say) -> tuple[Tombstone, .
         _carry_out(
             "rollback", asked.release, shelf, tuple(_backwards(index, shelf, say)), missing, say
         )
+        shelf.refuse_changed(asked.release, index)
     return tuple(one.tombstone for one in missing if one.tombstone.cell)
 
 

@@ -77,8 +77,7 @@ class Shelf(Indexes):
             )
 
     def refuse_changed(self, release: str, old: ReleaseIndex | None) -> None:
-        """Raises StageRefusedError unless the index is as it was read, and the release was not rolled back since."""
-        self.refuse_withdrawn(old)
+        """Raises StageRefusedError unless the index is as it was read."""
         if self.index(release) != old:
             raise self._changed(release)
 
@@ -90,9 +89,9 @@ class Shelf(Indexes):
 
     def _changed(self, release: str) -> StageRefusedError:
         return StageRefusedError(
-            "promoting: the index of this release was changed meanwhile, perhaps from another host",
+            "the index of this release was changed meanwhile, perhaps from another host",
             where=self.place(release),
-            hint="run the same command again: what was copied stays, and the cells join those of the other run",
+            hint="run the same command again: it goes on with what the index says now; what was copied stays",
         )
 
     def refuse_taken(

@@ -67,7 +67,7 @@ class Beside:
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     host: str
-    indexes: str  # repository of the release indexes
+    index_repository: str
     beside: Beside
     tags: tuple[PublicTag, ...]  # of the release index and of each cell
     cards: tuple[HubCard, ...] = ()
@@ -84,7 +84,7 @@ class Standing:
         """Raises PipelineError where the registry cannot be asked; a hub that cannot is taken for changed."""
         registry, session = Registry(self.host, at_once=AT_ONCE), per_thread(requests.Session)
         questions: list[Callable[[], bool]] = [
-            lambda: Beside.read(registry, self.indexes) == self.beside,
+            lambda: Beside.read(registry, self.index_repository) == self.beside,
             *(partial(_holds_card, card, session) for card in self.cards),
             *(partial(_names, registry, tag) for tag in self.tags),
         ]

@@ -339,7 +339,7 @@ def compared(place: Place, monkeypatch: pytest.MonkeyPatch) -> Standing:
     place.server.requests.clear()
     return Standing(
         host="registry.test",
-        indexes="toys/releases",
+        index_repository="toys/releases",
         beside=Beside(tags=(), withdrawn=None),
         tags=(),
         cards=(hub.card(NAME, done, found.head),),

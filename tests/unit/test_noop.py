@@ -67,7 +67,7 @@ def keep(options: Options, public: FakeRegistry) -> None:
         state=noop.state(options, FILES, PROGRAMS),
         public=Standing(
             host=HOST,
-            indexes=INDEXES,
+            index_repository=INDEXES,
             beside=Beside.read(public, INDEXES),
             tags=(
                 PublicTag(cell="", repository=INDEXES, tag=f"rel-{RELEASE}", digest=index),

@@ -112,6 +112,32 @@ def test_a_release_that_is_rolled_back_while_cells_are_added_to_it_stays_rolled_
         one.promote(FIRST, mine)
 
 
+def test_cells_that_join_a_release_while_it_is_rolled_back_are_told_and_taken_back_by_the_next_run(
+    hosts: tuple[Host, Host, Meanwhile],
+) -> None:
+    """The rollback had read the index, and was not yet to be seen."""
+    one, other, registry = hosts
+    one.promote(FIRST, candidate(registry, "cpu/a"))
+    theirs = candidate(registry, "cpu/b")
+
+    class BeforeItIsTold(Meanwhile):
+        def put_manifest(
+            self, repository: str, reference: str, body: bytes, media_type: str
+        ) -> str:
+            if reference == "withdrawn":
+                self.__class__ = Meanwhile
+                other.promote(FIRST, theirs)
+            return Meanwhile.put_manifest(self, repository, reference, body, media_type)
+
+    registry.__class__ = BeforeItIsTold
+    with pytest.raises(StageRefusedError, match="index of this release was changed"):
+        rollback(one.withdrawal(FIRST), one.shelf, say=one.said.append)
+    rollback(one.withdrawal(FIRST), one.shelf, say=one.said.append)
+    assert one.latest("cpu/a") is one.latest("cpu/b") is None
+    with pytest.raises(StageRefusedError, match="was rolled back"):
+        other.promote(FIRST, candidate(registry, "cpu/c"))
+
+
 def test_an_image_that_is_yanked_while_it_is_promoted_anew_does_not_go_out(
     hosts: tuple[Host, Host, Meanwhile],
 ) -> None:
