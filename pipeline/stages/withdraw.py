@@ -32,7 +32,7 @@ class Withdrawal:
 def rollback(asked: Withdrawal, shelf: Shelf, *, say: Say) -> tuple[Tombstone, ...]:
     """All of a release: its tag moves, backwards; an alias to the newest that stands. One that moved on is left alone.
 
-    Its name cannot be promoted again. Returns the tombstones that it wrote; a second time it does what is missing.
+    Its name cannot be promoted again. Returns the tombstones of its cells; a second time it does what is missing.
     """
     with shelf.alone(say):
         index = _present(asked.release, shelf)
@@ -43,18 +43,23 @@ def rollback(asked: Withdrawal, shelf: Shelf, *, say: Say) -> tuple[Tombstone, .
             Burial(repository=shelf.index_repository, tombstone=whole),
             *(_stone("rolled_back", asked, cell, shelf) for cell in index.cells),
         ]
-        missing = [one for one in burials if not _is_said(one, shelf)]
+        said = [(one, _said(one, shelf)) for one in burials]
+        missing = [one for one, before in said if before is None]
         _carry_out(
             "rollback", asked.release, shelf, tuple(_backwards(index, shelf, say)), missing, say
         )
         shelf.refuse_changed(asked.release, index)
-    return tuple(one.tombstone for one in missing if one.tombstone.cell)
+    stones = [before or one.tombstone for one, before in said]
+    return tuple(stone for stone in stones if stone.cell)
 
 
 def yank(
     asked: Withdrawal, cells: Sequence[str], shelf: Shelf, *, say: Say
 ) -> tuple[Tombstone, ...]:
-    """Cells of a release: their version tags stay, the alias goes to the newest release that nobody withdrew."""
+    """Cells of a release: their version tags stay, the alias goes to the newest release that nobody withdrew.
+
+    Returns their tombstones; a second time it does what is missing.
+    """
     with shelf.alone(say):
         index = _present(asked.release, shelf)
         known = {cell.cell: cell for cell in index.cells}
@@ -65,7 +70,8 @@ def yank(
                 hint=f"it has {', '.join(known)}",
             )
         named = [known[name] for name in sorted(cells)]
-        wanted = [cell for cell in named if not shelf.is_yanked(cell.repository, cell.digest)]
+        before = {cell.cell: _yanks(cell, shelf) for cell in named}
+        wanted = [cell for cell in named if not before[cell.cell]]
         for cell in named:
             if cell not in wanted:
                 say(f"{cell.cell} of release {asked.release} was yanked before")
@@ -76,7 +82,8 @@ def yank(
             if shelf.registry.head(cell.repository, NEWEST) == cell.digest
         )
         _carry_out("yank", asked.release, shelf, moves, burials, say)
-    return tuple(one.tombstone for one in burials)
+    earlier = [stones[-1] for stones in before.values() if stones]
+    return (*earlier, *(one.tombstone for one in burials))
 
 
 def _present(release: str, shelf: Shelf) -> ReleaseIndex:
@@ -110,11 +117,17 @@ def _stone(event: Event, asked: Withdrawal, cell: IndexedCell, shelf: Shelf) -> 
     return Burial(repository=cell.repository, tombstone=stone)
 
 
-def _is_said(burial: Burial, shelf: Shelf) -> bool:
-    """Whether this release of the image has such a tombstone, by whomever."""
+def _said(burial: Burial, shelf: Shelf) -> Tombstone | None:
+    """What this release of the image has as such a tombstone already, by whomever."""
     mine = burial.tombstone
     said = tombstones(shelf.registry, burial.repository, mine.digest)
-    return (mine.event, mine.release) in [(stone.event, stone.release) for stone in said]
+    same = (one for one in said if (one.event, one.release) == (mine.event, mine.release))
+    return next(same, None)
+
+
+def _yanks(cell: IndexedCell, shelf: Shelf) -> list[Tombstone]:
+    said = tombstones(shelf.registry, cell.repository, cell.digest)
+    return [stone for stone in said if stone.event == "yanked"]
 
 
 def _tombstone(
