@@ -46,9 +46,7 @@ def flow(
     selection = selection_of(options, builder=_builder_of(engine))
     resources = Resources(limits_of(options.jobs, selection.project.matrix.chips))
     if options.dry_run:
-        print_plan(
-            selection.actions(_planned_name(options, selection), until), report, as_json=False
-        )
+        print_plan(selection.actions(_planned_name(options, selection), until), report)
         return 0
     _refuse_unsigned(options, selection.project.target(options.target), until)
     ask_consent(options, until)
@@ -177,7 +175,9 @@ def _name(
 
 
 def _planned_name(options: Options, selection: Selection) -> str:
-    return options.release or newest_release(selection.past) or "(next)"
+    if options.release:
+        return check_name(options.release)
+    return newest_release(selection.past) or "(next)"
 
 
 def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool:

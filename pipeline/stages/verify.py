@@ -129,8 +129,9 @@ def _stated(asked: Asked, kind: Kind) -> tuple[str, tuple[Payload, ...]]:
     if not found:
         by = "that this key signed" if asked.key else "that needs no key"
         raise DisagreementError(f"none {by} is attached to the image")
-    hashes = ", ".join(sha256_bytes(one.content) for one in found)
-    return f"{'signed' if asked.key else 'unsigned'}: statement {hashes}", found
+    newest, more = sha256_bytes(found[-1].content), len(found) - 1
+    others = f", and {more} more" if more else ""
+    return f"{'signed' if asked.key else 'unsigned'}: statement {newest}{others}", found
 
 
 def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str, None]:

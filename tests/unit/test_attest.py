@@ -31,7 +31,7 @@ from pipeline.statements import PREDICATES, sealed_sha256, statement
 from pipeline.withdrawals import ask_for_withdrawals
 from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
 from pipeline.world.journal import Burial
-from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE
+from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE, Manifest, digest_of
 from pipeline.world.registry_artifacts import artifact, put_artifact
 from pipeline.world.registry_copy import Copy, Route, copy_images
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
@@ -116,6 +116,36 @@ def test_a_bundle_that_names_our_key_and_is_not_signed_by_it_is_named(
     manifest = artifact(BUNDLE_TYPE, content, place.image, annotations)
     put_artifact(place.registry, REPOSITORY, manifest, content)
     assert released.failed()["SBOM"] == "its signature is not of this key, or it was changed"
+
+
+def test_of_the_statements_of_many_releases_one_is_shown(released: Released, pair: Pair) -> None:
+    """An image that did not change has one of each release, and their hashes filled the terminal."""
+    for release in ("2026.11.30.1", "2026.11.30.2"):
+        record = released.record.model_copy(update={"release": release})
+        result = attest_record(released.place.registry, record, released.place.image.digest, pair)
+    newest = next(one.sha256 for one in result.attestations if one.kind == "record")
+    assert released.verified()["record"].seen == f"signed: statement {newest}, and 2 more"
+
+
+def test_what_was_signed_keyless_stands_beside_ours(released: Released) -> None:
+    """As cosign 3 attaches it: the bundle names a certificate instead of a key."""
+    place = released.place
+    theirs = next(one for one in attached(place) if one.predicate_type == PREDICATES["SBOM"])
+    bundle = json.loads(place.registry.blob(REPOSITORY, theirs.content))
+    bundle["verificationMaterial"] = {"certificate": {"rawBytes": "MIIB"}, "tlogEntries": []}
+    content = canonical(bundle)
+    manifest = artifact(BUNDLE_TYPE, content, place.image, {PREDICATE: PREDICATES["SBOM"]})
+    put_artifact(place.registry, REPOSITORY, manifest, content)
+    assert released.failed() == {}
+
+
+def test_a_document_without_content_states_nothing(released: Released) -> None:
+    place = released.place
+    body = json.loads(artifact(BUNDLE_TYPE, b"", place.image, {PREDICATE: "x"}).body)
+    data = canonical({**body, "layers": []})
+    manifest = Manifest(digest=digest_of(data), media_type=OCI_MANIFEST, body=data)
+    put_artifact(place.registry, REPOSITORY, manifest, b"")
+    assert released.failed() == {}
 
 
 def test_what_another_key_signed_stands_beside_ours(released: Released) -> None:
@@ -605,6 +635,8 @@ def test_a_registry_without_the_release_is_told_and_a_known_record_is_not_fetche
     cell = one_cell(source.project, "cpu", "smollm2")
     fetch_where_none(source, cell, "2026.11.1.1", said.append)
     assert said == ["registry.test/toys has no release 2026.11.1.1 of cpu/smollm2"]
+    with pytest.raises(StageRefusedError, match=r"cpu/smollm2 in release 2026\.11\.1\.1 can"):
+        cards_of(source.project, [cell], "2026.11.1.1")
     released = release_image(registry, None)
     source.project.store.write(released.record)
     fetch_where_none(source, cell, None, said.append)
