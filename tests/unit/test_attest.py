@@ -11,7 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from pipeline.canonical import canonical, sha256_file
-from pipeline.errors import StageRefusedError, UsageError
+from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.fetching import Source, fetch_where_none
 from pipeline.record import Record, ReleaseKey, record_bytes
 from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, Tombstone, document
@@ -191,6 +191,16 @@ def test_a_tag_of_a_release_whose_record_is_not_there_is_named(released: Release
     )
     seen = later.failed()["record of the image"]
     assert seen == "no record of release 2026.11.30.1 is attached to the image"
+
+
+def test_a_release_that_is_not_there_is_answered_with_those_that_are(released: Released) -> None:
+    registry = released.place.registry
+    with pytest.raises(WorldError) as told:
+        place_of(registry, REPOSITORY, "2025.01.01.1")
+    assert told.value.message == "there is no such image"
+    assert told.value.hint == f"the newest releases there are {released.record.release}"
+    with pytest.raises(WorldError, match="look for typing mistakes"):
+        place_of(registry, "toys/nothing", "latest")
 
 
 def test_a_statement_of_another_image_is_named(released: Released, pair: Pair) -> None:
