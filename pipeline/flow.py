@@ -212,7 +212,7 @@ def _refuse_unsigned(options: Options, target: Target, until: StageName) -> None
         raise UsageError(
             f"the target {options.target} is public, so its releases are signed, and it names no public key",
             where=f"targets.{options.target}.public_key",
-            hint="docs/attestations.md says how to make one; or stop earlier with --until card",
+            hint=f"docs/attestations.md says how to make one{_or_earlier(options)}",
         )
 
 
@@ -222,10 +222,15 @@ def ask_consent(options: Options, until: StageName) -> None:
         return
     if (
         sys.stdin.isatty()
-        and input(f"release to {options.target}, for everybody to see? [y/N] ") == "y"
+        and input(f"{options.command} at {options.target}, for everybody to see? [y/N] ") == "y"
     ):
         return
     raise UsageError(
         f"the target {options.target} is public and needs consent",
-        hint="add --yes, or stop earlier with --until card",
+        hint=f"add --yes{_or_earlier(options)}",
     )
+
+
+def _or_earlier(options: Options) -> str:
+    """Of the commands that go outward, one can be stopped before it does."""
+    return "; or stop earlier with --until card" if options.command == "release" else ""
