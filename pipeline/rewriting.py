@@ -77,8 +77,7 @@ def cards_of(project: Project, cells: Sequence[Cell], release: str | None) -> tu
         raise StageRefusedError(
             f"no record of {', '.join(cell.id for cell in cells)}{of} can have a card",
             details="\n".join(line for cell in cells for line in _why_none(project, cell)),
-            hint="nox -s release measures a cell; its record gives the card."
-            " nox -s card -- <cell> --release NAME fetches the record of a public release",
+            hint="nox -s release measures a cell, and nox -s card with --release fetches the record of a public one",
         )
     return tuple(cards)
 

@@ -15,6 +15,7 @@ from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.fetching import Source, fetch_where_none
 from pipeline.record import Record, ReleaseKey, record_bytes
 from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, Tombstone, document
+from pipeline.republishing import publish_changed
 from pipeline.results import Check
 from pipeline.rewriting import cards_of
 from pipeline.sbom import Inventory, Package, sbom
@@ -30,6 +31,7 @@ from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
 from pipeline.withdrawals import ask_for_withdrawals
 from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
+from pipeline.world.hub_folder import FolderHub
 from pipeline.world.journal import Burial
 from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE, Manifest, digest_of
 from pipeline.world.registry_artifacts import artifact, put_artifact
@@ -580,6 +582,37 @@ def test_a_checkout_that_never_built_says_that_the_image_was_yanked(tmp_path: Pa
     ask_for_withdrawals(source.project, [cell], None, registry, list[str]().append)
     (found,) = cards_of(source.project, [cell], None)
     assert "it answers in riddles" in found.files["card.en.md"].decode()
+
+
+def test_a_checkout_that_never_built_publishes_what_the_index_says_was_promoted(
+    tmp_path: Path,
+) -> None:
+    """The fetched record was sealed before its promotion; who yanks elsewhere is told to publish the banner."""
+    registry, said = FakeRegistry("registry.test"), list[str]()
+    released = release_image(registry, None)
+    yank(released)
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, said.append)
+    ask_for_withdrawals(source.project, [cell], None, registry, said.append)
+    cards, hub = cards_of(source.project, [cell], None), FolderHub(tmp_path / "hub")
+    publish_changed(source, cards, [hub], said.append)
+    (card_there,) = (tmp_path / "hub").rglob("README.md")
+    assert "it answers in riddles" in card_there.read_text("utf-8")
+    (kept,) = source.project.store.of_cell("cpu", "smollm2")
+    assert kept == released.record.sealed
+
+
+def test_a_record_that_no_index_names_was_not_promoted(tmp_path: Path) -> None:
+    registry, said = FakeRegistry("registry.test"), list[str]()
+    release_image(registry, None)
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, said.append)
+    (kept,) = source.project.store.of_cell("cpu", "smollm2")
+    put_index(registry, kept, "sha256:" + "0" * 64, "1" * 64)
+    publish_changed(source, cards_of(source.project, [cell], None), [], said.append)
+    assert said[-1] == f"{kept.cell} {kept.release}: not promoted, so not published"
 
 
 def test_a_checkout_that_never_built_takes_the_newest_release_that_nobody_withdrew(
