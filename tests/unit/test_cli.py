@@ -336,6 +336,7 @@ def test_a_record_that_cannot_be_read_ends_with_2(line: CommandLine) -> None:
     code, _, error = line.run("plan", "loom")
     assert code == 2
     assert error.startswith(f"error: {path}: this record cannot be read\n")
+    assert error.splitlines()[-1].startswith("hint: it was changed, or written by another version")
 
 
 def withdrawn_from(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Flow:
