@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -135,9 +136,10 @@ def _stated(asked: Asked, kind: Kind) -> tuple[str, tuple[Payload, ...]]:
 
 
 def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str, None]:
-    """What cosign 2 reads is what later versions read."""
+    """What cosign 2 reads is what later versions read; this key may have signed more, such as a scan."""
     tag = asked.place.statements_tag
-    tagged = set(tagged_statements(asked.place, asked.key)) if asked.key else set()
+    signed = tagged_statements(asked.place, asked.key) if asked.key else ()
+    tagged = {one for one in signed if json.loads(one).get("predicateType") in PREDICATES.values()}
     referring = {one.content for payloads in found.values() for one in payloads}
     if asked.key and (not tagged or tagged != referring):
         raise DisagreementError(f"{tag} holds other statements than refer to the image")

@@ -141,6 +141,17 @@ def test_what_was_signed_keyless_stands_beside_ours(released: Released) -> None:
     assert released.failed() == {}
 
 
+def test_what_our_key_says_besides_of_other_kinds_is_no_disagreement(
+    released: Released, pair: Pair
+) -> None:
+    """As `cosign attest --type vuln` with the release key, after a scan."""
+    scan = "https://cosign.sigstore.dev/attestation/vuln/v1"
+    digest = released.place.image.digest
+    made = json.loads(statement("SBOM", digest, {}, "n"))
+    attach(released.place, canonical({**made, "predicateType": scan}), scan, pair.signing)
+    assert released.failed() == {}
+
+
 def test_a_document_without_content_states_nothing(released: Released) -> None:
     place = released.place
     body = json.loads(artifact(BUNDLE_TYPE, b"", place.image, {PREDICATE: "x"}).body)
