@@ -1,6 +1,7 @@
 """What is said of an image, who signed it, and what verify says when things disagree."""
 
 import base64
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,15 @@ from pathlib import Path
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from rich.console import Console
 
+from pipeline import verifying
 from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.fetching import Source, fetch_where_none
 from pipeline.record import Record, ReleaseKey, record_bytes
 from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, Tombstone, document
+from pipeline.reporter import Reporter
 from pipeline.republishing import publish_changed
 from pipeline.results import Check
 from pipeline.rewriting import cards_of
@@ -29,6 +33,7 @@ from pipeline.signatures import (
 from pipeline.stages.attest import Subject, attest, place_of
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
+from pipeline.verifying import verify_image
 from pipeline.withdrawals import ask_for_withdrawals
 from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
 from pipeline.world.hub_folder import FolderHub
@@ -103,6 +108,34 @@ def test_another_key_is_refused_for_all_that_is_signed(released: Released) -> No
     for name in ("SBOM", "provenance", "record"):
         assert checks[name].seen == "none that this key signed is attached to the image"
     assert {name for name, check in checks.items() if check.passed} == {"image"}
+
+
+@pytest.mark.parametrize(
+    ("is_unsigned", "hint"),
+    [
+        (False, r"hint: is \S+/other\.pub the key of who released it\?"),
+        (True, "hint: if it is signed, give --key FILE"),
+    ],
+)
+def test_where_nothing_is_vouched_for_the_key_is_asked_for_first(
+    released: Released,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_unsigned: bool,
+    hint: str,
+) -> None:
+    monkeypatch.setattr(verifying, "Registry", lambda _: released.place.registry)
+    (tmp_path / "other.pub").write_text(new_pair().public)
+    with pytest.raises(StageRefusedError, match=hint):
+        verify_image(
+            released.image,
+            key=None if is_unsigned else tmp_path / "other.pub",
+            unsigned=is_unsigned,
+            cards=(),
+            templates=templates(),
+            report=Reporter(Console(file=io.StringIO())),
+        )
 
 
 def test_a_bundle_that_names_our_key_and_is_not_signed_by_it_is_named(
