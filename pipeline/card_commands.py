@@ -14,7 +14,7 @@ from pipeline.reporter import Reporter
 from pipeline.selection import project_of
 
 if TYPE_CHECKING:
-    from pipeline.matrix import Target
+    from pipeline.fetching import Source
     from pipeline.rewriting import Card
 
 
@@ -41,30 +41,34 @@ def do_cards(options: Options, report: Reporter) -> int:
         card.write()
     report.say("\n".join([*shown, f"cards: {len(cards)}, changed: {len(changed)}"]))
     if options.publish:
-        _publish_cards(project, cards, project.target(options.target), report)
+        _publish_cards(_source(project, options), cards, report)
     return 0
+
+
+def _source(project: Project, options: Options) -> Source:
+    from pipeline.fetching import Source
+    from pipeline.world.harbor import registry_of
+
+    target = project.target(options.target)
+    registry = registry_of(target, target.registry.partition("/")[0])
+    return Source(project=project, target=target, registry=registry)
 
 
 def _ask_registry(
     project: Project, cells: Sequence[Cell], options: Options, report: Reporter
 ) -> None:
     """For records that are not here, and for what was withdrawn meanwhile, perhaps from another machine."""
-    from pipeline.fetching import Source, fetch_where_none
+    from pipeline.fetching import fetch_where_none
     from pipeline.withdrawals import ask_for_withdrawals
-    from pipeline.world.harbor import registry_of
 
-    target = project.target(options.target)
-    registry = registry_of(target, target.registry.partition("/")[0])
-    source = Source(project=project, target=target, registry=registry)
+    source = _source(project, options)
     for cell in cells if options.command == "card" else ():
         fetch_where_none(source, cell, options.release, report.say)
-    ask_for_withdrawals(project, cells, options.release, registry, report.say)
+    ask_for_withdrawals(project, cells, options.release, source.registry, report.say)
 
 
-def _publish_cards(
-    project: Project, cards: Sequence[Card], target: Target, report: Reporter
-) -> None:
+def _publish_cards(source: Source, cards: Sequence[Card], report: Reporter) -> None:
     from pipeline.republishing import publish_changed
     from pipeline.world.hubs import hubs_of
 
-    publish_changed(project, cards, target, hubs_of(target.hubs, project.root), report.say)
+    publish_changed(source, cards, hubs_of(source.target.hubs, source.project.root), report.say)

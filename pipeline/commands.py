@@ -22,7 +22,7 @@ from pipeline.jobs import jobs, jobs_json
 from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
 from pipeline.options import Options
-from pipeline.overview import print_excluded, print_keys, print_plan
+from pipeline.overview import print_excluded, print_json, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
 from pipeline.reporter import Reporter, StageLog
@@ -128,10 +128,12 @@ def do_plan(options: Options, report: Reporter) -> int:
     actions = selection.actions(options.release or newest or "(next)", options.until)
     if options.github:
         set_output("cells", jobs_json(jobs(selection.cells)))
-    if options.explain:
+    if options.json:
+        print_json(actions, with_parts=options.explain)
+    elif options.explain:
         print_keys(actions, selection.past, report)
     else:
-        print_plan(actions, report, as_json=options.json)
+        print_plan(actions, report)
     if not options.json:
         print_excluded(excluded_of(selection.project.matrix, options.cells), report)
     return 0
@@ -328,12 +330,13 @@ def do_doctor(options: Options, report: Reporter) -> int:
     if options.fix:
         ask_consent(options, "promote")
     project = project_of(options)
-    found = []
+    target, found = project.target(options.target), []
     for check in checks(
         project.root,
         select(project.matrix, options.cells),
-        project.target(options.target),
+        target,
         lazy_engine(cleans=False),
+        lambda: project.release_key(target),
         are_named=bool(options.cells),
         is_public=options.target != "local",
         mends=options.fix,

@@ -18,13 +18,16 @@ from pipeline.chip import Chip, Smi
 from pipeline.errors import UsageError, WorldError
 from pipeline.hub_accounts import Hub
 from pipeline.matrix import Target
+from pipeline.record import ReleaseKey
 from pipeline.registry_checkup import registry_checks
+from pipeline.signatures import PublicKey
 from pipeline.world import git
 from pipeline.world.device_memory import LEAST_SHARE, CardShare, holders, too_full
 from pipeline.world.engine import START_HINT, Engine
 from pipeline.world.harbor import registry_of
 from pipeline.world.hubs import hubs_of
 from pipeline.world.node import cards, processor
+from pipeline.world.signing_key import KEY, signing_key
 
 GIB = 1 << 30
 SLOW_DRIVERS = ("vfs", "devicemapper")
@@ -35,6 +38,7 @@ def checks(
     cells: Sequence[Cell],
     target: Target,
     engine: Callable[[], Engine],
+    release_key: Callable[[], ReleaseKey | None],
     *,
     are_named: bool,
     is_public: bool,
@@ -49,6 +53,8 @@ def checks(
         is_public=is_public,
         mends=mends,
     )
+    if is_public or target.public_key:
+        yield Check("signing key", partial(signs, release_key))
     yield from hub_checks(target.hubs, root)
 
 
@@ -128,6 +134,23 @@ def _devices(chip: Chip, *, is_named: bool) -> Finding:
 def _everything(smi: Smi, cards: int) -> CardShare:
     """What a cell takes that says nothing of its share."""
     return CardShare(smi=smi, cards=tuple(range(cards)), share=LEAST_SHARE)
+
+
+def signs(release_key: Callable[[], ReleaseKey | None]) -> Finding:
+    """Asked here, for a release asks only after hours of measurements."""
+    public = release_key()
+    if public is None:
+        return wrong(
+            "the target names no public key, and what is public is signed",
+            "make a pair, and name its public half in the target (docs/attestations.md)",
+        )
+    PublicKey.read(public.pem, public.path)
+    if not os.environ.get(KEY):
+        return unknown(
+            f"{KEY} is not set", "no fault where nothing is signed; else docs/attestations.md"
+        )
+    signing_key(public)
+    return ok(f"the private half of {public.path}")
 
 
 def _hub(hub: Hub, root: Path) -> Finding:

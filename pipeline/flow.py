@@ -46,9 +46,7 @@ def flow(
     selection = selection_of(options, builder=_builder_of(engine))
     resources = Resources(limits_of(options.jobs, selection.project.matrix.chips))
     if options.dry_run:
-        print_plan(
-            selection.actions(_planned_name(options, selection), until), report, as_json=False
-        )
+        print_plan(selection.actions(_planned_name(options, selection), until), report)
         return 0
     _refuse_unsigned(options, selection.project.target(options.target), until)
     ask_consent(options, until)
@@ -177,7 +175,9 @@ def _name(
 
 
 def _planned_name(options: Options, selection: Selection) -> str:
-    return options.release or newest_release(selection.past) or "(next)"
+    if options.release:
+        return check_name(options.release)
+    return newest_release(selection.past) or "(next)"
 
 
 def _nothing_to_do(selection: Selection, release: str, until: StageName) -> bool:
@@ -212,7 +212,7 @@ def _refuse_unsigned(options: Options, target: Target, until: StageName) -> None
         raise UsageError(
             f"the target {options.target} is public, so its releases are signed, and it names no public key",
             where=f"targets.{options.target}.public_key",
-            hint="docs/attestations.md says how to make one; or stop earlier with --until card",
+            hint=f"docs/attestations.md says how to make one{_or_earlier(options)}",
         )
 
 
@@ -222,10 +222,15 @@ def ask_consent(options: Options, until: StageName) -> None:
         return
     if (
         sys.stdin.isatty()
-        and input(f"release to {options.target}, for everybody to see? [y/N] ") == "y"
+        and input(f"{options.command} at {options.target}, for everybody to see? [y/N] ") == "y"
     ):
         return
     raise UsageError(
         f"the target {options.target} is public and needs consent",
-        hint="add --yes, or stop earlier with --until card",
+        hint=f"add --yes{_or_earlier(options)}",
     )
+
+
+def _or_earlier(options: Options) -> str:
+    """Of the commands that go outward, one can be stopped before it does."""
+    return "; or stop earlier with --until card" if options.command == "release" else ""

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from pipeline.stage_run import Outcome
 
 
-def print_plan(actions: Sequence[Action], report: Reporter, *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps([action.model_dump() for action in actions], indent=2) + "\n")
-        return
+def print_json(actions: Sequence[Action], *, with_parts: bool) -> None:
+    """For programs; with what each key is made of, where that was asked for."""
+    told = [
+        {**action.model_dump(), **({"parts": dict(action.parts)} if with_parts else {})}
+        for action in actions
+    ]
+    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+
+
+def print_plan(actions: Sequence[Action], report: Reporter) -> None:
     rows = [
         (
             action.cell,

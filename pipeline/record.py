@@ -243,5 +243,6 @@ def parse_record(content: bytes, where: str) -> Record:
             "this record cannot be read",
             where=where,
             details=str(error),
-            hint="it was written by another version of the pipeline; move the file away to start this cell anew",
+            hint="it was changed, or written by another version of the pipeline; move the file away:"
+            " nox -s card fetches that of a public release, nox -s release starts the cell anew",
         ) from error

@@ -71,7 +71,7 @@ def _asked(options: Options) -> Withdrawal:
     if missing or release is None:
         raise UsageError(
             f"what is withdrawn needs {' and '.join(missing)}",
-            hint="the reason is shown to everybody who looks at the image",
+            hint="give the name of the release, and a reason, which everybody sees who looks at the image",
         )
     return Withdrawal(
         release=release,

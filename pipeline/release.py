@@ -186,7 +186,8 @@ def _promote(
         results = tried(
             lambda: promote_cells(
                 [run for run, _ in due.values()], left_out, log, allow_partial=partial
-            )
+            ),
+            log,
         )
     for cell, (run, why) in due.items():
         ended = results if isinstance(results, PipelineError) else _ended(results, cell)
@@ -216,6 +217,6 @@ def _stage(run: CellRelease, stage: StageName, going: Going) -> Outcome:
             return unfinished(run.cell.id, stage, going.why_not)
         begun = begin(run, stage, forced=forced)
         with report.stage(run.cell.id, stage, run.folder / f"{stage}.log") as log:
-            ended = tried(lambda: FLOW[stage](run, log))
+            ended = tried(lambda: FLOW[stage](run, log), log)
         resources.refuse_stopped()
         return end(run, stage, why, begun, ended)

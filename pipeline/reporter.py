@@ -92,10 +92,12 @@ class Reporter:
             self.say(line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table on a terminal; aligned plain columns, never cut, elsewhere. Also for the summary of a GitHub job."""
+        """A table on a terminal, aligned plain columns elsewhere; nothing is cut. Also for a GitHub job's summary."""
         github.add_to_summary(github.markdown_table(columns, rows))
         if self.console.is_terminal:
-            table = Table(*columns, box=None, pad_edge=False)
+            table = Table(box=None, pad_edge=False)
+            for column in columns:
+                table.add_column(column, overflow="fold")  # a digest goes on in the next line
             for row in rows:
                 table.add_row(*(word.replace("[", r"\[") for word in row))
             self.console.print(table)

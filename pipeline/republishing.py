@@ -7,30 +7,34 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.canonical import sha256_bytes
+from pipeline.fetching import Source
 from pipeline.keys import Parts, key_of
-from pipeline.matrix import Target
-from pipeline.names import names
+from pipeline.names import index_repository, names
 from pipeline.naming import release_order
 from pipeline.parts import card_parts, publish_parts
 from pipeline.project import Project
 from pipeline.record import Record, StageName, StageRecord
+from pipeline.results import PromoteResult
 from pipeline.rewriting import Card
 from pipeline.stages.card import card_result
 from pipeline.stages.publish import HUB_FILES, describe, publish
-from pipeline.world.harbor import registry_of
+from pipeline.statements import sealed_sha256
 from pipeline.world.hub import Hub
+from pipeline.world.indexes import Indexes, stored
 
 
 def publish_changed(
-    project: Project,
-    cards: Sequence[Card],
-    target: Target,
-    hubs: Sequence[Hub],
-    say: Callable[[str], None],
+    source: Source, cards: Sequence[Card], hubs: Sequence[Hub], say: Callable[[str], None]
 ) -> None:
-    """`hubs` are those of the target. A record in out/ keeps what was published; one in records/ stays as it is."""
+    """`hubs` are those of the target. A record in out/ keeps what was published; one in records/ stays as it is.
+
+    So does one that was fetched.
+    """
+    project, target, registry = source.project, source.target, source.registry
     cells = {cell.id: cell for cell in project.cells}
-    for card, record in _newest(cards):
+    indexes = Indexes(registry=registry, index_repository=index_repository(target))
+    for card, kept in _newest(cards):
+        record = kept if kept.stages.promote else _as_promoted(kept, indexes)
         promoted = record.stages.promote
         if promoted is None or promoted.status != "passed":
             say(f"{record.cell} {record.release}: not promoted, so not published")
@@ -42,14 +46,36 @@ def publish_changed(
             for done in result.publications:
                 state = "published" if done.changed else "is the same already"
                 say(f"{record.cell} {record.release}: {done.location} {state}")
-            registry = registry_of(target, target.registry.partition("/")[0])
             repositories = names(cells[record.cell], target).public_repositories
             describe(registry, repositories, card.files, result.publications, say)
-            if card.folder.is_relative_to(project.store.root):
+            if kept.stages.promote and card.folder.is_relative_to(project.store.root):
                 parts = publish_parts(written.stages, [hub.text for hub in target.hubs])
                 project.store.write(
                     written.with_stage("publish", _stage(record, "publish", parts, result))
                 )
+
+
+def _as_promoted(record: Record, indexes: Indexes) -> Record:
+    """A record that was fetched was sealed before it was promoted; that it was, the release index says of its bytes."""
+    registry = indexes.registry
+    if record.about.repository.partition("/")[0] != registry.host:
+        return record
+    index = indexes.index(record.release)
+    sha256 = sealed_sha256(record)
+    for cell in index.cells if index else ():
+        if index and cell.record_sha256 == sha256:
+            result = PromoteResult(
+                reference=f"{registry.host}/{cell.repository}@{cell.digest}",
+                tag=record.release,
+                digest=cell.digest,
+                copied_bytes=0,
+                mounted_blobs=0,
+                index=stored(index).digest,
+                left_out=index.left_out,
+                waiver=cell.waiver,
+            )
+            return record.with_stage("promote", _stage(record, "promote", {}, result))
+    return record
 
 
 def _has_later(project: Project, record: Record) -> bool:

@@ -73,10 +73,11 @@ def cards_of(project: Project, cells: Sequence[Cell], release: str | None) -> tu
             details="\n".join(refused),
         )
     if not cards:
+        of = f" in release {release}" if release else ""
         raise StageRefusedError(
-            f"no record of {', '.join(cell.id for cell in cells)} can have a card",
+            f"no record of {', '.join(cell.id for cell in cells)}{of} can have a card",
             details="\n".join(line for cell in cells for line in _why_none(project, cell)),
-            hint="nox -s release measures a cell; its record gives the card",
+            hint="nox -s release measures a cell, and nox -s card with --release fetches the record of a public one",
         )
     return tuple(cards)
 
@@ -148,7 +149,8 @@ def _why_none(project: Project, cell: Cell) -> Iterator[str]:
         for name in _newest_first(store, cell):
             record = store.read(name, cell.chip_id, cell.model_id)
             if record is not None:
-                yield f"{cell.id} {name}: {', '.join(record.not_passed(NEEDED))}"
+                missing = ", ".join(record.not_passed(NEEDED))
+                yield f"{cell.id} {name}: {missing or 'can have one'}"
 
 
 def _newest_first(store: RecordStore, cell: Cell) -> list[str]:

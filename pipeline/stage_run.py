@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from pipeline.next_step import next_step
 from pipeline.parts import parts_of
 from pipeline.plan import Action, act, reused
 from pipeline.record import ImageIdentity, StageName, StageRecord, read_record
+from pipeline.reporter import StageLog
 from pipeline.results import (
     AttestResult,
     BuildResult,
@@ -80,11 +82,14 @@ def begin(run: CellRelease, stage: StageName, *, forced: bool) -> Begun:
     return Begun(parts=parts, started=datetime.now(UTC), clock=time.monotonic())
 
 
-def tried(work: Callable[[], T]) -> T | PipelineError:
+def tried(work: Callable[[], T], log: StageLog) -> T | PipelineError:
+    """What a stage gave, or the error that ended it: the log has it too, for a record may have no word of it."""
     try:
         with room_for("a file of this stage"):
             return work()
     except PipelineError as error:
+        with suppress(PipelineError):  # the disk of the log may be what is full
+            log.line(f"error: {error}")
         return error
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
 from pipeline.names import PREFIX
+from pipeline.naming import CALVER, release_order
 from pipeline.record import Record
 from pipeline.results import Attestation, AttestResult, BuildResult
 from pipeline.sbom import Inventory, sbom
@@ -93,9 +95,19 @@ def place_of(registry: Registry, repository: str, reference: str) -> Place:
             where=f"{registry.host}/{qualified(repository, reference)}",
             hint="name the image of one platform by its digest"
             if manifest
-            else "look for typing mistakes, or build it again if its registry lost it",
+            else _what_is_there(registry, repository),
         )
     return Place(registry=registry, repository=repository, image=manifest)
+
+
+def _what_is_there(registry: Registry, repository: str) -> str:
+    tags: tuple[str, ...] = ()
+    with suppress(WorldError):  # an account that may read need not be one that may list
+        tags = registry.tags(repository)
+    newest = sorted(filter(CALVER.match, tags), key=release_order, reverse=True)[:5]
+    if newest:
+        return f"the newest releases there are {', '.join(newest)}"
+    return "look for typing mistakes, or build it again if its registry lost it"
 
 
 def image_labels(place: Place) -> Mapping[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -129,14 +130,16 @@ def _stated(asked: Asked, kind: Kind) -> tuple[str, tuple[Payload, ...]]:
     if not found:
         by = "that this key signed" if asked.key else "that needs no key"
         raise DisagreementError(f"none {by} is attached to the image")
-    hashes = ", ".join(sha256_bytes(one.content) for one in found)
-    return f"{'signed' if asked.key else 'unsigned'}: statement {hashes}", found
+    newest, more = sha256_bytes(found[-1].content), len(found) - 1
+    others = f", and {more} more" if more else ""
+    return f"{'signed' if asked.key else 'unsigned'}: statement {newest}{others}", found
 
 
 def _tagged(asked: Asked, found: Mapping[Kind, Sequence[Payload]]) -> tuple[str, None]:
-    """What cosign 2 reads is what later versions read."""
+    """What cosign 2 reads is what later versions read; this key may have signed more, such as a scan."""
     tag = asked.place.statements_tag
-    tagged = set(tagged_statements(asked.place, asked.key)) if asked.key else set()
+    signed = tagged_statements(asked.place, asked.key) if asked.key else ()
+    tagged = {one for one in signed if json.loads(one).get("predicateType") in PREDICATES.values()}
     referring = {one.content for payloads in found.values() for one in payloads}
     if asked.key and (not tagged or tagged != referring):
         raise DisagreementError(f"{tag} holds other statements than refer to the image")

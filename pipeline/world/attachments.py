@@ -114,7 +114,7 @@ class Attached:
     content: str  # digest of its blob
 
     def statement(self, key: PublicKey | None) -> bytes | None:
-        """The statement inside; None if it is for others: signed by another key, or without a key signed at all.
+        """The statement inside; None if it is for others: another key signed it or none, or without a key any.
 
         Raises NotSignedError unless the key that it names signed it; WorldError if its bytes changed.
         """
@@ -125,11 +125,13 @@ class Attached:
             return content
         try:
             bundle = json.loads(content)
-            hint = bundle["verificationMaterial"]["publicKey"]["hint"]
+            hint = bundle["verificationMaterial"].get("publicKey", {}).get("hint")
+            if hint != key.hint:
+                return None
             envelope = canonical(bundle["dsseEnvelope"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise NotSignedError("it is no bundle with a signed envelope") from None
-        return opened_envelope(envelope, key) if hint == key.hint else None
+        return opened_envelope(envelope, key)
 
 
 def attached(place: Place) -> tuple[Attached, ...]:
@@ -139,7 +141,7 @@ def attached(place: Place) -> tuple[Attached, ...]:
         if one.artifact_type not in (BUNDLE_TYPE, STATEMENT_TYPE):
             continue
         manifest = place.registry.manifest(place.repository, one.digest)
-        if manifest is None:
+        if manifest is None or not manifest.content.layers:
             continue
         predicate_type = (json.loads(manifest.body).get("annotations") or {}).get(PREDICATE)
         if predicate_type is not None:

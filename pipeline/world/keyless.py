@@ -16,7 +16,10 @@ from pipeline.world.attachments import Place, attached
 from pipeline.world.command import run
 
 ASKED = "FLAGRELEASE_KEYLESS"
-HINT = "the job needs the permission id-token: write, and to reach Sigstore; or leave FLAGRELEASE_KEYLESS unset"
+HINT = (
+    "it needs cosign (./bootstrap --readers-tools), the job's permission id-token: write, and to reach Sigstore;"
+    " or leave FLAGRELEASE_KEYLESS unset"
+)
 
 
 def is_asked_for() -> bool:

@@ -13,16 +13,20 @@ from pathlib import Path
 import pytest
 
 from pipeline.cell import Cell
-from pipeline.checkup import Check, Finding, State
+from pipeline.checkup import Check, Finding, State, ok
 from pipeline.chip import Smi
-from pipeline.doctor import hub_checks, machine_checks
+from pipeline.doctor import hub_checks, machine_checks, signs
 from pipeline.errors import WorldError
 from pipeline.hub_accounts import Hub
 from pipeline.matrix import Target
+from pipeline.record import ReleaseKey
 from pipeline.registry_checkup import TRIAL_TAG, registry_checks
 from pipeline.world.engine import Engine
 from pipeline.world.harbor import VERSIONS_STAY, Harbor
 from pipeline.world.registry import Registry
+from pipeline.world.signing_key import KEY
+from pipeline.world.signing_key import PASSWORD as PASSWORD_OF_KEY
+from tests.attested import new_pair
 from tests.fakes_harbor import PASSWORD, Kept, fake_harbor
 from tests.projects import ROOT, one_cell, toy_project
 from tests.real_registry import USER, free_host, real_registry, write_passwords
@@ -344,6 +348,25 @@ def test_a_hub_needs_its_token_which_is_not_shown(
     assert "MODELSCOPE_API_TOKEN" in found["hub modelscope:FlagRelease"].to_do
     assert found["hub folder:out/hub"].state == "ok"
     assert "hf_nobody" not in str(found)
+
+
+def test_the_key_that_signs_is_tried_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, other = new_pair("hunter2"), new_pair()
+    public = ReleaseKey(path="toys.pub", pem=pair.public, fingerprint=pair.verifying.fingerprint)
+
+    def signing(release_key: ReleaseKey | None = public) -> Finding:
+        return Check("signing key", lambda: signs(lambda: release_key)).found()
+
+    assert signing(None).state == "wrong"
+    assert "docs/attestations.md" in signing(None).to_do
+    monkeypatch.delenv(KEY, raising=False)
+    assert signing().state == "unknown"
+    monkeypatch.setenv(KEY, other.private.decode())
+    assert (signing().state, "another key" in signing().seen) == ("wrong", True)
+    monkeypatch.setenv(KEY, pair.private.decode())
+    assert "the password does not open it" in signing().seen
+    monkeypatch.setenv(PASSWORD_OF_KEY, "hunter2")
+    assert signing() == ok("the private half of toys.pub")
 
 
 def test_git_is_clean_changed_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

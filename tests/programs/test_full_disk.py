@@ -53,14 +53,16 @@ def test_a_log_that_runs_full_ends_the_stage_and_not_with_a_bug(disk: Path) -> N
     report = Reporter(Console(file=io.StringIO()))
     fill(disk)
     with report.stage("abacus/poet", "smoke", disk / "smoke.log") as log:
-        ended = tried(lambda: log.say("x" * 9000))
+        ended = tried(lambda: log.say("x" * 9000), log)
     assert isinstance(ended, WorldError)
     assert (ended.message, ended.where) == (FULL, str(disk / "smoke.log"))
 
 
 def test_what_any_library_cannot_write_is_not_done_and_no_answer(disk: Path) -> None:
     fill(disk)
-    ended = tried(lambda: (disk / "weights").write_bytes(b"x" * 9000))
+    report = Reporter(Console(file=io.StringIO()))
+    with report.stage("abacus/poet", "weights", disk.parent / "weights.log") as log:
+        ended = tried(lambda: (disk / "weights").write_bytes(b"x" * 9000), log)
     assert isinstance(ended, WorldError)
     assert ended.message == FULL
 

@@ -1,6 +1,7 @@
 """What is said of an image, who signed it, and what verify says when things disagree."""
 
 import base64
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +10,16 @@ from pathlib import Path
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from rich.console import Console
 
+from pipeline import verifying
 from pipeline.canonical import canonical, sha256_file
-from pipeline.errors import StageRefusedError, UsageError
+from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.fetching import Source, fetch_where_none
 from pipeline.record import Record, ReleaseKey, record_bytes
 from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, Tombstone, document
+from pipeline.reporter import Reporter
+from pipeline.republishing import publish_changed
 from pipeline.results import Check
 from pipeline.rewriting import cards_of
 from pipeline.sbom import Inventory, Package, sbom
@@ -28,10 +33,12 @@ from pipeline.signatures import (
 from pipeline.stages.attest import Subject, attest, place_of
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement
+from pipeline.verifying import verify_image
 from pipeline.withdrawals import ask_for_withdrawals
 from pipeline.world.attachments import BUNDLE_TYPE, PREDICATE, attach, attached
+from pipeline.world.hub_folder import FolderHub
 from pipeline.world.journal import Burial
-from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE
+from pipeline.world.oci import OCI_MANIFEST, TOMBSTONE_TYPE, Manifest, digest_of
 from pipeline.world.registry_artifacts import artifact, put_artifact
 from pipeline.world.registry_copy import Copy, Route, copy_images
 from pipeline.world.signing_key import KEY, PASSWORD, signing_key
@@ -103,6 +110,34 @@ def test_another_key_is_refused_for_all_that_is_signed(released: Released) -> No
     assert {name for name, check in checks.items() if check.passed} == {"image"}
 
 
+@pytest.mark.parametrize(
+    ("is_unsigned", "hint"),
+    [
+        (False, r"hint: is \S+/other\.pub the key of who released it\?"),
+        (True, "hint: if it is signed, give --key FILE"),
+    ],
+)
+def test_where_nothing_is_vouched_for_the_key_is_asked_for_first(
+    released: Released,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_unsigned: bool,
+    hint: str,
+) -> None:
+    monkeypatch.setattr(verifying, "Registry", lambda _: released.place.registry)
+    (tmp_path / "other.pub").write_text(new_pair().public)
+    with pytest.raises(StageRefusedError, match=hint):
+        verify_image(
+            released.image,
+            key=None if is_unsigned else tmp_path / "other.pub",
+            unsigned=is_unsigned,
+            cards=(),
+            templates=templates(),
+            report=Reporter(Console(file=io.StringIO())),
+        )
+
+
 def test_a_bundle_that_names_our_key_and_is_not_signed_by_it_is_named(
     released: Released, pair: Pair
 ) -> None:
@@ -116,6 +151,47 @@ def test_a_bundle_that_names_our_key_and_is_not_signed_by_it_is_named(
     manifest = artifact(BUNDLE_TYPE, content, place.image, annotations)
     put_artifact(place.registry, REPOSITORY, manifest, content)
     assert released.failed()["SBOM"] == "its signature is not of this key, or it was changed"
+
+
+def test_of_the_statements_of_many_releases_one_is_shown(released: Released, pair: Pair) -> None:
+    """An image that did not change has one of each release, and their hashes filled the terminal."""
+    for release in ("2026.11.30.1", "2026.11.30.2"):
+        record = released.record.model_copy(update={"release": release})
+        result = attest_record(released.place.registry, record, released.place.image.digest, pair)
+    newest = next(one.sha256 for one in result.attestations if one.kind == "record")
+    assert released.verified()["record"].seen == f"signed: statement {newest}, and 2 more"
+
+
+def test_what_was_signed_keyless_stands_beside_ours(released: Released) -> None:
+    """As cosign 3 attaches it: the bundle names a certificate instead of a key."""
+    place = released.place
+    theirs = next(one for one in attached(place) if one.predicate_type == PREDICATES["SBOM"])
+    bundle = json.loads(place.registry.blob(REPOSITORY, theirs.content))
+    bundle["verificationMaterial"] = {"certificate": {"rawBytes": "MIIB"}, "tlogEntries": []}
+    content = canonical(bundle)
+    manifest = artifact(BUNDLE_TYPE, content, place.image, {PREDICATE: PREDICATES["SBOM"]})
+    put_artifact(place.registry, REPOSITORY, manifest, content)
+    assert released.failed() == {}
+
+
+def test_what_our_key_says_besides_of_other_kinds_is_no_disagreement(
+    released: Released, pair: Pair
+) -> None:
+    """As `cosign attest --type vuln` with the release key, after a scan."""
+    scan = "https://cosign.sigstore.dev/attestation/vuln/v1"
+    digest = released.place.image.digest
+    made = json.loads(statement("SBOM", digest, {}, "n"))
+    attach(released.place, canonical({**made, "predicateType": scan}), scan, pair.signing)
+    assert released.failed() == {}
+
+
+def test_a_document_without_content_states_nothing(released: Released) -> None:
+    place = released.place
+    body = json.loads(artifact(BUNDLE_TYPE, b"", place.image, {PREDICATE: "x"}).body)
+    data = canonical({**body, "layers": []})
+    manifest = Manifest(digest=digest_of(data), media_type=OCI_MANIFEST, body=data)
+    put_artifact(place.registry, REPOSITORY, manifest, b"")
+    assert released.failed() == {}
 
 
 def test_what_another_key_signed_stands_beside_ours(released: Released) -> None:
@@ -161,6 +237,16 @@ def test_a_tag_of_a_release_whose_record_is_not_there_is_named(released: Release
     )
     seen = later.failed()["record of the image"]
     assert seen == "no record of release 2026.11.30.1 is attached to the image"
+
+
+def test_a_release_that_is_not_there_is_answered_with_those_that_are(released: Released) -> None:
+    registry = released.place.registry
+    with pytest.raises(WorldError) as told:
+        place_of(registry, REPOSITORY, "2025.01.01.1")
+    assert told.value.message == "there is no such image"
+    assert told.value.hint == f"the newest releases there are {released.record.release}"
+    with pytest.raises(WorldError, match="look for typing mistakes"):
+        place_of(registry, "toys/nothing", "latest")
 
 
 def test_a_statement_of_another_image_is_named(released: Released, pair: Pair) -> None:
@@ -542,6 +628,37 @@ def test_a_checkout_that_never_built_says_that_the_image_was_yanked(tmp_path: Pa
     assert "it answers in riddles" in found.files["card.en.md"].decode()
 
 
+def test_a_checkout_that_never_built_publishes_what_the_index_says_was_promoted(
+    tmp_path: Path,
+) -> None:
+    """The fetched record was sealed before its promotion; who yanks elsewhere is told to publish the banner."""
+    registry, said = FakeRegistry("registry.test"), list[str]()
+    released = release_image(registry, None)
+    yank(released)
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, said.append)
+    ask_for_withdrawals(source.project, [cell], None, registry, said.append)
+    cards, hub = cards_of(source.project, [cell], None), FolderHub(tmp_path / "hub")
+    publish_changed(source, cards, [hub], said.append)
+    (card_there,) = (tmp_path / "hub").rglob("README.md")
+    assert "it answers in riddles" in card_there.read_text("utf-8")
+    (kept,) = source.project.store.of_cell("cpu", "smollm2")
+    assert kept == released.record.sealed
+
+
+def test_a_record_that_no_index_names_was_not_promoted(tmp_path: Path) -> None:
+    registry, said = FakeRegistry("registry.test"), list[str]()
+    release_image(registry, None)
+    source = fresh_checkout(tmp_path, registry, None)
+    cell = one_cell(source.project, "cpu", "smollm2")
+    fetch_where_none(source, cell, None, said.append)
+    (kept,) = source.project.store.of_cell("cpu", "smollm2")
+    put_index(registry, kept, "sha256:" + "0" * 64, "1" * 64)
+    publish_changed(source, cards_of(source.project, [cell], None), [], said.append)
+    assert said[-1] == f"{kept.cell} {kept.release}: not promoted, so not published"
+
+
 def test_a_checkout_that_never_built_takes_the_newest_release_that_nobody_withdrew(
     tmp_path: Path,
 ) -> None:
@@ -605,6 +722,8 @@ def test_a_registry_without_the_release_is_told_and_a_known_record_is_not_fetche
     cell = one_cell(source.project, "cpu", "smollm2")
     fetch_where_none(source, cell, "2026.11.1.1", said.append)
     assert said == ["registry.test/toys has no release 2026.11.1.1 of cpu/smollm2"]
+    with pytest.raises(StageRefusedError, match=r"cpu/smollm2 in release 2026\.11\.1\.1 can"):
+        cards_of(source.project, [cell], "2026.11.1.1")
     released = release_image(registry, None)
     source.project.store.write(released.record)
     fetch_where_none(source, cell, None, said.append)

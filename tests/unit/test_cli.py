@@ -98,6 +98,9 @@ def test_a_plan_as_json_is_read_by_programs(line: CommandLine) -> None:
     assert [(action["stage"], action["kind"], action["reasons"]) for action in actions] == [
         (stage, "run", ["never run"]) for stage in ("render", "build", "weights")
     ]
+    assert "parts" not in actions[1]
+    code, output, _ = line.run("plan", "loom", "--until", "weights", "--json", "--explain")
+    assert "images/loom/Dockerfile" in json.loads(output)[1]["parts"]
 
 
 def test_an_unknown_chip_ends_with_2_and_the_nearest_name(line: CommandLine) -> None:
@@ -167,7 +170,7 @@ def test_a_public_target_without_consent_ends_with_2_before_anything_runs(
         2,
         "",
         "error: the target world is public and needs consent\n"
-        "hint: add --yes, or stop earlier with --until card\n",
+        f"hint: add --yes{'; or stop earlier with --until card' if words[0] == 'release' else ''}\n",
     )
     assert not (line.folder / "out").exists()
 
@@ -189,8 +192,9 @@ def test_what_stays_inside_needs_no_consent(line: CommandLine) -> None:
     assert line.run(*words)[0] == 0
 
 
-def test_a_name_that_is_no_release_ends_with_2(line: CommandLine) -> None:
-    assert line.run("build", "loom", "--release", "latest") == (
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_a_name_that_is_no_release_ends_with_2(line: CommandLine, more: tuple[str, ...]) -> None:
+    assert line.run("release", "loom", "--release", "latest", *more) == (
         2,
         "",
         "error: latest is no release name\nhint: names are dates with a number: 2026.11.24.1\n",
@@ -332,6 +336,7 @@ def test_a_record_that_cannot_be_read_ends_with_2(line: CommandLine) -> None:
     code, _, error = line.run("plan", "loom")
     assert code == 2
     assert error.startswith(f"error: {path}: this record cannot be read\n")
+    assert error.splitlines()[-1].startswith("hint: it was changed, or written by another version")
 
 
 def withdrawn_from(line: CommandLine, monkeypatch: pytest.MonkeyPatch) -> Flow:
@@ -418,6 +423,26 @@ def test_what_withdraws_says_what_is_missing(
     code, _, shown = line.run(*words)
     assert code == 2
     assert shown.startswith(f"error: {error}\n")
+    assert "--until" not in shown  # they have no such option
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "No such file or directory"),
+        ("-----BEGIN PRIVATE KEY-----\n", "it is no P-256 public key in PEM"),
+    ],
+)
+def test_verify_says_of_a_key_that_cannot_be_read_where_the_right_one_is(
+    line: CommandLine, content: str | None, why: str
+) -> None:
+    if content:
+        (line.folder / "my.pub").write_text(content)
+    code, _, error = line.run("verify", "registry.test/toys/poet:1", "--key", "my.pub")
+    assert code == 2
+    assert error.startswith(
+        f"error: my.pub: the public key cannot be read: {why}\nhint: who releases"
+    )
 
 
 def test_bisect_wants_exactly_one_cell(line: CommandLine) -> None:

@@ -118,7 +118,8 @@ def test_a_record_that_cannot_be_read_names_its_file_and_the_way_out(tmp_path: P
     error = caught.value
     assert (error.message, error.where) == ("this record cannot be read", str(path))
     assert error.hint == (
-        "it was written by another version of the pipeline; move the file away to start this cell anew"
+        "it was changed, or written by another version of the pipeline; move the file away:"
+        " nox -s card fetches that of a public release, nox -s release starts the cell anew"
     )
     assert "colour\n  Extra inputs are not permitted" in error.details
 

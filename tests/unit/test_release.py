@@ -172,6 +172,7 @@ def test_a_world_that_does_not_answer_leaves_no_trace_of_its_stage(flow: Flow) -
     )
     stages = flow.record(*POET).stages
     assert (stages.render is None, stages.build) == (False, None)
+    assert read_log(flow, *POET, "build").endswith(f"error: {unusable}\n")
 
 
 def test_a_world_that_fails_once_keeps_the_result_of_an_earlier_run(flow: Flow) -> None:

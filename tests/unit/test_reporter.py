@@ -98,3 +98,11 @@ def test_what_a_stage_waits_for_is_said_without_a_terminal_too() -> None:
     with Reporter(Console(file=file)).waiting("loom/poet", "smoke") as told:
         told("waits for cpu")
     assert file.getvalue() == "loom/poet smoke: waits for cpu\n"
+
+
+def test_a_table_on_a_narrow_terminal_cuts_no_digest() -> None:
+    file, digest = io.StringIO(), "sha256:" + "0123456789abcdef" * 4
+    console = Console(file=file, width=60, force_terminal=True, color_system=None)
+    Reporter(console).table(("repository", "digest"), [("toys/staging/loom/poet", digest)])
+    rows = file.getvalue().splitlines()[1:]
+    assert "".join(row.split()[-1] for row in rows) == digest

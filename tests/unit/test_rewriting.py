@@ -135,7 +135,7 @@ def test_cells_without_any_record_say_so_and_why(cards: Cards) -> None:
         "",
         "error: no record of loom/poet can have a card\n"
         "loom/poet 2026.11.24.2: accuracy: not_run\n"
-        "hint: nox -s release measures a cell; its record gives the card\n",
+        "hint: nox -s release measures a cell, and nox -s card with --release fetches the record of a public one\n",
     )
 
 

@@ -19,6 +19,7 @@ LAYERS = (
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
+    ("republishing",),  # also what was fetched
     (
         "release",
         "noop",
@@ -26,7 +27,6 @@ LAYERS = (
         "simulating",
         "bisecting",
         "submitting",
-        "republishing",
         "collecting",
         "verifying",
         "fetching",
