@@ -72,6 +72,7 @@ def flow(
             lambda cell: registry(names(cell, target).host).tags(names(cell, target).public),
         )
     )
+    _try_signing_key(selection, release, until)
     world = World(
         engine=engine,
         registry=registry,
@@ -214,6 +215,21 @@ def _refuse_unsigned(options: Options, target: Target, until: StageName) -> None
             where=f"targets.{options.target}.public_key",
             hint=f"docs/attestations.md says how to make one{_or_earlier(options)}",
         )
+
+
+def _try_signing_key(selection: Selection, release: str, until: StageName) -> None:
+    """A key that is missing or wrong is told before anything runs, not after hours of measuring."""
+    keys = {
+        cell.id: key
+        for cell in selection.cells
+        if (key := selection.inputs[cell.id].about.release_key) and cell.chip.base.node is None
+    }
+    actions = selection.actions(release, until) if keys else ()
+    signed = (a.cell for a in actions if (a.stage, a.kind) == ("attest", "run") and a.cell in keys)
+    if cell_id := next(signed, None):
+        from pipeline.world.signing_key import signing_key  # loads cryptography
+
+        signing_key(keys[cell_id])
 
 
 def ask_consent(options: Options, until: StageName) -> None:

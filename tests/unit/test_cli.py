@@ -187,6 +187,15 @@ def test_a_public_target_without_a_key_ends_with_2_before_anything_runs(line: Co
     assert not (line.folder / "out").exists()
 
 
+def test_a_signed_release_without_the_private_key_ends_with_2_before_anything_runs(
+    line: CommandLine,
+) -> None:
+    code, output, error = line.run("release", "--target", "world", "--release", RELEASE, "--yes")
+    assert (code, output) == (2, "")
+    assert "the target's releases are signed, and FLAGRELEASE_SIGNING_KEY is not set" in error
+    assert not (line.folder / "out").exists()
+
+
 def test_what_stays_inside_needs_no_consent(line: CommandLine) -> None:
     words = ("release", "loom", "--target", "world", "--until", "render", "--release", RELEASE)
     assert line.run(*words)[0] == 0
