@@ -66,8 +66,8 @@ def _not_attested(record: Record, digest: str | None) -> Iterator[str]:
         yield f"attest: {attest.status if attest else 'not_run'}"
     elif attest.result.digest != digest:
         yield f"attest: passed for image {attest.result.digest}, this one is {digest}"
-    elif record.waiver and attest.result.record_sha256 != sealed_sha256(record):
-        yield "attest: the waiver was given or changed since, so card and sealed record do not say it"
+    elif attest.result.record_sha256 != sealed_sha256(record):
+        yield "attest: the record was changed since, so the sealed one and its card do not say the same"
 
 
 def _why_not_waived(record: Record) -> str:

@@ -12,6 +12,7 @@ from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import WorldError
 from pipeline.record import ImageIdentity, Record, StageRecord, Stages, Status
 from pipeline.results import BuildResult, BuiltImage, Frozen, RenderResult
+from pipeline.statements import sealed_sha256
 from pipeline.world.oci import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
@@ -278,4 +279,12 @@ def gated_record(digest: str, cell: str = "cpu/smollm2", *, published: bool = Tr
         rehearse=stage("passed", unread, image="sha256:c"),
         attest=stage("passed", attest_result(digest)),
     )
-    return bare_record(cell, image=image, stages=stages)
+    return sealed(bare_record(cell, image=image, stages=stages))
+
+
+def sealed(record: Record) -> Record:
+    """As attest leaves it: it names the bytes that it attached."""
+    assert record.stages.attest is not None
+    assert record.stages.attest.result is not None
+    result = record.stages.attest.result.model_copy(update={"record_sha256": sealed_sha256(record)})
+    return record.with_stage("attest", stage("passed", result))

@@ -13,7 +13,6 @@ from pipeline.record import Record, StageName, Status
 from pipeline.release_index import INDEX_TYPE, ReleaseIndex, TagMove
 from pipeline.results import PromoteResult
 from pipeline.stages.promote import Candidate, Release, promote
-from pipeline.statements import sealed_sha256
 from pipeline.waiver import Waiver
 from pipeline.world.indexes import Indexes
 from pipeline.world.journal import open_journals
@@ -28,6 +27,7 @@ from tests.fakes_registry import (
     gated_record,
     push_image,
     push_index,
+    sealed,
     stage,
 )
 from tests.records import cpu_about
@@ -468,7 +468,7 @@ def test_killed_at_any_write_all_tags_are_old_or_all_are_new(
 def test_all_cells_or_none_and_every_reason_at_once(journals: Path) -> None:
     registry = FakeRegistry()
     good, bad = cells(registry, "cpu/a", "cpu/b")
-    failed = bad.record.with_stage("smoke", stage("failed", None, image="sha256:c"))
+    failed = sealed(bad.record.with_stage("smoke", stage("failed", None, image="sha256:c")))
     release = Release(
         name=RELEASE,
         candidates=[good, candidate(failed, registry, public=bad.public)],
@@ -502,11 +502,7 @@ WAIVER = Waiver(cell="cpu/smollm2", by="Ada", reason="too few items", expires=TO
 def waived(record: Record, waiver: Waiver = WAIVER) -> Record:
     """Sealed with a waiver, as attest does it."""
     about = cpu_about().model_copy(update={"waiver": waiver})
-    known = record.model_copy(update={"about": about})
-    assert known.stages.attest is not None
-    assert known.stages.attest.result is not None
-    sealed = known.stages.attest.result.model_copy(update={"record_sha256": sealed_sha256(known)})
-    return known.with_stage("attest", stage("passed", sealed))
+    return sealed(record.model_copy(update={"about": about}))
 
 
 @pytest.mark.parametrize("status", ["inconclusive", "not_run"])
@@ -566,13 +562,12 @@ def test_a_waiver_that_was_given_after_the_seal_is_refused_for_no_card_says_it(
 ) -> None:
     registry = FakeRegistry()
     digest = push_image(registry, STAGING, *LAYERS)
-    undecided = gated_record(digest).with_stage("accuracy", stage("inconclusive", None))
-    sealed = waived(undecided)
+    known = waived(gated_record(digest).with_stage("accuracy", stage("inconclusive", None)))
     later = WAIVER.model_copy(update={"reason": "another one"})
-    about = sealed.about.model_copy(update={"waiver": later})
+    about = known.about.model_copy(update={"waiver": later})
     with pytest.raises(StageRefusedError, match="a gate did not pass") as caught:
-        promoted(sealed.model_copy(update={"about": about}), registry, registry, journals)
-    assert "the waiver was given or changed since" in caught.value.details
+        promoted(known.model_copy(update={"about": about}), registry, registry, journals)
+    assert "attest: the record was changed since" in caught.value.details
 
 
 def test_the_index_is_a_document_of_its_own_type(journals: Path) -> None:
@@ -597,7 +592,7 @@ def test_promote_refuses_when_a_gate_did_not_pass(
     passed = gated_record(digest)
     kept = passed.stages.get(gate)
     assert kept is not None
-    refused = passed.with_stage(gate, stage(status, kept.result, image="sha256:c"))
+    refused = sealed(passed.with_stage(gate, stage(status, kept.result, image="sha256:c")))
     with pytest.raises(StageRefusedError) as caught:
         promoted(refused, registry, registry, journals)
     assert caught.value.details == f"{gate}: {status}"
@@ -631,25 +626,26 @@ def test_promote_refuses_what_failed_its_rehearsal_and_takes_what_could_have_non
     registry = FakeRegistry()
     digest = push_image(registry, STAGING, *LAYERS)
     record = gated_record(digest)
-    failed = record.model_copy(
-        update={
-            "stages": record.stages.model_copy(
-                update={"rehearse": stage("failed", None, image="sha256:c")}
-            )
-        }
-    )
+
+    def ended(status: Status) -> Record:
+        rehearse = stage(status, None, image="sha256:c")
+        stages = record.stages.model_copy(update={"rehearse": rehearse})
+        return sealed(record.model_copy(update={"stages": stages}))
+
     with pytest.raises(StageRefusedError, match="a gate did not pass") as caught:
-        promoted(failed, registry, registry, journals)
+        promoted(ended("failed"), registry, registry, journals)
     assert caught.value.details == "rehearse: failed"
-    impossible = stage("not_applicable", None, image="sha256:c")
-    promoted(
-        record.model_copy(
-            update={"stages": record.stages.model_copy(update={"rehearse": impossible})}
-        ),
-        registry,
-        registry,
-        journals,
-    )
+    promoted(ended("not_applicable"), registry, registry, journals)
+
+
+def test_promote_refuses_a_record_that_was_changed_after_the_seal(journals: Path) -> None:
+    registry = FakeRegistry()
+    known = gated_record(push_image(registry, STAGING, *LAYERS))
+    older = stage("passed", known.stages.render and known.stages.render.result, of="others")
+    stages = known.stages.model_copy(update={"accuracy": older})
+    with pytest.raises(StageRefusedError, match="attest: the record was changed since"):
+        promoted(known.model_copy(update={"stages": stages}), registry, registry, journals)
+    assert registry.tags(PUBLIC) == ()
 
 
 def test_promote_refuses_an_image_that_build_did_not_make(journals: Path) -> None:
@@ -689,6 +685,7 @@ def test_promote_refuses_when_a_gate_passed_for_the_image_before_this_one(
     digest = push_image(registry, STAGING, *LAYERS)
     for parts, named in (({"image": "sha256:old"}, "sha256:old"), ({}, "none")):
         older = stage("passed", build_result(digest), **parts)
+        known = sealed(gated_record(digest).with_stage(gate, older))
         with pytest.raises(StageRefusedError) as caught:
-            promoted(gated_record(digest).with_stage(gate, older), registry, registry, journals)
+            promoted(known, registry, registry, journals)
         assert caught.value.details == f"{gate}: passed for image {named}, this one is sha256:c"
