@@ -12,6 +12,7 @@ from pipeline.matrix_names import Broken
 
 Layer = Literal["base", "runtime", "model"]
 PREFIX = "org.opencontainers.image"
+INDEXES = "releases"  # the repository beside the public ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def names(cell: Cell, target: Target) -> Names:
 
 def index_repository(target: Target) -> str:
     """Where the release indexes of a target are, without its host."""
-    return f"{target.registry.partition('/')[2]}/releases"
+    return f"{target.registry.partition('/')[2]}/{INDEXES}"
 
 
 def trial_repositories(target: Target) -> tuple[str, str]:

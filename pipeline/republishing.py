@@ -61,9 +61,11 @@ def _as_promoted(record: Record, indexes: Indexes) -> Record:
     if record.about.repository.partition("/")[0] != registry.host:
         return record
     index = indexes.index(record.release)
+    if index is None:
+        return record
     sha256 = sealed_sha256(record)
-    for cell in index.cells if index else ():
-        if index and cell.record_sha256 == sha256:
+    for cell in index.cells:
+        if cell.record_sha256 == sha256:
             result = PromoteResult(
                 reference=f"{registry.host}/{cell.repository}@{cell.digest}",
                 tag=record.release,

@@ -24,7 +24,7 @@ from pipeline.release_index import (
     index_tag,
 )
 from pipeline.results import PromoteResult
-from pipeline.world.indexes import stored, tombstones
+from pipeline.world.indexes import stored
 from pipeline.world.journal import Commit, Journal, Operation
 from pipeline.world.oci import Manifest
 from pipeline.world.registry import Registry
@@ -148,12 +148,11 @@ def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
 
 
 def _refuse_yanked(one: Accepted, shelf: Shelf) -> None:
-    stones = tombstones(shelf.registry, one.candidate.public, one.digest)
-    if yanked := [stone.sentence for stone in stones if stone.event == "yanked"]:
+    if yanked := shelf.yanks(one.candidate.public, one.digest):
         raise StageRefusedError(
             f"promoting release {one.candidate.record.release}: this very image was withdrawn",
             where=one.candidate.cell,
-            details="\n".join(yanked),
+            details="\n".join(stone.sentence for stone in yanked),
             hint="build another one",
         )
 

@@ -70,7 +70,7 @@ def yank(
                 hint=f"it has {', '.join(known)}",
             )
         named = [known[name] for name in sorted(cells)]
-        before = {cell.cell: _yanks(cell, shelf) for cell in named}
+        before = {cell.cell: shelf.yanks(cell.repository, cell.digest) for cell in named}
         wanted = [cell for cell in named if not before[cell.cell]]
         for cell in named:
             if cell not in wanted:
@@ -123,11 +123,6 @@ def _said(burial: Burial, shelf: Shelf) -> Tombstone | None:
     said = tombstones(shelf.registry, burial.repository, mine.digest)
     same = (one for one in said if (one.event, one.release) == (mine.event, mine.release))
     return next(same, None)
-
-
-def _yanks(cell: IndexedCell, shelf: Shelf) -> list[Tombstone]:
-    said = tombstones(shelf.registry, cell.repository, cell.digest)
-    return [stone for stone in said if stone.event == "yanked"]
 
 
 def _tombstone(

@@ -68,8 +68,8 @@ class Indexes:
         cells = index.cells if index else ()
         return (repository, digest) in [(cell.repository, cell.digest) for cell in cells]
 
-    def is_yanked(self, repository: str, digest: str) -> bool:
-        return _is_yanked(tombstones(self.registry, repository, digest))
+    def yanks(self, repository: str, digest: str) -> tuple[Tombstone, ...]:
+        return _yanks(tombstones(self.registry, repository, digest))
 
     def stands(self, repository: str, digest: str, *, by: str = "") -> bool:
         """Whether an alias may name this image: nobody yanked it, and not all its releases were rolled back.
@@ -77,7 +77,7 @@ class Indexes:
         `by`: a release that names it, whether or not its index is stored yet.
         """
         said = tombstones(self.registry, repository, digest)
-        if not said or _is_yanked(said):
+        if not said or _yanks(said):
             return not said
         if by and by not in [stone.release for stone in said]:
             return True
@@ -113,13 +113,13 @@ class Indexes:
         ]
         cells = [cell for index in indexes for cell in index.cells]
         return frozenset(
-            cell.repository for cell in cells if not self.is_yanked(cell.repository, cell.digest)
+            cell.repository for cell in cells if not self.yanks(cell.repository, cell.digest)
         )
 
     def newest(self, repository: str, *, but: str = "") -> tuple[str, IndexedCell] | None:
         """The newest release with an image in this repository that nobody withdrew; not `but`, a release or digest."""
         for release, cell in self._released(repository):
-            if but not in (release, cell.digest) and not self.is_yanked(repository, cell.digest):
+            if but not in (release, cell.digest) and not self.yanks(repository, cell.digest):
                 return release, cell
         return None
 
@@ -160,5 +160,5 @@ def withdrawn_from(
     return tuple(one for one in said if one.event == "yanked" or one.release == release)
 
 
-def _is_yanked(said: Iterable[Tombstone]) -> bool:
-    return any(stone.event == "yanked" for stone in said)
+def _yanks(said: Iterable[Tombstone]) -> tuple[Tombstone, ...]:
+    return tuple(stone for stone in said if stone.event == "yanked")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.agreement import Statement
 from pipeline.canonical import sha256_bytes
+from pipeline.names import INDEXES
 from pipeline.naming import release_order
 from pipeline.record import Record, parse_record
 from pipeline.release_index import ReleaseIndex, index_tag, parse_index
@@ -15,7 +16,6 @@ from pipeline.world.indexes import tombstones
 from pipeline.world.registry_artifacts import read_artifact
 
 Sealed = tuple[Record, bytes]  # a record, and its bytes as they were attested
-INDEXES = "releases"  # the repository beside the public ones
 
 
 def sealed_records(statements: Iterable[Statement]) -> dict[str, list[bytes]]:

@@ -6,7 +6,6 @@ import io
 import os
 import shlex
 import subprocess
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from pipeline.errors import WorldError
 from pipeline.world.engine import Container, Engine, Limits
 from pipeline.world.server import Launch, serving
 from pipeline.world.server_end import end_of, memory_kills
+from tests.engine_store import tar_of
 from tests.fakes_server import free_port
 from tests.integration.conftest import Checkout
 from tests.own_engine import own_engine
@@ -31,14 +31,7 @@ GREEDY = ["python", "-c", "x = bytearray(1 << 30)"]
 
 
 def archive(**files: bytes) -> io.BytesIO:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    packed.seek(0)
-    return packed
+    return io.BytesIO(tar_of(files))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -377,9 +378,9 @@ def attested_again(released: Released, release: str, *, is_promoted: bool) -> No
         put_index(registry, record, digest, sealed)
 
 
-def roll_back(released: Released, release: str) -> None:
+def withdraw(released: Released, event: Literal["rolled_back", "yanked"], release: str) -> None:
     stone = Tombstone(
-        event="rolled_back",
+        event=event,
         release=release,
         cell=released.record.cell,
         digest=released.place.image.digest,
@@ -388,8 +389,11 @@ def roll_back(released: Released, release: str) -> None:
         time="2026-11-30T00:00:00+00:00",
         replaced_by=None,
     )
-    manifest = artifact(TOMBSTONE_TYPE, document(stone), released.place.image)
-    put_artifact(released.place.registry, REPOSITORY, manifest, document(stone))
+    bury(released.place.registry, Burial(repository=REPOSITORY, tombstone=stone))
+
+
+def roll_back(released: Released, release: str) -> None:
+    withdraw(released, "rolled_back", release)
 
 
 @pytest.mark.parametrize(
@@ -603,17 +607,7 @@ def test_a_checkout_that_never_built_makes_the_same_card_from_the_registry(
 
 
 def yank(released: Released) -> None:
-    stone = Tombstone(
-        event="yanked",
-        release=released.record.release,
-        cell=released.record.cell,
-        digest=released.place.image.digest,
-        by="somebody",
-        reason="it answers in riddles",
-        time="2026-11-30T00:00:00+00:00",
-        replaced_by=None,
-    )
-    bury(released.place.registry, Burial(repository=REPOSITORY, tombstone=stone))
+    withdraw(released, "yanked", released.record.release)
 
 
 def test_a_checkout_that_never_built_says_that_the_image_was_yanked(tmp_path: Path) -> None:
