@@ -77,6 +77,9 @@ class FakeRegistry(Registry):
         held = self._held(repository)
         return held.manifests.get(held.tags.get(reference, reference))
 
+    def intact_manifest(self, repository: str, reference: str) -> Manifest | None:
+        return self.manifest(repository, reference)
+
     def head(self, repository: str, reference: str) -> str | None:
         found = self.manifest(repository, reference)
         return found.digest if found else None

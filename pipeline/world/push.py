@@ -153,9 +153,11 @@ def _known_layers(
 
 
 def _layers(registry: Registry, place: Place) -> dict[str, tuple[str, Descriptor]]:
-    manifest = registry.manifest(place.repository, place.reference)
+    manifest = registry.intact_manifest(place.repository, place.reference)
     config = manifest.content.config if manifest else None
     if manifest is None or config is None or config.media_type not in CONFIG_TYPES:
+        return {}
+    if not registry.has_blob(place.repository, config.digest):
         return {}
     diff_ids = json.loads(registry.blob(place.repository, config.digest))["rootfs"]["diff_ids"]
     pairs = zip(diff_ids, manifest.content.layers, strict=True)

@@ -34,6 +34,9 @@ from pipeline.world.registry_login import to_delete, to_pull, to_push
 from pipeline.world.registry_retries import date_of
 from pipeline.world.registry_threads import Connections
 
+# Of what is to be written. A full disk cuts entries of docker-registry 2.8 short: it answers 500 until they are
+# stored once more.
+ABSENT_OR_CUT_SHORT = (404, 500)
 AT_ONCE = 4  # questions side by side, where nobody says otherwise
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,8 +84,17 @@ class Registry:
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """The manifest under a tag or digest, its bytes checked; None if absent."""
-        response = self._read("GET", "manifest", repository, reference)
-        if response.status_code == 404:
+        return self._manifest(repository, reference, absent=(404,))
+
+    def intact_manifest(self, repository: str, reference: str) -> Manifest | None:
+        """As `manifest`; None also where the registry cannot read what it stored, for who would write it again."""
+        return self._manifest(repository, reference, absent=ABSENT_OR_CUT_SHORT)
+
+    def _manifest(
+        self, repository: str, reference: str, absent: tuple[int, ...]
+    ) -> Manifest | None:
+        response = self._read("GET", "manifest", repository, reference, accepts=(200, *absent))
+        if response.status_code != 200:
             return None
         digest = digest_of(response.content)
         asked = reference if ":" in reference else digest
@@ -119,7 +131,9 @@ class Registry:
         return referring(self._connection, repository, digest)
 
     def has_blob(self, repository: str, digest: str) -> bool:
-        return self._read("HEAD", "blob", repository, digest).status_code == 200
+        """False where it is to be sent: absent, or the registry cannot read what it stored of it."""
+        accepts = (200, *ABSENT_OR_CUT_SHORT)
+        return self._read("HEAD", "blob", repository, digest, accepts=accepts).status_code == 200
 
     def blob(self, repository: str, digest: str) -> bytes:
         """A small blob, such as a config, whole and checked."""

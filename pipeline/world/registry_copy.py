@@ -97,7 +97,7 @@ def _items(copy: Copy) -> Iterator[_Item]:
 
 def _manifests(route: Route, digest: str) -> Iterator[_Item]:
     """Innermost first."""
-    if there := route.target.manifest(route.target_repository, digest):
+    if there := route.target.intact_manifest(route.target_repository, digest):
         yield _Item(manifest=there, reference=digest, is_there=True)
         return
     manifest = present(route.source, route.source_repository, digest)

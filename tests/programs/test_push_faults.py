@@ -14,6 +14,8 @@ from pipeline.world.engine_store import StoredImage, stored_image
 from pipeline.world.push import Place, push_stored
 from pipeline.world.registry import Registry
 from pipeline.world.registry_blobs import CHUNK_BYTES
+from pipeline.world.registry_copy import Copy, Route, copy_images
+from pipeline.world.tag_moves import present
 from tests.engine_store import store_image, tar_of
 from tests.fault_proxy import Answer, Asked, Cut, Fault, Proxy, fault_proxy
 from tests.real_registry import real_registry
@@ -45,6 +47,14 @@ def image(tmp_path: Path, layers: tuple[bytes, ...]) -> StoredImage:
     found = stored_image(tmp_path / "store", store_image(tmp_path / "store", *layers))
     assert found is not None
     return found
+
+
+def cut_short(storage: Path) -> int:
+    """Every link of blobs and manifests emptied, as docker-registry leaves the one it wrote when its disk was full."""
+    links = [path for path in storage.rglob("link") if "tags" not in path.parts]
+    for link in links:
+        link.write_bytes(b"")
+    return len(links)
 
 
 def pushed(registry: Registry, image: StoredImage) -> str:
@@ -91,3 +101,37 @@ def test_a_push_that_gave_up_leaves_no_tag_and_the_next_sends_only_the_rest(
     assert len(sent) == 2  # the chunks of the upper layer
     assert sum(sent) > CHUNK_BYTES
     assert held(registry) == list(layers)
+
+
+def test_entries_that_a_full_disk_cut_short_are_pushed_again(
+    tmp_path: Path, registry: Registry, image: StoredImage
+) -> None:
+    pushed(registry, image)
+    assert cut_short(tmp_path / "registry") == 4  # two layers, config, manifest
+    with pytest.raises(NoAnswerError, match="it answered 500"):
+        registry.manifest(AT.repository, AT.reference)
+    pushed(registry, image)
+    assert len(held(registry)) == 2
+
+
+def test_entries_that_a_full_disk_cut_short_are_copied_again(
+    tmp_path: Path, registry: Registry, image: StoredImage
+) -> None:
+    digest = pushed(registry, image)
+    with real_registry(tmp_path / "public") as host:
+        public = Registry(host, docker_config=tmp_path / "none.json", sleep=lambda _: None)
+        route = Route(
+            source=registry,
+            target=public,
+            source_repository=AT.repository,
+            target_repository=AT.repository,
+        )
+        copy_images(public, [Copy(route=route, digest=digest)])
+        assert cut_short(tmp_path / "public") == 4
+        copy_images(public, [Copy(route=route, digest=digest)])
+        assert public.manifest(AT.repository, digest) == registry.manifest(AT.repository, digest)
+        assert all(
+            public.has_blob(AT.repository, blob.digest)
+            for blob in present(public, AT.repository, digest).blobs
+        )
+        public.close()
