@@ -20,7 +20,17 @@ CONVERTER_FILE = "images/serving/convert_gguf.py"
 OPERATORS = ("operator_evidence.py", "world/operators.py")
 STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
 SUITES: Mapping[str, tuple[str, ...]] = {
-    "smoke": ("stages/smoke.py", "pictures.py", "world/openai.py", *OPERATORS, *STARTING),
+    "smoke": (
+        "stages/smoke.py",
+        "operators_step.py",
+        "pictures.py",
+        "probes/cell_check.py",
+        "probes/checking.py",
+        "world/openai.py",
+        "world/operator_check.py",
+        *OPERATORS,
+        *STARTING,
+    ),
     # What a stack answers depends on these …
     "rows": (
         "world/answers.py",
@@ -230,11 +240,14 @@ def _served(cell: Cell, inputs: Inputs, done: Stages) -> dict[str, str]:
 
 
 def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    stack = f"chips.{cell.chip_id}.stacks.{cell.chip.released}"
+    switch = cell.chip.stacks[cell.chip.released].operators
     return {
         **_served(cell, inputs, done),
         **_suite("smoke", inputs),
         **flatten(cell.model.smoke.model_dump(), f"models.{cell.model_id}.smoke"),
         f"models.{cell.model_id}.modality": cell.model.modality,
+        **({f"{stack}.operators.unchecked": switch.unchecked} if switch else {}),
     }
 
 
