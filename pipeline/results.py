@@ -149,12 +149,10 @@ class SmokeResult(Frozen):
     server_log: str = ""  # last lines of the server's log when a check failed
     starts: tuple[Start, ...] = ()
     sights: tuple[Sight, ...] = ()  # of a model that takes pictures
-    operators: tuple[
-        OperatorRow, ...
-    ] = ()  # that the served model called, of a stack with a library
-    wrong_operators: tuple[
-        str, ...
-    ] = ()  # where a check failed: what the operator check says of them
+    # Of a stack with a library: those that the served model called, or why the matrix has none compared.
+    operators: tuple[OperatorRow, ...] = ()
+    operators_unchecked: str = ""
+    wrong_operators: tuple[str, ...] = ()  # what the operator check says where a check failed
 
 
 class ListFaults(Frozen):
