@@ -145,7 +145,8 @@ class OperatorSummary:
 
     registered: int | None  # None: the record is of a time when nobody looked
     ran: tuple[str, ...]
-    compared: tuple[OperatorRow, ...] = ()  # with the CPU in the smoke test; the least exact first
+    compared: tuple[OperatorRow, ...]  # with the CPU in the smoke test; the least exact first
+    unchecked: str  # why none was compared
 
     @property
     def compared_calls(self) -> int:
@@ -166,11 +167,12 @@ def operator_summary(measured: Measured) -> OperatorSummary:
     operators = measured.accuracy.operators if measured.accuracy else None
     seen = (operators or {}).get(measured.about.released)
     checked = (row for row in measured.smoke.operators if row.checked)
-    compared = tuple(sorted(checked, key=lambda row: (-row.of_allowed, row.name)))
-    if seen is None or not seen.states:
-        ran = measured.facts.operators or ()
-        return OperatorSummary(registered=None, ran=ran, compared=compared)
-    return OperatorSummary(registered=len(seen.registered), ran=seen.ran, compared=compared)
+    return OperatorSummary(
+        registered=len(seen.registered) if seen and seen.states else None,
+        ran=seen.ran if seen and seen.states else measured.facts.operators or (),
+        compared=tuple(sorted(checked, key=lambda row: (-row.of_allowed, row.name))),
+        unchecked=measured.smoke.operators_unchecked,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
