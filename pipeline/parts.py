@@ -18,7 +18,15 @@ from pipeline.world.debian import bootstrap_arguments
 CONVERTER = "/opt/flagrelease/convert_gguf.py"
 CONVERTER_FILE = "images/serving/convert_gguf.py"
 OPERATORS = ("operator_evidence.py", "world/operators.py")
-STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
+STARTING = (  # of a stack
+    "run_arguments.py",
+    "serve.py",
+    "world/engine.py",
+    "world/engine_container.py",
+    "world/engine_errors.py",
+    "world/engine_host.py",
+    "world/server.py",
+)
 SUITES: Mapping[str, tuple[str, ...]] = {
     "smoke": ("stages/smoke.py", "pictures.py", "world/openai.py", *OPERATORS, *STARTING),
     # What a stack answers depends on these …

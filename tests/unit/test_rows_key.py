@@ -66,6 +66,24 @@ def test_every_module_of_the_gate_that_judges_is_part_of_the_stages_key() -> Non
     assert judging - judges_nothing <= set(SUITES["accuracy"])
 
 
+def test_a_module_that_was_split_off_one_of_a_key_is_part_of_the_key_too() -> None:
+    package = Path(__file__).parents[2] / "pipeline"
+    decides_nothing = {
+        "world/engine_store.py",  # how a push reads an image
+        "world/server_end.py",  # what is said of a server that is gone
+    }
+    missing = {
+        f"{stage}: {part}"
+        for stage, listed in SUITES.items()
+        for path in listed
+        for split in package.glob(f"{path.removesuffix('.py')}_*.py")
+        if f"{split.parent.name}.{split.stem} import" in (package / path).read_text("utf-8")
+        and (part := split.relative_to(package).as_posix()) not in {*listed, *decides_nothing}
+    }
+
+    assert missing == set()
+
+
 def test_stacks_have_everything_in_common_but_the_operator_switch_and_what_differs(
     tmp_path: Path,
 ) -> None:

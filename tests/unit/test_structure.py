@@ -54,7 +54,7 @@ BOTTOM = len(LAYERS)
 MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world", "probes")
 
 # Each outside thing has one door.
-DOORS = {"subprocess": "world/command.py", "docker": "world/engine.py", "requests": "world/"}
+DOORS = {"subprocess": "world/command.py", "docker": "world/engine", "requests": "world/"}
 
 # Built from parts, so that this file does not name them either.
 PACKAGE_HOSTS = [
