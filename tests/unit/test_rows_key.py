@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.keys import key_of
-from pipeline.parts import SUITES, Inputs, parts_of, row_parts
+from pipeline.parts import Inputs, parts_of, row_parts
 from pipeline.project import Project
 from pipeline.record import Stages
 from pipeline.serve import conditions
+from pipeline.stage_sources import SOURCES
 from tests.projects import one_cell, toy_project
 from tests.records import cpu_record
 
@@ -22,7 +23,7 @@ def keys(project: Project, change: dict[str, str] | None = None) -> tuple[str, s
     inputs: Inputs = project.inputs(
         cell, project.matrix.targets["local"], builder="b", node="a node"
     )
-    inputs = replace(inputs, suites={**inputs.suites, **(change or {})})
+    inputs = replace(inputs, sources={**inputs.sources, **(change or {})})
     stage = parts_of("accuracy", cell, inputs, DONE, "2026.11.24.1")
     return key_of(row_parts(cell, inputs, DONE)), key_of(stage)
 
@@ -63,7 +64,7 @@ def test_every_module_of_the_gate_that_judges_is_part_of_the_stages_key() -> Non
         "gate/simulate.py",
     }
 
-    assert judging - judges_nothing <= set(SUITES["accuracy"])
+    assert judging - judges_nothing <= set(SOURCES["accuracy"])
 
 
 def test_a_module_that_was_split_off_one_of_a_key_is_part_of_the_key_too() -> None:
@@ -74,7 +75,7 @@ def test_a_module_that_was_split_off_one_of_a_key_is_part_of_the_key_too() -> No
     }
     missing = {
         f"{stage}: {part}"
-        for stage, listed in SUITES.items()
+        for stage, listed in SOURCES.items()
         for path in listed
         for split in package.glob(f"{path.removesuffix('.py')}_*.py")
         if f"{split.parent.name}.{split.stem} import" in (package / path).read_text("utf-8")

@@ -45,9 +45,9 @@ LAYERS = (
     ("suite",),  # what the stacks are asked
     ("about",),
     ("stages",),
-    ("layers",),  # what images are made of
     ("registry_checkup",),  # what doctor asks of a registry
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
+    ("layers",),  # what images are made of
     ("gate", "world"),
 )
 BOTTOM = len(LAYERS)
