@@ -273,6 +273,15 @@ def select(matrix: Matrix, patterns: Sequence[str]) -> tuple[Cell, ...]:
     return chosen
 
 
+def one_cell(cells: Sequence[Cell], verb: str, example: str) -> Cell:
+    if len(cells) != 1:
+        named = ", ".join(cell.id for cell in cells)
+        raise UsageError(
+            f"name exactly one cell to {verb}, this names {named}", hint=f"for example: {example}"
+        )
+    return cells[0]
+
+
 def excluded_of(matrix: Matrix, patterns: Sequence[str]) -> dict[str, str]:
     """Of the cells that match, those that are excluded, and why."""
     asked = _asked(matrix, patterns)

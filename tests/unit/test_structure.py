@@ -15,7 +15,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("registry_commands", "card_commands"),
+    ("registry_commands", "card_commands", "operator_commands", "render_commands"),
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
