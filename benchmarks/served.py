@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.errors import StageRefusedError
 from pipeline.project import Project
 from pipeline.serve import launch

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.card_commands import do_cards
-from pipeline.cell import excluded_of, one_cell, select
+from pipeline.cells import excluded_of, one_cell, select
 from pipeline.flow import ask_consent, flow, lazy_engine
 from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json

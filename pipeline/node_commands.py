@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.canonical import write_whole
-from pipeline.cell import Cell, one_cell, select
+from pipeline.cell import Cell
+from pipeline.cells import one_cell, select
 from pipeline.errors import StageRefusedError
 from pipeline.names import names
 from pipeline.nodes import node_of

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pipeline.cell import one_cell
+from pipeline.cells import one_cell
 from pipeline.errors import InconclusiveError, StageRefusedError
 from pipeline.flow import lazy_engine
 from pipeline.options import Options

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.canonical import canonical, fingerprint, sha256_bytes
-from pipeline.cell import Cell, flatten
-from pipeline.keys import UNKNOWN, Parts
+from pipeline.cell import Cell
+from pipeline.keys import UNKNOWN, Parts, flatten
 from pipeline.layers import base_parts, model_parts, runtime_parts
 from pipeline.lock import Lock, weights_source, wheel_name
 from pipeline.record import About, ImageIdentity, Record, StageName, Stages

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.about import about
 from pipeline.canonical import sha256_bytes, sha256_file
-from pipeline.cell import Cell, cells
+from pipeline.cell import Cell
+from pipeline.cells import cells
 from pipeline.chip import Chip
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.lock import Lock, lock_files, read_lock

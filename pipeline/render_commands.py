@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.canonical import write_whole
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.errors import PipelineError
 from pipeline.layers import refuse_edited_lock
 from pipeline.options import Options

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.culprits import ProbeAnswer, Subject, exclusions_of
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.logit_policy import LogitLimits, LogitProfile

@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import sha256_file
-from pipeline.cell import Cell, cells
+from pipeline.cell import Cell
+from pipeline.cells import cells
 from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.matrix_file import read_matrix
 from pipeline.project import Project
