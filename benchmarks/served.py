@@ -19,8 +19,8 @@ from pipeline.cells import select
 from pipeline.errors import StageRefusedError
 from pipeline.project import Project
 from pipeline.serve import launch
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.engine import Engine
-from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
 
 

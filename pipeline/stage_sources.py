@@ -20,6 +20,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "rows": (
         "world/answers.py",
         "world/benchmark_data.py",
+        "world/endpoint.py",
         "world/evaluator.py",
         "world/evaluators.py",
         "world/gsm8k_steps.py",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pipeline.keys import key_of
 from pipeline.parts import Inputs, parts_of, row_parts
 from pipeline.project import Project
@@ -43,10 +45,11 @@ def test_another_judge_judges_the_same_rows_again(tmp_path: Path) -> None:
     assert (same_rows == rows, other_stage == stage) == (True, False)
 
 
-def test_another_evaluator_asks_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["world/evaluator.py", "world/endpoint.py", "world/engine.py"])
+def test_another_evaluator_asks_again(tmp_path: Path, path: str) -> None:
     project = toy_project(tmp_path)
     rows, stage = keys(project)
-    other_rows, other_stage = keys(project, {"pipeline/world/evaluator.py": "0" * 64})
+    other_rows, other_stage = keys(project, {f"pipeline/{path}": "0" * 64})
 
     assert (other_rows == rows, other_stage == stage) == (False, False)
 
