@@ -39,8 +39,8 @@ from pipeline.serve import launch
 from pipeline.suite import pregate_prompts
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.engine import Engine
-from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
 from pipeline.world.teacher import collect_candidate, collect_reference
 

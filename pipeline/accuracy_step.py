@@ -16,7 +16,7 @@ from pipeline.results import ItemRow
 from pipeline.rows import stored_rows
 from pipeline.serve import accuracy_task, pregate_task
 from pipeline.suite import Places, pregate_prompts, prepare_suite
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.operators import look_at_operators
 from pipeline.world.sandbox import Sandbox
 from pipeline.world.server import Served

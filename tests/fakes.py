@@ -17,7 +17,9 @@ from typing import IO
 
 from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
+from pipeline.world.engine import Engine, LocalImage
+from pipeline.world.engine_container import Container, Limits
+from pipeline.world.engine_host import Host
 from pipeline.world.engine_store import StoredImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer

@@ -17,7 +17,7 @@ from pipeline.results import LogitVerdict
 from pipeline.serve import launch
 from pipeline.trace_file import read_reference, write_reference
 from pipeline.traces import ReferenceTrace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.server import Served, kill_server, serving
 from pipeline.world.teacher import collect_candidate, collect_reference
 

@@ -25,7 +25,8 @@ from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Ve
 from pipeline.rows import lines
 from pipeline.world.answers import Answers, Asking, Evaluator, LookAt, Serve, Served, no_library
 from pipeline.world.benchmark_data import Item, chance_of
-from pipeline.world.evaluator import Endpoint, Progress, evaluate
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,15 +14,17 @@ from pipeline.cell import Cell
 from pipeline.errors import WorldError
 from pipeline.keys import key_of
 from pipeline.layers import (
+    base_parts,
     model_context,
+    model_parts,
     refuse_edited_lock,
     refuse_unlocked,
     runtime_context,
+    runtime_parts,
 )
 from pipeline.limits import BUILD, PUSH
 from pipeline.lock import Lock, base_repository, lock_files
 from pipeline.names import Layer, Names, labels
-from pipeline.parts import base_parts, model_parts, runtime_parts
 from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import host_files, proxy_arguments, write_context
 from pipeline.world.debian import bootstrap

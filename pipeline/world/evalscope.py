@@ -16,9 +16,10 @@ from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.command import run
 from pipeline.world.data_folder import copy_folder
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.evalscope_rows import listed_items, rows
 from pipeline.world.evalscope_task import Sampling, environment, task_config
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.evaluator import Progress
 
 DRIVER = Path(__file__).with_name("evalscope_driver.py")
 REQUIREMENTS = Path(__file__).with_name("evalscope.lock")

@@ -12,7 +12,7 @@ from pipeline.logit_policy import PROFILES
 from pipeline.operator_evidence import stack_operators
 from pipeline.results import LogitVerdict
 from pipeline.traces import ReferenceTrace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.operators import look_at_operators, read_evidence
 from pipeline.world.teacher import collect_candidate, collect_reference
 from tests.integration.conftest import Checkout

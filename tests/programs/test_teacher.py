@@ -16,7 +16,7 @@ from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.results import LogitVerdict
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import Lists, ReferenceTrace, Trace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.teacher import collect_candidate, collect_reference, short_and_long
 from tests.fakes_model import ToyModel
 from tests.fakes_server import Behaviour, StandInServer, free_port

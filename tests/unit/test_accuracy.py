@@ -16,7 +16,8 @@ from pipeline.results import AccuracyResult, FileHash, ItemRow
 from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from tests.fakes_server import Behaviour, StandInServer
 
 SECRET_TEXT = "a question whose text must not be stored"

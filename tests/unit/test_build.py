@@ -13,7 +13,8 @@ from pipeline.errors import WorldError
 from pipeline.names import Layer, names
 from pipeline.results import BuiltImage
 from pipeline.stages.build import Builder, Log, _image, _place, _refuse_short_disk
-from pipeline.world.engine import Engine, is_elsewhere
+from pipeline.world.engine import Engine
+from pipeline.world.engine_host import is_elsewhere
 from pipeline.world.push import Place
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry

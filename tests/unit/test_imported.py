@@ -14,7 +14,7 @@ import pytest
 from pipeline.benchmark import Imported
 from pipeline.errors import WorldError
 from pipeline.results import ItemRow
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.imported import ImportedBenchmark
 from pipeline.world.result_files import kept_answer
 from tests.projects import ROOT

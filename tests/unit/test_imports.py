@@ -15,7 +15,8 @@ from pipeline.results import FileHash, ItemRow, Verdict
 from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from tests.gate_rows import STACKS, gate_of, row, rows_of_scores
 
 NEXT = "results/other/<stack>/run-2/other.json"

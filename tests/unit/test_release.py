@@ -14,9 +14,9 @@ from pipeline.accuracy_step import judged_before
 from pipeline.canonical import sha256_bytes, sha256_file
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.keys import key_of
+from pipeline.layers import base_parts
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
-from pipeline.parts import base_parts
 from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import release_cells
 from pipeline.results import Verdict

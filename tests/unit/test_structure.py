@@ -15,7 +15,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("registry_commands", "card_commands"),
+    ("registry_commands", "card_commands", "operator_commands", "render_commands"),
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
@@ -45,16 +45,16 @@ LAYERS = (
     ("suite",),  # what the stacks are asked
     ("about",),
     ("stages",),
-    ("layers",),  # what images are made of
     ("registry_checkup",),  # what doctor asks of a registry
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
+    ("layers",),  # what images are made of
     ("gate", "world"),
 )
 BOTTOM = len(LAYERS)
 MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world", "probes")
 
 # Each outside thing has one door.
-DOORS = {"subprocess": "world/command.py", "docker": "world/engine.py", "requests": "world/"}
+DOORS = {"subprocess": "world/command.py", "docker": "world/engine", "requests": "world/"}
 
 # Built from parts, so that this file does not name them either.
 PACKAGE_HOSTS = [
