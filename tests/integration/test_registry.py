@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import Candidate, Release
 from pipeline.errors import NoAnswerError, NotAllowedError, StageRefusedError, WorldError
 from pipeline.results import PromoteResult
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
