@@ -107,11 +107,14 @@ def _served(cell: Cell, inputs: Inputs, done: Stages) -> dict[str, str]:
 
 
 def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    stack = f"chips.{cell.chip_id}.stacks.{cell.chip.released}"
+    switch = cell.chip.stacks[cell.chip.released].operators
     return {
         **_served(cell, inputs, done),
         **_hashes("smoke", inputs.sources),
         **flatten(cell.model.smoke.model_dump(), f"models.{cell.model_id}.smoke"),
         f"models.{cell.model_id}.modality": cell.model.modality,
+        **({f"{stack}.operators.unchecked": switch.unchecked} if switch else {}),
     }
 
 

@@ -130,15 +130,29 @@ class Sight(Frozen):
     answer: str
 
 
+class OperatorRow(Frozen):
+    """One operator of a library beside a CPU reference, on what a served request gave it (docs/operators.md)."""
+
+    name: str
+    calls: int
+    checked: int
+    wrong: int
+    absolute_error: float
+    of_allowed: float  # the largest error as a share of what rounding allows; above 1 it is wrong
+    fastest_ms: float | None  # of a checked call, until the device is idle
+    unchecked: str = ""  # why the other calls were not compared
+
+
 class SmokeResult(Frozen):
     checks: tuple[Check, ...]
     facts: Facts | None  # None when the server never answered rightly
     server_log: str = ""  # last lines of the server's log when a check failed
     starts: tuple[Start, ...] = ()
     sights: tuple[Sight, ...] = ()  # of a model that takes pictures
-    wrong_operators: tuple[
-        str, ...
-    ] = ()  # then, what an operator check said of the stack's library
+    # Of a stack with a library: those that the served model called, or why the matrix has none compared.
+    operators: tuple[OperatorRow, ...] = ()
+    operators_unchecked: str = ""
+    wrong_operators: tuple[str, ...] = ()  # what the operator check says where a check failed
 
 
 class ListFaults(Frozen):

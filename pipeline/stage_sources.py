@@ -15,7 +15,17 @@ STARTING = (  # of a stack
     "world/server.py",
 )
 SOURCES: Mapping[str, tuple[str, ...]] = {
-    "smoke": ("stages/smoke.py", "pictures.py", "world/openai.py", *OPERATORS, *STARTING),
+    "smoke": (
+        "stages/smoke.py",
+        "operators_step.py",
+        "pictures.py",
+        "probes/cell_check.py",
+        "probes/checking.py",
+        "world/openai.py",
+        "world/operator_check.py",
+        *OPERATORS,
+        *STARTING,
+    ),
     # What a stack answers depends on these …
     "rows": (
         "world/answers.py",

@@ -22,6 +22,7 @@ from pipeline.results import (
     FileHash,
     Frozen,
     LoadResult,
+    OperatorRow,
     PerformanceRatio,
     PerformanceResult,
     PooledVerdict,
@@ -125,6 +126,19 @@ def checks() -> tuple[Check, ...]:
             name="completion", passed=True, seen="'The capital of France is Paris.'", seconds=17.8
         ),
         Check(name="streaming", passed=True, seen="8 chunks", seconds=0.4),
+    )
+
+
+def operator_row(name: str, checked: int, of_allowed: float) -> OperatorRow:
+    return OperatorRow(
+        name=name,
+        calls=1190,
+        checked=checked,
+        wrong=0,
+        absolute_error=0.25 * of_allowed,
+        of_allowed=of_allowed,
+        fastest_ms=0.45 if checked else None,
+        unchecked="checked often enough",
     )
 
 

@@ -13,7 +13,7 @@ from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
 from pipeline.rehearsal import Substitution
-from pipeline.results import LoadResult, Sight
+from pipeline.results import LoadResult, OperatorRow, Sight
 
 # Options of the server that change what a client sees, and that no stage asks for.
 CLIENT_OPTIONS = ("reasoning_parser", "tool_call_parser")
@@ -145,15 +145,34 @@ class OperatorSummary:
 
     registered: int | None  # None: the record is of a time when nobody looked
     ran: tuple[str, ...]
+    compared: tuple[OperatorRow, ...]  # with the CPU in the smoke test; the least exact first
+    unchecked: str  # why none was compared
+
+    @property
+    def compared_calls(self) -> int:
+        return sum(row.checked for row in self.compared)
+
+    @property
+    def least_exact(self) -> str:
+        return self.compared[0].name
+
+    @property
+    def of_allowed(self) -> str:
+        """Of the least exact one."""
+        return f"{self.compared[0].of_allowed:.2f}"
 
 
 def operator_summary(measured: Measured) -> OperatorSummary:
     """As the questions were answered; as the smoke test saw it, in a record that has no more."""
     operators = measured.accuracy.operators if measured.accuracy else None
     seen = (operators or {}).get(measured.about.released)
-    if seen is None or not seen.states:
-        return OperatorSummary(registered=None, ran=measured.facts.operators or ())
-    return OperatorSummary(registered=len(seen.registered), ran=seen.ran)
+    checked = (row for row in measured.smoke.operators if row.checked)
+    return OperatorSummary(
+        registered=len(seen.registered) if seen and seen.states else None,
+        ran=seen.ran if seen and seen.states else measured.facts.operators or (),
+        compared=tuple(sorted(checked, key=lambda row: (-row.of_allowed, row.name))),
+        unchecked=measured.smoke.operators_unchecked,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ LAYERS = (
         "stage_run",
         "promote_step",
     ),  # how each stage ends; cards without a stage
-    ("accuracy_step", "rehearse_step", "attest_step"),
+    ("accuracy_step", "operators_step", "rehearse_step", "attest_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked
