@@ -78,11 +78,8 @@ class Registry:
         """What `work` gives for each, in their order, a few side by side; `work` calls no `each` itself."""
         return self._connections.each(work, items)
 
-    def ping(self) -> None:
-        """Return if a registry answers; a 401 is an answer."""
-        self.greeting()
-
     def greeting(self) -> Greeting:
+        """Of any registry that answers; a 401 is an answer."""
         doing = "say whether it is there"
         response = self._ask(Call("GET", "/v2/", doing, accepts=(200, 401), timeout_s=2.0))
         lets_in = response.status_code == 200
