@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.options import Options
 from pipeline.stage_names import STAGES
@@ -28,8 +27,7 @@ def options_of(words: Sequence[str]) -> Options:
     return Options(**vars(parser.parse_args(list(words))))
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument and the commands that take it; `words` are those of `add_argument`."""
 
     commands: frozenset[str]

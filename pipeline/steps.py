@@ -24,7 +24,7 @@ from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
 from pipeline.results import AccuracyResult, PublishResult, Start
 from pipeline.serve import expected_of_smoke
-from pipeline.stages.build import Builder, build
+from pipeline.stages.build import build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import Kept, performance
@@ -32,6 +32,7 @@ from pipeline.stages.publish import HUB_FILES, describe, publish, weight_files
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch, weights_folder
+from pipeline.staging import Builder
 from pipeline.world.hub import HubFile
 from pipeline.world.server import Served
 

@@ -47,7 +47,8 @@ LAYERS = (
     ("stages",),
     ("registry_checkup",),  # what doctor asks of a registry
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
-    ("layers",),  # what images are made of
+    ("admission",),  # who may be promoted
+    ("layers", "staging"),  # what images are made of, and where they lie before they are public
     ("gate", "world"),
 )
 BOTTOM = len(LAYERS)
