@@ -7,7 +7,7 @@ from pipeline.errors import PipelineError, StageRefusedError
 from pipeline.probes.built import BuiltCell
 from pipeline.probes.cell_check import check_cell, known_check
 from pipeline.reporter import StageLog
-from pipeline.results import SmokeResult
+from pipeline.smoke_result import SmokeResult
 from pipeline.stages.smoke import Checks, Outcome
 from pipeline.world.operator_check import OperatorCheck
 

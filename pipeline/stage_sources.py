@@ -108,6 +108,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
         "cards/known_numbers.py",
         "cards/metadata.py",
         "cards/numbers.py",
+        "cards/operators.py",
         "cards/page.py",
         "cards/plot.py",
         "cards/rules.py",

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from pipeline.accuracy_result import AccuracyResult
 from pipeline.accuracy_step import accuracy
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell
@@ -22,7 +23,7 @@ from pipeline.operators_step import with_operators, wrong_operators
 from pipeline.record import StageName
 from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
-from pipeline.results import AccuracyResult, PublishResult, Start
+from pipeline.results import PublishResult, Start
 from pipeline.serve import expected_of_smoke
 from pipeline.stages.build import build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node

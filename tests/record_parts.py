@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.accuracy_result import AccuracyResult, BenchmarkVerdict, PooledVerdict, Verdict
 from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
 from pipeline.chip import Exclusion
 from pipeline.gate.logits import judge_logits
@@ -13,21 +14,16 @@ from pipeline.logit_policy import LogitLimits
 from pipeline.matrix_values import Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
-    AccuracyResult,
     AttestResult,
-    BenchmarkVerdict,
     BuildResult,
     BuiltImage,
-    Check,
     FileHash,
     Frozen,
     LoadResult,
-    OperatorRow,
     PerformanceRatio,
     PerformanceResult,
-    PooledVerdict,
-    Verdict,
 )
+from pipeline.smoke_result import Check, OperatorRow
 from tests import traces
 
 NEAR = {7: 0.49, 8: 0.41}  # beside the .5 and .4 of the reference

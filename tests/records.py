@@ -7,7 +7,8 @@ from pipeline.matrix_values import Problem, Text
 from pipeline.model import Chat, License, Size, Weights
 from pipeline.policy import Gate
 from pipeline.record import About, ImageIdentity, Record, StageName, Stages
-from pipeline.results import Check, Facts, RenderResult, SmokeResult, WeightsResult
+from pipeline.results import RenderResult, WeightsResult
+from pipeline.smoke_result import Check, Facts, SmokeResult
 from tests.record_parts import (
     accuracy_of,
     benchmark,

@@ -13,7 +13,8 @@ from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
 from pipeline.rehearsal import Substitution
-from pipeline.results import LoadResult, OperatorRow, Sight
+from pipeline.results import LoadResult
+from pipeline.smoke_result import Sight
 
 # Options of the server that change what a client sees, and that no stage asks for.
 CLIENT_OPTIONS = ("reasoning_parser", "tool_call_parser")
@@ -137,42 +138,6 @@ def differences(measured: Measured) -> tuple[Difference, ...]:
 def _settings(stack: StackAbout) -> dict[str, str]:
     variables = {name: str(value) for name, value in stack.environment.items()}
     return variables | {name: cell_text(value) for name, value in stack.arguments.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatorSummary:
-    """Of the library of the released stack."""
-
-    registered: int | None  # None: the record is of a time when nobody looked
-    ran: tuple[str, ...]
-    compared: tuple[OperatorRow, ...]  # with the CPU in the smoke test; the least exact first
-    unchecked: str  # why none was compared
-
-    @property
-    def compared_calls(self) -> int:
-        return sum(row.checked for row in self.compared)
-
-    @property
-    def least_exact(self) -> str:
-        return self.compared[0].name
-
-    @property
-    def of_allowed(self) -> str:
-        """Of the least exact one."""
-        return f"{self.compared[0].of_allowed:.2f}"
-
-
-def operator_summary(measured: Measured) -> OperatorSummary:
-    """As the questions were answered; as the smoke test saw it, in a record that has no more."""
-    operators = measured.accuracy.operators if measured.accuracy else None
-    seen = (operators or {}).get(measured.about.released)
-    checked = (row for row in measured.smoke.operators if row.checked)
-    return OperatorSummary(
-        registered=len(seen.registered) if seen and seen.states else None,
-        ran=seen.ran if seen and seen.states else measured.facts.operators or (),
-        compared=tuple(sorted(checked, key=lambda row: (-row.of_allowed, row.name))),
-        unchecked=measured.smoke.operators_unchecked,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.operator_evidence import Look
-from pipeline.results import LogitVerdict
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
 from pipeline.world.answers import LookAt, Serve, no_library

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Evalscope
 from pipeline.canonical import canonical, sha256_bytes, write_whole
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.command import run
 from pipeline.world.data_folder import copy_folder

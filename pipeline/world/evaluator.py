@@ -15,9 +15,9 @@ from typing import Any
 
 import requests
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import UsageError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.endpoint import Door, Endpoint, ItemError
 from pipeline.world.human_eval import code_of, program

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Imported, ResultFormat
 from pipeline.canonical import sha256_file
 from pipeline.errors import WorldError
 from pipeline.result_source import ImportedRuns, ResultSource
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.endpoint import Endpoint
 from pipeline.world.evaluator import Progress

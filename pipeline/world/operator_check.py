@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from pipeline.errors import WorldError
-from pipeline.results import Frozen, OperatorRow
+from pipeline.results import Frozen
+from pipeline.smoke_result import OperatorRow
 
 CHECK = "FLAGRELEASE_OPERATORS_CHECK"  # variable of the workers' hook: folder of the files
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.errors import WorldError
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits, LogitProfile
-from pipeline.results import LogitVerdict
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import Lists, ReferenceTrace, Trace
 from pipeline.world.endpoint import Endpoint

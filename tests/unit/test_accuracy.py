@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.accuracy_result import AccuracyResult, ItemRow
 from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.gate.verdict import judge_again
 from pipeline.policy import Gate
-from pipeline.results import AccuracyResult, FileHash, ItemRow
+from pipeline.results import FileHash
 from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item

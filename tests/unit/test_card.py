@@ -33,7 +33,8 @@ from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName, Status
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
-from pipeline.results import Sight, Start
+from pipeline.results import Start
+from pipeline.smoke_result import Sight
 from pipeline.stages.card import CARDS, card, card_result, guide_blocks
 from pipeline.templates import Templates
 from tests.record_parts import digest, passed

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Evalscope
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.data_folder import copy_folder, folder_hash
 from pipeline.world.endpoint import Endpoint

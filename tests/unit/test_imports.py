@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow, Verdict
 from pipeline.gate.verdict import judge, judge_again
 from pipeline.policy import Gate
 from pipeline.result_source import Generation, ImportedRuns, ResultSource
-from pipeline.results import FileHash, ItemRow, Verdict
+from pipeline.results import FileHash
 from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline import operators_step, stage_run
 from pipeline import release as flow_module
+from pipeline.accuracy_result import Verdict
 from pipeline.accuracy_step import judged_before
 from pipeline.canonical import sha256_bytes, sha256_file
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
@@ -19,7 +20,6 @@ from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import release_cells
-from pipeline.results import Verdict
 from pipeline.stage_run import Outcome
 from pipeline.stages import smoke as smoke_module
 from pipeline.stages.withdraw import Withdrawal, rollback, yank

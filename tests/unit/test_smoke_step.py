@@ -11,7 +11,7 @@ import pytest
 from pipeline import operators_step, stage_run, steps
 from pipeline import release as flow_module
 from pipeline.errors import StageRefusedError
-from pipeline.results import Check, SmokeResult
+from pipeline.smoke_result import Check, SmokeResult
 from pipeline.steps import FLOW
 from pipeline.world.operator_check import OperatorCheck
 from tests.projects import toy_project

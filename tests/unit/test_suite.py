@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import sha256_file
 from pipeline.cell import Cell
@@ -19,7 +20,6 @@ from pipeline.matrix_file import read_matrix
 from pipeline.project import Project
 from pipeline.record import Stages
 from pipeline.result_source import ImportedRuns
-from pipeline.results import ItemRow
 from pipeline.suite import Places, Suite, prepare_suite
 from pipeline.world.benchmark_data import Item
 from pipeline.world.endpoint import Endpoint
