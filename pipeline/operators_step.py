@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pipeline.cell_release import CellRelease
+from pipeline.checks import Checks, Outcome
 from pipeline.errors import PipelineError, StageRefusedError
 from pipeline.probes.built import BuiltCell
 from pipeline.probes.cell_check import check_cell, known_check
 from pipeline.reporter import StageLog
 from pipeline.smoke_result import SmokeResult
-from pipeline.stages.smoke import Checks, Outcome
 from pipeline.world.operator_check import OperatorCheck
 
 NAME = "operators beside the CPU"
