@@ -20,6 +20,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
         "checks.py",
         "operators_step.py",
         "pictures.py",
+        "probes/built.py",
+        "probes/candidate.py",
         "probes/cell_check.py",
         "probes/checking.py",
         "world/api_checks.py",
