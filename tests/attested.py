@@ -30,7 +30,7 @@ from pipeline.world.attachments import Place
 from pipeline.world.oci import OCI_MANIFEST, digest_of
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, described, put_artifact
-from tests.projects import ROOT
+from tests.projects import committed
 from tests.record_parts import passed, sha256
 from tests.records import cpu_record
 
@@ -65,7 +65,7 @@ def new_pair(password: str | None = None) -> Pair:
 
 @cache
 def templates() -> Templates:
-    return Templates(ROOT / "templates")
+    return committed().templates
 
 
 @dataclass(frozen=True, kw_only=True)

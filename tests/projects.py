@@ -163,7 +163,7 @@ def _change(path: Path, changes: Changes) -> None:
 def project_in(folder: Path) -> Project:
     """The project of a folder as it is now. Templates that were compiled before are not compiled again."""
     project = Project(folder, folder / "matrix.yaml")
-    project.templates._environment.bytecode_cache = _COMPILED
+    project.templates._environment.bytecode_cache = COMPILED
     return project
 
 
@@ -184,7 +184,7 @@ class _Compiled(jinja2.BytecodeCache):
         self._kept[bucket.key] = bucket.bytecode_to_string()
 
 
-_COMPILED = _Compiled()
+COMPILED = _Compiled()
 
 
 def with_keys_reversed(value: Any) -> Any:

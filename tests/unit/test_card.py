@@ -35,12 +35,12 @@ from pipeline.record import Record, StageName, Status
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
 from pipeline.results import Sight, Start
 from pipeline.stages.card import CARDS, card, card_result, guide_blocks
-from pipeline.templates import Templates
+from tests.projects import committed
 from tests.record_parts import digest, passed
 from tests.records import cpu_record, nvidia_record, without
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = Templates(ROOT / "templates")
+TEMPLATES = committed().templates
 GOLDEN = ROOT / "tests" / "golden"
 CARD_TEMPLATES = (
     *sorted((ROOT / "templates").glob("card.*.j2")),
