@@ -58,7 +58,8 @@ def _options(words: Sequence[str]) -> Options:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _TEXTS.items():
         command = commands.add_parser(name, help=text, description=text)
-        _add_arguments(name, command)
+        if name in words:  # those of thirty others would take longer than all else
+            _add_arguments(name, command)
     return Options(**vars(parser.parse_args(list(words))))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _quoted(text: str) -> list[str]:
 
 def _keys_at(path: Path_) -> list[str]:
     """The keys that the schema allows at a path."""
-    schema = Matrix.model_json_schema()
+    schema = _schema()
     node: dict[str, Any] = schema
     for part in path:
         node = _resolved(schema, node)
@@ -117,6 +118,11 @@ def _keys_at(path: Path_) -> list[str]:
         else:
             node = node.get("properties", {}).get(part) or _any_value(node)
     return list(_resolved(schema, node).get("properties", {}))
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return Matrix.model_json_schema()
 
 
 def _any_value(node: dict[str, Any]) -> dict[str, Any]:

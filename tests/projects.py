@@ -134,7 +134,7 @@ def toy_project(folder: Path, *edits: tuple[str, str]) -> Project:
     """The toy matrix with the project's own templates and no lock."""
     path = folder / "matrix.yaml"
     path.write_text(edited(TOY, *edits), "utf-8")
-    shutil.copytree(ROOT / "templates", folder / "templates", dirs_exist_ok=True)
+    link_templates(folder)
     (folder / "images/serving").mkdir(parents=True, exist_ok=True)
     return project_in(folder)
 
@@ -145,9 +145,22 @@ def copied_project(folder: Path, changes: Changes | None = None) -> Project:
         shutil.copy(ROOT / name, folder)
     if changes:
         _change(folder / "matrix.yaml", changes)
-    for name in ("templates", "images/cpu", "images/serving"):
+    link_templates(folder)
+    for name in ("images/cpu", "images/serving"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     return project_in(folder)
+
+
+def link_templates(folder: Path) -> None:
+    """The committed templates, for reading; `own_templates` is for a test that writes to them."""
+    if not (folder / "templates").exists():
+        (folder / "templates").symlink_to(ROOT / "templates")
+
+
+def own_templates(folder: Path) -> Path:
+    """A copy in place of the link."""
+    (folder / "templates").unlink()
+    return shutil.copytree(ROOT / "templates", folder / "templates")
 
 
 def _change(path: Path, changes: Changes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,7 @@ from pipeline.project import Project
 from pipeline.run_arguments import command_line
 from pipeline.stages.render import render_all
 from tests.documents import edit_of, page
-from tests.projects import ROOT, edited, one_cell, project_in
+from tests.projects import ROOT, edited, link_templates, one_cell, project_in
 
 NODES = "# Machines without network"  # what follows the chips
 # A vendor that is not there (SDK image, two compilers, numbered devices, half the memory of an H100), and its model.
@@ -32,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     text = (ROOT / "matrix.yaml").read_text("utf-8")
     blocks = ((NODES, f"{CHIP}\n{NODES}"), ("\ncells:\n", f"\n{MODEL}\ncells:\n"))
     (folder / "matrix.yaml").write_text(edited(text, *blocks), "utf-8")
-    shutil.copytree(ROOT / "templates", folder / "templates")
+    link_templates(folder)
     (folder / "images/serving").mkdir(parents=True)
     return project_in(folder)
 
