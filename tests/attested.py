@@ -116,7 +116,7 @@ def release_image(registry: Registry, pair: Pair | None, *layers: bytes) -> Rele
         "io.flagos.release.key": built.result.model.key,
     }
     digest, config_digest = _push(registry, layers or LAYERS, labels)
-    record = _record(registry, digest, config_digest, pair)
+    record = _record(registry.host, digest, config_digest, pair)
     result = attest_record(registry, record, digest, pair)
     put_index(registry, record, digest, result.record_sha256)
     place = place_of(registry, REPOSITORY, digest)
@@ -175,7 +175,8 @@ def inventory_of(record: Record) -> Inventory:
     )
 
 
-def _record(registry: Registry, digest: str, config_digest: str, pair: Pair | None) -> Record:
+@cache
+def _record(host: str, digest: str, config_digest: str, pair: Pair | None) -> Record:
     record = cpu_record()
     assert record.stages.build is not None
     assert record.stages.build.result is not None
@@ -190,7 +191,7 @@ def _record(registry: Registry, digest: str, config_digest: str, pair: Pair | No
     )
     about = record.about.model_copy(
         update={
-            "repository": f"{registry.host}/{REPOSITORY}",
+            "repository": f"{host}/{REPOSITORY}",
             "is_attested": True,
             "release_key": key,
         }

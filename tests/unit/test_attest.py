@@ -65,7 +65,7 @@ CHECKS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair() -> Pair:
     return new_pair()
 
