@@ -28,19 +28,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.accuracy_result import LogitComparison, LogitVerdict
 from pipeline.canonical import canonical
 from pipeline.cell import Cell
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import PROFILES, LogitLimits
 from pipeline.project import Project
 from pipeline.record import read_record
-from pipeline.results import BuildResult, LogitComparison, LogitVerdict
+from pipeline.results import BuildResult
 from pipeline.serve import launch
 from pipeline.suite import pregate_prompts
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.engine import Engine
-from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
 from pipeline.world.teacher import collect_candidate, collect_reference
 

@@ -21,7 +21,8 @@ import time
 from datetime import date
 from pathlib import Path
 
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.admission import Candidate, Release
+from pipeline.stages.promote import promote
 from pipeline.world.registry import Registry
 from pipeline.world.shelf import Shelf
 from tests.fakes_registry import gated_record, push_image

@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.errors import StageRefusedError
 from pipeline.project import Project
 from pipeline.serve import launch
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.engine import Engine
-from pipeline.world.evaluator import Endpoint
 from pipeline.world.server import serving
 
 

@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.cell_release import CellRelease, Ended
 from pipeline.gate.operators import operator_faults
 from pipeline.next_step import next_step
 from pipeline.operator_evidence import Look, StackOperators, stack_operators
 from pipeline.record import Status
 from pipeline.reporter import StageLog
-from pipeline.results import ItemRow
 from pipeline.rows import stored_rows
 from pipeline.serve import accuracy_task, pregate_task
 from pipeline.suite import Places, pregate_prompts, prepare_suite
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.operators import look_at_operators
 from pipeline.world.sandbox import Sandbox
 from pipeline.world.server import Served

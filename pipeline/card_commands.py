@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell
+from pipeline.cells import select
 from pipeline.errors import UsageError
 from pipeline.flow import ask_consent
 from pipeline.options import Options

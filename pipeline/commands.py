@@ -2,102 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.canonical import write_whole
 from pipeline.card_commands import do_cards
-from pipeline.cell import Cell, excluded_of, select
-from pipeline.errors import (
-    InconclusiveError,
-    PipelineError,
-    StageRefusedError,
-    UsageError,
-)
+from pipeline.cells import excluded_of, one_cell, select
 from pipeline.flow import ask_consent, flow, lazy_engine
 from pipeline.github import set_output
 from pipeline.jobs import jobs, jobs_json
-from pipeline.layers import refuse_edited_lock
 from pipeline.naming import newest_release
+from pipeline.operator_commands import do_bisect, do_operators
 from pipeline.options import Options
 from pipeline.overview import print_excluded, print_json, print_keys, print_plan
 from pipeline.project import Project
 from pipeline.record import AFTER_THE_SEAL, STAGES, StageName
-from pipeline.reporter import Reporter, StageLog
+from pipeline.render_commands import do_lock, do_page, do_render
+from pipeline.reporter import Reporter
 from pipeline.selection import project_of, selection_of
-from pipeline.stages.render import drift, render_all, write
 from pipeline.world import git
 from pipeline.world.login import USER, login
-
-if TYPE_CHECKING:
-    from pipeline.probes.built import BuiltCell
-
-
-def do_render(options: Options, report: Reporter) -> int:
-    project = project_of(options)
-    cells = select(project.matrix, options.cells)
-    files = render_all(cells, project.templates)
-    _write_or_check(project, files, options, report, whole=not options.cells)
-    for cell in cells if options.check else ():
-        refuse_edited_lock(cell, project.lock, project.files(cell))
-    return 0
-
-
-def do_page(options: Options, report: Reporter) -> int:
-    from pipeline.matrix_page import committed_records, imported_cards, page_files
-
-    project = project_of(options)
-    records, imported = committed_records(project.root), imported_cards(project.root)
-    files = page_files(project.matrix, records, imported, project.templates)
-    _write_or_check(project, files, options, report, whole=False)
-    return 0
-
-
-def _write_or_check(
-    project: Project, files: Mapping[str, bytes], options: Options, report: Reporter, *, whole: bool
-) -> None:
-    if not options.check:
-        changed = write(project.root, files, whole_matrix=whole)
-        report.say("\n".join(changed) or f"{len(files)} rendered files, none changed")
-        return
-    difference = drift(project.root, files, whole_matrix=whole)
-    if difference:
-        raise PipelineError(
-            "committed files differ from a fresh render",
-            details=difference.rstrip(),
-            hint=f"change what they are rendered from, then run nox -s {options.command}",
-        )
-    report.say(f"{len(files)} rendered files agree with what is committed")
-
-
-def do_lock(options: Options, report: Reporter) -> int:
-    from pipeline.lock import LOCK_FILE, lock_bytes
-    from pipeline.stages.lock import lock
-    from pipeline.world.revisions import PublicHubs
-
-    project = project_of(options)
-    cells = select(project.matrix, options.cells)
-    locked, files = lock(
-        project.matrix,
-        chips=tuple(dict.fromkeys(cell.chip_id for cell in cells)),
-        models=tuple(dict.fromkeys(cell.model_id for cell in cells)),
-        old=project.lock,
-        hubs=PublicHubs(),
-        say=report.say,
-    )
-    for path, content in files.items():
-        write_whole(project.root / path, content)
-    write_whole(project.root / LOCK_FILE, lock_bytes(locked))
-    missing = [
-        f"{kind} {name}: {pin.why}"
-        for kind, pins in (("requirements of", locked.requirements), ("weights of", locked.weights))
-        for name, pin in pins.items()
-        if pin.why
-    ]
-    report.say("\n".join([f"wrote {LOCK_FILE}", *(f"null: {line}" for line in missing)]))
-    return 0
 
 
 def do_bundle(options: Options, report: Reporter) -> int:
@@ -163,78 +86,6 @@ def do_verify(options: Options, report: Reporter) -> int:
     return 0
 
 
-def do_bisect(options: Options, report: Reporter) -> int:
-    """Search one cell's newest built image; found is success, anything else says what is missing."""
-    from pipeline.bisecting import Search, apply_exclusions, search_cell
-
-    with _newest_image(options, report, "search in") as (served, stack, log):
-        search = Search(
-            stack=stack,
-            level=options.level,
-            budget_s=options.minutes * 60,
-            width=options.parallel,
-            gpus=options.gpus,
-            restarts=options.restart or options.parallel > 1,
-        )
-        result, files = search_cell(served, search, log.say)
-    report.say("\n".join([result.sentence, *(str(path) for path in files)]))
-    if result.status == "found":
-        if options.apply:
-            apply_exclusions(result, served.cell, served.project.matrix_path)
-        return 0
-    kind = StageRefusedError if result.status == "no_operator" else InconclusiveError
-    raise kind(result.sentence, where=f"bisect of {served.cell.id}", hint=_NEXT[result.status])
-
-
-def do_operators(options: Options, report: Reporter) -> int:
-    """Serve one cell's newest built image with every operator on and checked; a wrong one fails."""
-    from pipeline.probes.cell_check import check_cell
-
-    with _newest_image(options, report, "check") as (served, stack, log):
-        found, path = check_cell(served, stack, log.say)
-    report.say("\n".join([*found.table(), str(path)]))
-    if not found.worst:
-        return 0
-    cell = served.cell
-    raise StageRefusedError(
-        f"{len(found.worst)} operators compute something else than the CPU",
-        where=f"operators of {cell.id}",
-        details="\n".join(found.sentences()),
-        hint=f"nox -s bisect -- {cell.chip_id} {cell.model_id} tells which of them spoil the model",
-    )
-
-
-@contextmanager
-def _newest_image(
-    options: Options, report: Reporter, verb: str
-) -> Iterator[tuple[BuiltCell, str, StageLog]]:
-    """Of the one cell that is named; the stack that is meant, and the command's log."""
-    from pipeline.bisecting import newest_image
-
-    command = options.command
-    selection = selection_of(options, builder=None)
-    cell = _one_cell(selection.cells, verb, f"{command} nvidia smollm2")
-    project = selection.project
-    with report.stage(cell.id, command, project.bisect_folder(cell) / f"{command}.log") as log:
-        served = newest_image(
-            cell,
-            selection.past[cell.id],
-            project,
-            project.target(options.target),
-            lazy_engine(cleans=True),
-            command=command,
-        )
-        yield served, options.stack or cell.chip.released, log
-
-
-_NEXT: Mapping[str, str] = {
-    "no_operator": "compare the stacks' arguments and variables; nox -s smoke says what a served stack answers",
-    "nothing_fails": "a warning is searched for with --level warn; the paired gate sees what the pre-gate cannot",
-    "not_confirmed": "the server answers differently when asked again; look for a race or memory that runs out",
-    "budget_ended": "run it again: what was probed is not probed twice; --minutes gives it longer",
-}
-
-
 def do_gate(options: Options, report: Reporter) -> int:
     from pipeline.judging import judge_stored
 
@@ -263,7 +114,7 @@ def do_flageval(options: Options, report: Reporter) -> int:
     from pipeline.world.flageval import FlagEval
 
     project = project_of(options)
-    cell = _one_cell(select(project.matrix, options.cells), "evaluate", "flageval nvidia step3")
+    cell = one_cell(select(project.matrix, options.cells), "evaluate", "flageval nvidia step3")
     evaluation = Evaluation(
         cell=cell,
         stack=check_stack(cell, options.stack or cell.chip.released),
@@ -285,15 +136,6 @@ def do_flageval(options: Options, report: Reporter) -> int:
         case "resume":
             evaluation.resume(options.ids)
     return 0
-
-
-def _one_cell(cells: Sequence[Cell], verb: str, example: str) -> Cell:
-    if len(cells) != 1:
-        named = ", ".join(cell.id for cell in cells)
-        raise UsageError(
-            f"name exactly one cell to {verb}, this names {named}", hint=f"for example: {example}"
-        )
-    return cells[0]
 
 
 def do_login(options: Options, report: Reporter) -> int:

@@ -23,7 +23,8 @@ from pipeline.registry_checkup import registry_checks
 from pipeline.signatures import PublicKey
 from pipeline.world import git
 from pipeline.world.device_memory import LEAST_SHARE, CardShare, holders, too_full
-from pipeline.world.engine import START_HINT, Engine
+from pipeline.world.engine import Engine
+from pipeline.world.engine_errors import START_HINT
 from pipeline.world.harbor import registry_of
 from pipeline.world.hubs import hubs_of
 from pipeline.world.node import cards, processor

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipeline.accuracy_result import AccuracyResult, BenchmarkVerdict, Verdict
 from pipeline.cell import Cell
 from pipeline.errors import InconclusiveError, PipelineError, StageRefusedError, UsageError
 from pipeline.policy import Gate
@@ -14,7 +15,6 @@ from pipeline.project import Project
 from pipeline.record import Record
 from pipeline.reporter import Reporter
 from pipeline.result_source import ImportedRuns
-from pipeline.results import AccuracyResult, BenchmarkVerdict, Verdict
 from pipeline.rows import stored_rows
 from pipeline.yaml_source import read_yaml
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline.canonical import canonical, sha256_bytes
 
@@ -15,6 +16,15 @@ _HASH = re.compile(r"^(sha256:)?[0-9a-f]{64}$")
 
 def key_of(parts: Parts) -> str:
     return sha256_bytes(canonical(dict(parts)))
+
+
+def flatten(value: Any, path: str) -> dict[str, str]:
+    """A resolved block as `path.to.value → text`, for the named parts of a key."""
+    if isinstance(value, Mapping):
+        return {k: v for key in value for k, v in flatten(value[key], f"{path}.{key}").items()}
+    if isinstance(value, list | tuple):
+        return {path: ", ".join(str(item) for item in value)} if value else {}
+    return {} if value is None else {path: str(value)}
 
 
 def changes(old: Parts, new: Parts) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What the images base → runtime → model of a cell are made of: their contexts and labels. Pure."""
+"""What the images base → runtime → model of a cell are made of: pins, the parts of their keys, contexts. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.canonical import sha256_bytes
 from pipeline.cell import Cell
 from pipeline.errors import StageRefusedError
 from pipeline.lock import Lock, base_reference, lock_files, requirement_inputs
-from pipeline.parts import model_parts, runtime_parts
+from pipeline.world.debian import bootstrap_arguments
 
 
 def refuse_unlocked(cell: Cell, lock: Lock) -> None:
@@ -55,6 +55,35 @@ def refuse_edited_lock(cell: Cell, lock: Lock, files: Mapping[str, bytes]) -> No
                 where=path,
                 hint="run nox -s lock, or git checkout the file",
             )
+
+
+def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
+    if cell.chip.base.node is not None:
+        return {"base node": cell.chip.base.node}
+    if cell.chip.base.image is None:
+        return {"base recipe": " ".join(bootstrap_arguments(cell.chip.base, cell.chip.arch))}
+    pin = lock.bases.get(cell.chip_id)
+    return {"base image": (pin.digest if pin else None) or "(not locked)"}
+
+
+def runtime_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
+    folder = f"images/{cell.chip_id}/"
+    mine = (f"{folder}Dockerfile", f"{folder}requirements.lock")
+    more = (f"{folder}aliases/", f"{folder}compilers/", "images/serving/")
+    return {
+        path: sha256_bytes(content)
+        for path, content in sorted(files.items())
+        if path in mine or path.startswith(more)
+    }
+
+
+def model_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
+    folder = f"images/{cell.id}/"
+    return {
+        path: sha256_bytes(content)
+        for path, content in sorted(files.items())
+        if path.startswith(folder)
+    }
 
 
 def runtime_context(cell: Cell, files: Mapping[str, bytes]) -> dict[str, bytes | Path]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.cell import Cell, cells, exclusions
+from pipeline.cell import Cell
+from pipeline.cells import cells, exclusions
 from pipeline.doubts import doubts
 from pipeline.imported_record import RELEASE
 from pipeline.matrix import Matrix, Target

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.cell import Cell, product
+from pipeline.cell import Cell
+from pipeline.cells import product
 from pipeline.matrix import Matrix, Target
 from pipeline.matrix_names import Broken
 

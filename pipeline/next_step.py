@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pipeline.accuracy_result import AccuracyResult
 from pipeline.cell import Cell
 from pipeline.rehearsal import RehearseResult
-from pipeline.results import AccuracyResult, Frozen
+from pipeline.results import Frozen
 
 
 def next_step(cell: Cell, result: Frozen | None) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.canonical import write_whole
-from pipeline.cell import Cell, select
-from pipeline.errors import StageRefusedError, UsageError
+from pipeline.cell import Cell
+from pipeline.cells import one_cell, select
+from pipeline.errors import StageRefusedError
 from pipeline.names import names
 from pipeline.nodes import node_of
 from pipeline.project import Project
@@ -31,15 +32,10 @@ def bundle_cell(
 ) -> None:
     """Raises UsageError unless exactly one cell is selected and its node is clear."""
     piece_bytes = parse_size(pieces)
-    selected = select(project.matrix, words)
-    if len(selected) != 1:
-        raise UsageError(
-            f"a bundle is for one cell, {len(selected)} are selected",
-            hint="nox -s bundle -- nvidia smollm2",
-        )
-    name = node_of(project.matrix, selected[0].chip_id, node)
+    selected = one_cell(select(project.matrix, words), "bundle", "bundle nvidia smollm2")
+    name = node_of(project.matrix, selected.chip_id, node)
     there = Project(project.root, project.matrix_path, name, published=published)
-    (cell,) = select(there.matrix, [selected[0].id])
+    (cell,) = select(there.matrix, [selected.id])
     made = bundle(
         cell,
         Bundling(
@@ -47,7 +43,7 @@ def bundle_cell(
             node_id=name,
             node=there.matrix.nodes[name],
             lock=there.lock,
-            published=_published(project, selected[0]) if published else None,
+            published=_published(project, selected) if published else None,
             downloads=project.share / "download",
             piece_bytes=piece_bytes,
             revision=revision,

@@ -19,6 +19,10 @@ class AskedOperators(_Frozen):
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
 
+    def of(self, available: Iterable[str]) -> frozenset[str]:
+        """Those of a library's operators that are to be on."""
+        return frozenset(self.include or set(available) - set(self.exclude))
+
 
 class OperatorProcess(_Frozen):
     """One process of a served stack, as it last wrote of itself."""

@@ -9,109 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.canonical import canonical, fingerprint, sha256_bytes
-from pipeline.cell import Cell, flatten
-from pipeline.keys import UNKNOWN, Parts
+from pipeline.cell import Cell
+from pipeline.keys import UNKNOWN, Parts, flatten
+from pipeline.layers import base_parts, model_parts, runtime_parts
 from pipeline.lock import Lock, weights_source, wheel_name
 from pipeline.record import About, ImageIdentity, Record, StageName, Stages
-from pipeline.world.debian import bootstrap_arguments
+from pipeline.stage_sources import SOURCES
 
 CONVERTER = "/opt/flagrelease/convert_gguf.py"
 CONVERTER_FILE = "images/serving/convert_gguf.py"
-OPERATORS = ("operator_evidence.py", "world/operators.py")
-STARTING = ("run_arguments.py", "serve.py", "world/engine.py", "world/server.py")  # of a stack
-SUITES: Mapping[str, tuple[str, ...]] = {
-    "smoke": ("stages/smoke.py", "pictures.py", "world/openai.py", *OPERATORS, *STARTING),
-    # What a stack answers depends on these …
-    "rows": (
-        "world/answers.py",
-        "world/benchmark_data.py",
-        "world/evaluator.py",
-        "world/evaluators.py",
-        "world/gsm8k_steps.py",
-        "world/human_eval.py",
-        "world/sandbox.py",
-        "world/sandbox_runner.py",
-        "world/evalscope.py",
-        "world/evalscope.lock",
-        "world/evalscope_driver.py",
-        "world/evalscope_rows.py",
-        "world/evalscope_task.py",
-        "world/imported.py",
-        "world/import_flagevalmm.py",
-        "world/import_inspect.py",
-        "world/import_lm_eval.py",
-        "world/import_source.py",
-        "world/result_files.py",
-        "world/openai_reply.py",
-        "world/scoring.py",
-        *OPERATORS,
-        *STARTING,
-    ),
-    # … its traces on these …
-    "traces": (
-        "logit_policy.py",
-        "trace_file.py",
-        "traces.py",
-        "world/teacher.py",
-        "world/token_lists.py",
-    ),
-    # … and what is made of both on these.
-    "accuracy": (
-        "stages/accuracy.py",
-        "stages/pregate.py",
-        "gate/divergence.py",
-        "gate/logits.py",
-        "gate/evidence.py",
-        "gate/imports.py",
-        "gate/limits.py",
-        "gate/looks.py",
-        "gate/operators.py",
-        "gate/paired.py",
-        "gate/pairing.py",
-        "gate/sentences.py",
-        "gate/sequence.py",
-        "gate/spending.py",
-        "gate/validity.py",
-        "gate/verdict.py",
-        "policy.py",
-        "result_source.py",
-        "rows.py",
-    ),
-    "performance": ("stages/performance.py", *STARTING),
-    "rehearse": (
-        "cards/blocks.py",
-        "stages/rehearse.py",
-        "world/block_syntax.py",
-        "world/reader.py",
-        "world/reader.sh",
-    ),
-    "attest": (
-        "sbom.py",
-        "signatures.py",
-        "stages/attest.py",
-        "statements.py",
-        "world/attachments.py",
-        "world/inventory_inside.py",
-    ),
-    "card": (
-        "stages/card.py",
-        "cards/blocks.py",
-        "cards/facts.py",
-        "cards/front_matter_rules.py",
-        "cards/guide.py",
-        "cards/known_numbers.py",
-        "cards/metadata.py",
-        "cards/numbers.py",
-        "cards/page.py",
-        "cards/plot.py",
-        "cards/rules.py",
-        "cards/scores.py",
-        "cards/tables.py",
-        "cards/validator.py",
-        "run_arguments.py",
-        "templates.py",
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +28,7 @@ class Inputs:
     files: Mapping[str, bytes]  # rendered files, requirement locks and images/serving/, by path
     edited: tuple[str, ...]  # rendered files that differ on disk
     templates: Mapping[str, str]  # templates/<name> → SHA-256
-    suites: Mapping[str, str]  # pipeline/<path> → SHA-256
+    sources: Mapping[str, str]  # pipeline/<path> → SHA-256
     builder: str | None  # None: no engine to ask
     node: str  # class of the node that measures
     registry: str
@@ -135,13 +41,13 @@ def parts_of(stage: StageName, cell: Cell, inputs: Inputs, done: Stages, release
     """The parts of a stage, given the stages before it. A value that is yet to be made is UNKNOWN."""
     parts: Mapping[StageName, Callable[[], Parts]] = {
         "render": lambda: _render(cell, inputs),
-        "build": lambda: build_parts(cell, inputs),
+        "build": lambda: _build(cell, inputs),
         "weights": lambda: _weights(cell, inputs),
         "smoke": lambda: _smoke(cell, inputs, done),
         "accuracy": lambda: _accuracy(cell, inputs, done),
         "performance": lambda: _performance(cell, inputs, done),
         "rehearse": lambda: _rehearse(cell, inputs, done, release),
-        "card": lambda: card_parts(inputs.about, done, release, inputs.templates, inputs.suites),
+        "card": lambda: card_parts(inputs.about, done, release, inputs.templates, inputs.sources),
         "attest": lambda: _attest(inputs, done),
         "promote": lambda: {"image": _image(done), "target": inputs.registry, "tag": release},
         "publish": lambda: publish_parts(done, inputs.hubs),
@@ -168,42 +74,13 @@ def _render(cell: Cell, inputs: Inputs) -> Parts:
     return parts
 
 
-def build_parts(cell: Cell, inputs: Inputs) -> Parts:
+def _build(cell: Cell, inputs: Inputs) -> Parts:
     """Everything the three images are made of: the key of the stage, known before anything is built."""
     return {
         **base_parts(cell, inputs.lock),
         **runtime_parts(cell, inputs.files),
         **model_parts(cell, inputs.files),
         "builder": inputs.builder or UNKNOWN,
-    }
-
-
-def base_parts(cell: Cell, lock: Lock) -> dict[str, str]:
-    if cell.chip.base.node is not None:
-        return {"base node": cell.chip.base.node}
-    if cell.chip.base.image is None:
-        return {"base recipe": " ".join(bootstrap_arguments(cell.chip.base, cell.chip.arch))}
-    pin = lock.bases.get(cell.chip_id)
-    return {"base image": (pin.digest if pin else None) or "(not locked)"}
-
-
-def runtime_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
-    folder = f"images/{cell.chip_id}/"
-    mine = (f"{folder}Dockerfile", f"{folder}requirements.lock")
-    more = (f"{folder}aliases/", f"{folder}compilers/", "images/serving/")
-    return {
-        path: sha256_bytes(content)
-        for path, content in sorted(files.items())
-        if path in mine or path.startswith(more)
-    }
-
-
-def model_parts(cell: Cell, files: Mapping[str, bytes]) -> dict[str, str]:
-    folder = f"images/{cell.id}/"
-    return {
-        path: sha256_bytes(content)
-        for path, content in sorted(files.items())
-        if path.startswith(folder)
     }
 
 
@@ -230,27 +107,30 @@ def _served(cell: Cell, inputs: Inputs, done: Stages) -> dict[str, str]:
 
 
 def _smoke(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
+    stack = f"chips.{cell.chip_id}.stacks.{cell.chip.released}"
+    switch = cell.chip.stacks[cell.chip.released].operators
     return {
         **_served(cell, inputs, done),
-        **_suite("smoke", inputs),
+        **_hashes("smoke", inputs.sources),
         **flatten(cell.model.smoke.model_dump(), f"models.{cell.model_id}.smoke"),
         f"models.{cell.model_id}.modality": cell.model.modality,
+        **({f"{stack}.operators.unchecked": switch.unchecked} if switch else {}),
     }
 
 
 def _accuracy(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     policy = flatten(cell.gate.model_dump(), "gate")
-    return {**trace_parts(cell, inputs, done), **_suite("accuracy", inputs), **policy}
+    return {**trace_parts(cell, inputs, done), **_hashes("accuracy", inputs.sources), **policy}
 
 
 def trace_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     """What decides a trace: its texts are those of the items."""
-    return {**row_parts(cell, inputs, done), **_suite("traces", inputs)}
+    return {**row_parts(cell, inputs, done), **_hashes("traces", inputs.sources)}
 
 
 def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     """What decides an answer. Neither policy nor judge: another of these judges the same rows again."""
-    parts = {**_served(cell, inputs, done), **_suite("rows", inputs), **_roles(cell)}
+    parts = {**_served(cell, inputs, done), **_hashes("rows", inputs.sources), **_roles(cell)}
     for name, benchmark in cell.benchmarks.items():
         parts |= flatten(benchmark.model_dump(), f"benchmarks.{name}")
         if builtin := benchmark.evaluator.builtin:
@@ -262,7 +142,7 @@ def row_parts(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
 def _performance(cell: Cell, inputs: Inputs, done: Stages) -> Parts:
     return {
         **_served(cell, inputs, done),
-        **_suite("performance", inputs),
+        **_hashes("performance", inputs.sources),
         **_roles(cell),
         **flatten(cell.load.model_dump(), f"models.{cell.model_id}.load"),
     }
@@ -285,7 +165,7 @@ def _rehearse(cell: Cell, inputs: Inputs, done: Stages, release: str) -> Parts:
         "image": _image(done),
         "weights": weights.result.sha256 if weights and weights.result else UNKNOWN,
         "node": inputs.node,
-        **_suite("rehearse", inputs),
+        **_hashes("rehearse", inputs.sources),
     }
 
 
@@ -294,7 +174,7 @@ def _attest(inputs: Inputs, done: Stages) -> Parts:
     return {
         "card": done.card.key if done.card else UNKNOWN,
         "image": _image(done),
-        **_suite("attest", inputs),
+        **_hashes("attest", inputs.sources),
     }
 
 
@@ -303,7 +183,7 @@ def card_parts(
     done: Stages,
     release: str,
     templates: Mapping[str, str],
-    suites: Mapping[str, str],
+    sources: Mapping[str, str],
 ) -> Parts:
     """Everything a card shows was measured by these stages, so their keys stand for it."""
     measured = (
@@ -319,7 +199,7 @@ def card_parts(
         "what was asked for": fingerprint(about.model_dump(mode="json")),
         "release": release,
         **{name: sha for name, sha in templates.items() if "card" in name},
-        **{f"pipeline/{path}": suites[f"pipeline/{path}"] for path in SUITES["card"]},
+        **_hashes("card", sources),
     }
 
 
@@ -336,8 +216,8 @@ def _image(done: Stages) -> str:
     return done.build.result.model.config_digest if done.build and done.build.result else UNKNOWN
 
 
-def _suite(stage: str, inputs: Inputs) -> dict[str, str]:
-    return {f"pipeline/{path}": inputs.suites[f"pipeline/{path}"] for path in SUITES[stage]}
+def _hashes(stage: str, sources: Mapping[str, str]) -> dict[str, str]:
+    return {path: sources[path] for path in (f"pipeline/{name}" for name in SOURCES[stage])}
 
 
 def _roles(cell: Cell) -> dict[str, str]:

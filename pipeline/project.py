@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.about import about
 from pipeline.canonical import sha256_bytes, sha256_file
-from pipeline.cell import Cell, cells
+from pipeline.cell import Cell
+from pipeline.cells import cells
 from pipeline.chip import Chip
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.lock import Lock, lock_files, read_lock
@@ -18,8 +19,9 @@ from pipeline.matrix_file import read_matrix
 from pipeline.matrix_names import nearest
 from pipeline.names import names
 from pipeline.nodes import lock_on_node, on_node
-from pipeline.parts import SUITES, Inputs
+from pipeline.parts import Inputs
 from pipeline.record import Record, RecordStore, ReleaseKey
+from pipeline.stage_sources import SOURCES
 from pipeline.stages.render import render_chip, render_model
 from pipeline.templates import Templates
 from pipeline.waiver import Waiver
@@ -150,7 +152,7 @@ class Project:
             files=files,
             edited=self._edited(files),
             templates=self.template_hashes,
-            suites=self.suite_hashes,
+            sources=self.source_hashes,
             builder=builder,
             node=node,
             registry=target.registry,
@@ -208,8 +210,8 @@ class Project:
         }
 
     @cached_property
-    def suite_hashes(self) -> dict[str, str]:
-        paths = {path for suite in SUITES.values() for path in suite}
+    def source_hashes(self) -> dict[str, str]:
+        paths = {path for listed in SOURCES.values() for path in listed}
         return {
             f"pipeline/{path}": sha256_bytes((PACKAGE / path).read_bytes())
             for path in sorted(paths)

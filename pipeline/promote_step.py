@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from pipeline.admission import Candidate, Release
 from pipeline.cell_release import CellRelease
 from pipeline.reporter import StageLog
 from pipeline.results import PromoteResult
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 
 
 def promote_cells(

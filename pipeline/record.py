@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
+from pipeline.accuracy_result import AccuracyResult
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import canonical, write_whole
 from pipeline.chip import Compiler, Exclusion, Run, SkippedOperators
@@ -18,7 +19,6 @@ from pipeline.model import Chat, License, Size, Weights
 from pipeline.policy import Gate
 from pipeline.rehearsal import RehearseResult
 from pipeline.results import (
-    AccuracyResult,
     AttestResult,
     BuildResult,
     CardResult,
@@ -27,9 +27,9 @@ from pipeline.results import (
     PromoteResult,
     PublishResult,
     RenderResult,
-    SmokeResult,
     WeightsResult,
 )
+from pipeline.smoke_result import SmokeResult
 from pipeline.stage_names import AFTER_THE_SEAL as AFTER_THE_SEAL
 from pipeline.stage_names import STAGES as STAGES
 from pipeline.stage_names import StageName as StageName

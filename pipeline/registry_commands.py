@@ -6,7 +6,7 @@ import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.collecting import collect_unnamed
 from pipeline.errors import UsageError
 from pipeline.flow import ask_consent

@@ -91,7 +91,7 @@ def _has_later(project: Project, record: Record) -> bool:
 
 def _with_card(project: Project, record: Record, card: Card) -> Record:
     parts = card_parts(
-        record.about, record.stages, record.release, project.template_hashes, project.suite_hashes
+        record.about, record.stages, record.release, project.template_hashes, project.source_hashes
     )
     return record.with_stage("card", _stage(record, "card", parts, card_result(card.files)))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.accuracy_result import AccuracyResult, ItemRow
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.errors import StageRefusedError
-from pipeline.results import AccuracyResult, ItemRow
 
 
 def lines(rows: Iterable[ItemRow]) -> bytes:

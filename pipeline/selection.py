@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell
+from pipeline.cells import select
 from pipeline.options import Options
 from pipeline.parts import Inputs
 from pipeline.plan import Action, plan

@@ -12,18 +12,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from pipeline.accuracy_result import AccuracyResult
 from pipeline.accuracy_step import accuracy
 from pipeline.canonical import write_whole
 from pipeline.cell import Cell
 from pipeline.cell_release import CellRelease, Ended
-from pipeline.errors import PipelineError, StageRefusedError
+from pipeline.errors import StageRefusedError
 from pipeline.limits import BUILD, PUSH, chip_resource
+from pipeline.operators_step import with_operators, wrong_operators
 from pipeline.record import StageName
 from pipeline.rehearse_step import rehearse_commands
 from pipeline.reporter import StageLog
-from pipeline.results import AccuracyResult, PublishResult, Start
+from pipeline.results import PublishResult, Start
 from pipeline.serve import expected_of_smoke
-from pipeline.stages.build import Builder, build
+from pipeline.stages.build import build
 from pipeline.stages.build_on_node import NodeBuilder, build_on_node
 from pipeline.stages.card import card, card_result
 from pipeline.stages.performance import Kept, performance
@@ -31,6 +33,7 @@ from pipeline.stages.publish import HUB_FILES, describe, publish, weight_files
 from pipeline.stages.render import render_result, write
 from pipeline.stages.smoke import smoke
 from pipeline.stages.weights import check_whole, fetch, weights_folder
+from pipeline.staging import Builder
 from pipeline.world.hub import HubFile
 from pipeline.world.server import Served
 
@@ -104,6 +107,7 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
         expected_of_smoke(cell, run.inputs),
         log.progress,
     )
+    result = with_operators(run, result, log)
     failed = [check for check in result.checks if not check.passed]
     for check in result.checks:
         log.say(
@@ -113,9 +117,7 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     if not failed:
         return "passed", result, ""
     wrong = "; ".join(f"{check.name}: {check.seen}" for check in failed)
-    named = _wrong_operators(run, log)
-    result = result.model_copy(update={"wrong_operators": named})
-    lines = (wrong, *named, "from the server's log:", result.server_log)
+    lines = (wrong, *result.wrong_operators, "from the server's log:", result.server_log)
     return "failed", result, "\n".join(lines)
 
 
@@ -123,32 +125,8 @@ def _accuracy(run: CellRelease, log: StageLog) -> Ended:
     ended, result, wrong = accuracy(run, log)
     logits = result.logits if isinstance(result, AccuracyResult) else None
     if logits and logits.status == "fail":
-        wrong = "\n".join((wrong, *_wrong_operators(run, log)))
+        wrong = "\n".join((wrong, *wrong_operators(run, log)))
     return ended, result, wrong
-
-
-def _wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
-    """A refused stack with an operator library is served once more, every operator checked against the CPU."""
-    stack = run.cell.chip.released
-    if run.cell.asked_operators(stack) is None:
-        return ()
-    from pipeline.probes.built import BuiltCell
-    from pipeline.probes.cell_check import check_cell, known_check
-
-    built = BuiltCell(
-        cell=run.cell,
-        image=run.image,
-        config_digest=run.built.model.config_digest,
-        weights_sha256=run.weights.sha256,
-        project=run.project,
-        engine=run.world.engine(),
-    )
-    try:
-        found = known_check(built, stack) or check_cell(built, stack, log.say)[0]
-    except PipelineError as error:
-        log.say(f"the operators could not be checked: {error}")
-        return ()
-    return found.sentences()
 
 
 def _performance(run: CellRelease, log: StageLog) -> Ended:

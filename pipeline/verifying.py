@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.reporter import Reporter
-from pipeline.results import Check
 from pipeline.signatures import PublicKey
+from pipeline.smoke_result import Check
 from pipeline.stages.attest import image_labels, place_of
 from pipeline.stages.card import card
 from pipeline.stages.verify import Asked, verify

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell
+from pipeline.cells import select
 from pipeline.errors import PipelineError
 from pipeline.project import Project
 from pipeline.record import Record

@@ -19,9 +19,10 @@ from pipeline.canonical import canonical
 from pipeline.names import PREFIX
 from pipeline.record import ImageIdentity, Record, ReleaseKey
 from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, document, index_tag
-from pipeline.results import AttestResult, Check
+from pipeline.results import AttestResult
 from pipeline.sbom import Inventory, Package
 from pipeline.signatures import PublicKey, SigningKey
+from pipeline.smoke_result import Check
 from pipeline.stages.attest import Subject, attest, image_labels, place_of
 from pipeline.stages.card import card, card_result
 from pipeline.stages.verify import Asked, verify

@@ -17,7 +17,9 @@ from typing import IO
 
 from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.world.engine import Container, Engine, Host, Limits, LocalImage
+from pipeline.world.engine import Engine, LocalImage
+from pipeline.world.engine_container import Container, Limits
+from pipeline.world.engine_host import Host
 from pipeline.world.engine_store import StoredImage
 from tests.fakes_registry import FakeRegistry, push_image
 from tests.fakes_server import Behaviour, StandInServer
@@ -82,6 +84,7 @@ class ServingImage(FakeImage):
     benched: tuple[int, str] = (0, "")
     bench_result: Mapping[str, float] | None = None
     loads: int = 0  # load runs so far
+    warm_ups: Sequence[Sequence[str]] = ()  # loads of the warm-up, as their words
     evidence: Sequence[Mapping[str, object]] = (
         EVIDENCE,
     )  # of its operator library, a process each
@@ -106,10 +109,8 @@ class ServingImage(FakeImage):
             case ("cat", *_):
                 found = self.bench_result
                 return (1, "No such file\n") if found is None else (0, json.dumps(found))
-            case ("python", "-c", script, _) if "rank*.json" in script:
-                return 0, json.dumps(self.evidence)
-            case ("python", "-c", script):
-                return self._python(script)
+            case ("python", "-c", script, *words):
+                return self._python(script, words)
         raise AssertionError(f"the fake image knows no answer to {' '.join(command)}")
 
     def _launch(self) -> tuple[int, str]:
@@ -117,7 +118,12 @@ class ServingImage(FakeImage):
             self.server = StandInServer(self.behaviour, self.port)
         return self.launcher
 
-    def _python(self, script: str) -> tuple[int, str]:
+    def _python(self, script: str, words: Sequence[str]) -> tuple[int, str]:
+        if "vllm.benchmarks.serve" in script:
+            self.warm_ups = json.loads(words[0])
+            return self.benched
+        if "rank*.json" in script:
+            return 0, json.dumps(self.evidence)
         if "SIGTERM" in script or "SIGKILL" in script:
             if self.stops:
                 self.removed()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from tests.loopback import running
 
 ANSWER = "The sign says FLAGOS, so \\boxed{7} it is.\nANSWER: A"

@@ -67,9 +67,6 @@ class FakeRegistry(Registry):
     def each(self, work: Callable[[T], R], items: Iterable[T]) -> tuple[R, ...]:
         return tuple(map(work, items))
 
-    def ping(self) -> None:
-        pass
-
     def greeting(self) -> Greeting:
         return Greeting(lets_in=True, time=datetime.now(UTC))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.canonical import sha256_bytes
 from pipeline.policy import Gate
-from pipeline.results import ItemRow
 
 STACKS = ("float32", "bfloat16")
 Scores = Sequence[Sequence[float]]  # item, run

@@ -12,7 +12,8 @@ import jinja2
 import yaml
 from jinja2.bccache import Bucket
 
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell
+from pipeline.cells import select
 from pipeline.project import Project
 
 ROOT = Path(__file__).parents[1]

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+from pipeline.admission import Candidate, Release
 from pipeline.errors import NoAnswerError, NotAllowedError, PipelineError, WorldError
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.world.registry import Registry
 from pipeline.world.shelf import Shelf
 from tests.fakes_registry import gated_record

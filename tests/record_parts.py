@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from pipeline.accuracy_result import AccuracyResult, BenchmarkVerdict, PooledVerdict, Verdict
 from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
 from pipeline.chip import Exclusion
 from pipeline.gate.logits import judge_logits
@@ -14,21 +15,17 @@ from pipeline.logit_policy import LogitLimits
 from pipeline.matrix_values import Text
 from pipeline.record import StackAbout, StageRecord
 from pipeline.results import (
-    AccuracyResult,
     AttestResult,
-    BenchmarkVerdict,
     BuildResult,
     BuiltImage,
-    Check,
     FileHash,
     Frozen,
     LoadResult,
     LogitVerdict,
     PerformanceRatio,
     PerformanceResult,
-    PooledVerdict,
-    Verdict,
 )
+from pipeline.smoke_result import Check, OperatorRow
 from tests import traces
 
 NEAR = {7: 0.49, 8: 0.41}  # beside the .5 and .4 of the reference
@@ -127,6 +124,19 @@ def checks() -> tuple[Check, ...]:
             name="completion", passed=True, seen="'The capital of France is Paris.'", seconds=17.8
         ),
         Check(name="streaming", passed=True, seen="8 chunks", seconds=0.4),
+    )
+
+
+def operator_row(name: str, checked: int, of_allowed: float) -> OperatorRow:
+    return OperatorRow(
+        name=name,
+        calls=1190,
+        checked=checked,
+        wrong=0,
+        absolute_error=0.25 * of_allowed,
+        of_allowed=of_allowed,
+        fastest_ms=0.45 if checked else None,
+        unchecked="checked often enough",
     )
 
 

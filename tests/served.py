@@ -17,8 +17,9 @@ from pipeline.record import Record
 from pipeline.results import BuiltImage, WeightsResult
 from pipeline.serve import launch
 from pipeline.suite import pregate_prompts, text_prompts
-from pipeline.world.engine import Container, Engine
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.engine import Engine
+from pipeline.world.engine_container import Container
 from pipeline.world.openai import direct_session
 from pipeline.world.operators import OperatorEvidence
 from pipeline.world.server import Served, serving

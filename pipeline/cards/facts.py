@@ -6,20 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pipeline.accuracy_result import AccuracyResult, BenchmarkVerdict, Verdict
 from pipeline.errors import StageRefusedError
 from pipeline.record import About, ImageIdentity, Record, StageName, StageRecord
-from pipeline.results import (
-    AccuracyResult,
-    BenchmarkVerdict,
-    BuildResult,
-    BuiltImage,
-    Facts,
-    Frozen,
-    PerformanceResult,
-    SmokeResult,
-    Verdict,
-    WeightsResult,
-)
+from pipeline.results import BuildResult, BuiltImage, Frozen, PerformanceResult, WeightsResult
+from pipeline.smoke_result import Facts, SmokeResult
 
 R = TypeVar("R", bound=Frozen)
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import yaml
 
+from pipeline.accuracy_result import BenchmarkVerdict
 from pipeline.cards.facts import Measured
 from pipeline.model import License
-from pipeline.results import BenchmarkVerdict
 
 PIPELINE_TAGS: Mapping[str, str] = {
     "text": "text-generation",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.accuracy_result import BenchmarkVerdict
 from pipeline.cards.facts import Measured
-from pipeline.results import BenchmarkVerdict
 from pipeline.templates import Templates
 
 WIDTH, LEFT, RIGHT, TOP, ROW, BELOW = 700, 170, 30, 14, 28, 74  # pixels

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
+from pipeline.accuracy_result import BenchmarkVerdict, LogitComparison, LogitVerdict, Verdict
 from pipeline.cards.facts import Measured
 from pipeline.cards.numbers import p_value, points, signed_points
-from pipeline.results import BenchmarkVerdict, LogitComparison, LogitVerdict, Verdict
 
 # A set is small when a loss of this many points stays possible even if no answer changes.
 SMALL_SET_POINTS = 1

@@ -13,7 +13,8 @@ from pipeline.cards.numbers import cell_text, seconds
 from pipeline.matrix_values import Text
 from pipeline.record import Record, StackAbout, StageName
 from pipeline.rehearsal import Substitution
-from pipeline.results import LoadResult, Sight
+from pipeline.results import LoadResult
+from pipeline.smoke_result import Sight
 
 # Options of the server that change what a client sees, and that no stage asks for.
 CLIENT_OPTIONS = ("reasoning_parser", "tool_call_parser")
@@ -137,23 +138,6 @@ def differences(measured: Measured) -> tuple[Difference, ...]:
 def _settings(stack: StackAbout) -> dict[str, str]:
     variables = {name: str(value) for name, value in stack.environment.items()}
     return variables | {name: cell_text(value) for name, value in stack.arguments.items()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class OperatorSummary:
-    """Of the library of the released stack."""
-
-    registered: int | None  # None: the record is of a time when nobody looked
-    ran: tuple[str, ...]
-
-
-def operator_summary(measured: Measured) -> OperatorSummary:
-    """As the questions were answered; as the smoke test saw it, in a record that has no more."""
-    operators = measured.accuracy.operators if measured.accuracy else None
-    seen = (operators or {}).get(measured.about.released)
-    if seen is None or not seen.states:
-        return OperatorSummary(registered=None, ran=measured.facts.operators or ())
-    return OperatorSummary(registered=len(seen.registered), ran=seen.ran)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.results import ListFaults, LogitComparison
+from pipeline.accuracy_result import ListFaults, LogitComparison
 from pipeline.traces import NO_TOKEN, Lists, PassName
 
 Numbers = npt.NDArray[np.float64]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.gate.validity import condition_faults, row_faults
 from pipeline.policy import Gate
 from pipeline.result_source import ImportedRuns
-from pipeline.results import ItemRow
 
 
 def import_faults(imported: Mapping[str, ImportedRuns], stacks: tuple[str, str]) -> Iterator[str]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from pipeline.accuracy_result import ListFaults, LogitComparison, LogitFloor, LogitVerdict
 from pipeline.gate.divergence import compare
 from pipeline.logit_policy import LogitLimits, LogitProfile
-from pipeline.results import ListFaults, LogitComparison, LogitFloor, LogitVerdict
 from pipeline.traces import PassName, ReferenceTrace, Trace
 
 PASSES: tuple[PassName, ...] = (

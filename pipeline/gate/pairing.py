@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.accuracy_result import ItemRow, Troubles
 from pipeline.gate.evidence import Evidence
 from pipeline.gate.paired import Booleans, Floats
-from pipeline.results import ItemRow, Troubles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.accuracy_result import BenchmarkVerdict, PooledVerdict
 from pipeline.gate.limits import Limits
 from pipeline.gate.looks import Look
-from pipeline.results import BenchmarkVerdict, PooledVerdict
 
 
 @dataclass(frozen=True, kw_only=True)

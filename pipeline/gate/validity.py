@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.policy import Gate
-from pipeline.results import ItemRow
 
 NAMED_ITEMS = 3
 Conditions = Mapping[str, Mapping[str, str]]  # by stack, by name

@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+from pipeline.accuracy_result import (
+    AccuracyResult,
+    BenchmarkVerdict,
+    ItemRow,
+    PooledVerdict,
+    Verdict,
+)
 from pipeline.gate.imports import Doubted, import_faults
 from pipeline.gate.looks import Rule, rule_of
 from pipeline.gate.operators import operator_faults
@@ -35,7 +42,6 @@ from pipeline.gate.validity import (
 from pipeline.operator_evidence import StackOperators
 from pipeline.policy import Gate, policy_sha256
 from pipeline.result_source import ImportedRuns
-from pipeline.results import AccuracyResult, BenchmarkVerdict, ItemRow, PooledVerdict, Verdict
 
 Status = Literal["pass", "fail", "inconclusive", "invalid"]
 

@@ -82,6 +82,7 @@ class Candidate:
     width: int = 1  # probes side by side
     gpus: int = 1
     volumes: Mapping[str, str] = field(default_factory=dict)  # more of them: folder here → inside
+    kernels: Path | None = None  # compiled and tuned before; None: a folder for each slot
 
     def mounting(self, volumes: Mapping[str, str]) -> Candidate:
         return replace(self, volumes={**self.volumes, **volumes})
@@ -95,9 +96,8 @@ class Candidate:
             self.cell, self.stack, self.operators - enabled, slot=slot, shares_gpu=self._shares_gpu
         )
         conf = write_conf(cell, self.templates, self.folder / f"slot{slot}")
-        kernels = (
-            self.folder / f"kernels{slot}"
-        )  # what one probe has compiled, the next in its slot need not
+        # What one probe has compiled, the next in its slot need not.
+        kernels = self.kernels or self.folder / f"kernels{slot}"
         started = launch(cell, self.stack, self.image, self.share, kernels)
         variables = {**PROBE, **self._gpu(slot), **(environment or {})}
         run = started.run

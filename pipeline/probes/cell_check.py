@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.canonical import canonical, write_whole
+from pipeline.operator_evidence import AskedOperators
 from pipeline.probes.built import BuiltCell, candidate_of
 from pipeline.probes.candidate import library_in
 from pipeline.probes.checking import check_operators
@@ -14,12 +16,18 @@ from pipeline.world.operator_check import OperatorCheck
 Say = Callable[[str], None]
 
 
-def check_cell(served: BuiltCell, stack: str, say: Say) -> tuple[OperatorCheck, Path]:
-    """Every operator of the stack's library on; the report is also the first hint for a search."""
+def check_cell(
+    served: BuiltCell,
+    stack: str,
+    say: Say,
+    asked: AskedOperators | None = None,
+    kernels: Path | None = None,
+) -> tuple[OperatorCheck, Path]:
+    """The stack with its operators as `asked`, without it all on; the report is also the first hint for a search."""
     library = library_in(served.engine, served.image, served.cell, stack)
-    found = check_operators(
-        candidate_of(served, stack, library), served.project.root / "images/serving", say
-    )
+    candidate = replace(candidate_of(served, stack, library), kernels=kernels)
+    enabled = asked.of(library.operators) if asked else candidate.operators
+    found = check_operators(candidate, enabled, served.project.root / "images/serving", say)
     path = served.project.operators_file(served.cell)
     write_whole(path, canonical(found.model_dump(mode="json")) + b"\n")
     return found, path

@@ -1,4 +1,4 @@
-"""A stack served once with every operator on and checked by its own workers: which of them compute wrong."""
+"""A stack served once with its operators checked by its own workers: which of them compute wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import StageRefusedError
-from pipeline.probes.candidate import Candidate
+from pipeline.probes.candidate import Candidate, Enabled
 from pipeline.world.openai import OpenAI
 from pipeline.world.operator_check import CHECK, OperatorCheck, ProcessCheck, parse_check
 from pipeline.world.server import stop_server
@@ -22,12 +22,12 @@ PATIENCE_S = 60.0
 
 
 def check_operators(
-    candidate: Candidate, serving: Path, say: Callable[[str], None]
+    candidate: Candidate, enabled: Enabled, serving: Path, say: Callable[[str], None]
 ) -> OperatorCheck:
-    """`serving`: the folder images/serving. One start, one chat completion, one request for the prompt's probabilities.
+    """`enabled`: the operators that are on. `serving`: the folder images/serving.
 
-    A server that never gets ready is an answer too: what its workers wrote until then is read. Raises StageRefusedError
-    when they wrote nothing.
+    One start, one chat completion, one request for the prompt's probabilities. A server that never gets ready is an
+    answer too: what its workers wrote until then is read. Raises StageRefusedError when they wrote nothing.
     """
     folder = (candidate.folder / "check").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def check_operators(
     )
     answer, refused = "", ""
     try:
-        with watched.served(candidate.operators, SLOT, environment={CHECK: INSIDE}) as served:
+        with watched.served(enabled, SLOT, environment={CHECK: INSIDE}) as served:
             ai = OpenAI(served.base_url, candidate.cell.served_name)
             chat = ai.chat(PROMPT, max_tokens=TOKENS)
             scored = ai.complete(PROMPT, max_tokens=1, prompt_logprobs=1)

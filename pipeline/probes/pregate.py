@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.culprits import ProbeVerdict
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import PROFILES, LogitLimits, ProfileName
 from pipeline.probes.candidate import Candidate
-from pipeline.results import LogitVerdict
 from pipeline.serve import launch
 from pipeline.trace_file import read_reference, write_reference
 from pipeline.traces import ReferenceTrace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.server import Served, kill_server, serving
 from pipeline.world.teacher import collect_candidate, collect_reference
 

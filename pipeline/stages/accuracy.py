@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.accuracy_result import AccuracyResult, ItemRow, LogitVerdict, Verdict
 from pipeline.canonical import sha256_bytes, write_whole
 from pipeline.gate.verdict import judge
 from pipeline.operator_evidence import (
@@ -21,11 +22,12 @@ from pipeline.operator_evidence import (
 )
 from pipeline.policy import Gate, policy_sha256
 from pipeline.result_source import ImportedRuns
-from pipeline.results import AccuracyResult, FileHash, ItemRow, LogitVerdict, Verdict
+from pipeline.results import FileHash
 from pipeline.rows import lines
 from pipeline.world.answers import Answers, Asking, Evaluator, LookAt, Serve, Served, no_library
 from pipeline.world.benchmark_data import Item, chance_of
-from pipeline.world.evaluator import Endpoint, Progress, evaluate
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

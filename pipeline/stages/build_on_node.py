@@ -17,13 +17,14 @@ from pipeline.errors import StageRefusedError
 from pipeline.keys import key_of
 from pipeline.layers import (
     model_context,
+    model_parts,
     refuse_edited_lock,
     refuse_unlocked,
     runtime_context,
+    runtime_parts,
 )
 from pipeline.lock import Lock
 from pipeline.names import Layer, Names, labels
-from pipeline.parts import model_parts, runtime_parts
 from pipeline.reporter import StageLog
 from pipeline.results import BuildResult, BuiltImage
 from pipeline.world.context import write_context

@@ -14,6 +14,7 @@ from pipeline.cards.imported import imported_context
 from pipeline.cards.known_numbers import known_numbers
 from pipeline.cards.metadata import front_matter, measured_index
 from pipeline.cards.numbers import cell_text, gigabytes, listed, points, seconds
+from pipeline.cards.operators import operator_summary
 from pipeline.cards.plot import differences_plot
 from pipeline.cards.scores import (
     SMALL_SET_POINTS,
@@ -28,7 +29,6 @@ from pipeline.cards.tables import (
     differences,
     load_rows,
     nodes,
-    operator_summary,
     other_load_rows,
     rehearsal,
     sights,

@@ -23,6 +23,17 @@ from pipeline.world.server import Served
 
 RESULTS = "/tmp"  # noqa: S108 -- inside a container of our own
 
+BENCH = ("vllm", "bench", "serve")
+# The same without its start, which takes longer than a small load: all loads in one process.
+_EVERY_LOAD = """
+import argparse, json, sys
+from vllm.benchmarks.serve import add_cli_args, main
+for words in json.loads(sys.argv[1]):
+    parser = argparse.ArgumentParser()
+    add_cli_args(parser)
+    main(parser.parse_args(words))
+"""
+
 READ = ("completed", "output_throughput", "total_token_throughput", "mean_ttft_ms", "mean_tpot_ms")
 
 
@@ -103,9 +114,13 @@ def performance(
 def _warm_up(cell: Cell, stack: str, served: Served, say: Callable[[str], None]) -> float:
     """The same load once, uncounted: what is compiled and tuned at its first use is no speed of the stack."""
     started = time.monotonic()
-    for concurrency in cell.load.concurrency:
-        say(f"{stack}: warming up, {concurrency} at once")
-        _load(cell, stack, concurrency, served)
+    levels = cell.load.concurrency
+    say(f"{stack}: warming up, {', '.join(map(str, levels))} at once")
+    loads = [bench_command(cell, concurrency)[len(BENCH) :] for concurrency in levels]
+    command = ["python", "-c", _EVERY_LOAD, json.dumps(loads)]
+    code, output = served.container.execute(command)
+    if code != 0:
+        raise _ended(code, output, served, where=f"{cell.id} {stack}: warming up")
     return round(time.monotonic() - started, 1)
 
 
@@ -140,7 +155,7 @@ def _cut(ratio: float) -> float:
 def bench_command(cell: Cell, concurrency: int) -> list[str]:
     profile: LoadProfile = cell.load
     return [
-        "vllm", "bench", "serve",
+        *BENCH,
         "--backend", "openai-chat",
         "--endpoint", "/v1/chat/completions",
         "--base-url", f"http://127.0.0.1:{cell.model.port}",
@@ -165,14 +180,7 @@ def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResul
     code, output = served.container.execute(command)
     found, text = served.container.execute(["cat", f"{RESULTS}/bench.{concurrency}.json"])
     if code != 0 or found != 0:
-        raise StageRefusedError(
-            f"the load run ended with exit code {code}",
-            where=f"{cell.id} {stack}: {' '.join(command)}",
-            details="\n".join(line for line in output.splitlines() if "nanobind" not in line)[
-                -2000:
-            ],
-            hint="the server's last lines: " + served.log_tail(3),
-        )
+        raise _ended(code, output, served, where=f"{cell.id} {stack}: {' '.join(command)}")
     raw = _raw(text, cell, stack, concurrency)
     requests = concurrency * cell.load.requests_per_slot
     failed = requests - int(raw["completed"])
@@ -198,6 +206,16 @@ def _load(cell: Cell, stack: str, concurrency: int, served: Served) -> LoadResul
         mean_ttft_ms=round(raw["mean_ttft_ms"], 1),
         mean_tpot_ms=round(raw["mean_tpot_ms"], 2),
         raw=raw,
+    )
+
+
+def _ended(code: int, output: str, served: Served, *, where: str) -> StageRefusedError:
+    lines = (line for line in output.splitlines() if "nanobind" not in line)
+    return StageRefusedError(
+        f"the load run ended with exit code {code}",
+        where=where,
+        details="\n".join(lines)[-2000:],
+        hint="the server's last lines: " + served.log_tail(3),
     )
 
 

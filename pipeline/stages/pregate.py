@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits, LogitProfile
 from pipeline.operator_evidence import Look
-from pipeline.results import LogitVerdict
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import ReferenceTrace, Trace
 from pipeline.world.answers import LookAt, Serve, no_library
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from pipeline.world.teacher import collect_candidate, collect_reference
 
 

@@ -8,12 +8,11 @@ after it, the next run finishes the tags.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 
+from pipeline.admission import Accepted, Release, admitted, refuse_yanked
 from pipeline.errors import PipelineError, StageRefusedError
-from pipeline.gates import attested_sha256, promotable_digest
-from pipeline.record import Record
+from pipeline.gates import attested_sha256
 from pipeline.release_index import (
     NEWEST,
     IndexedCell,
@@ -36,56 +35,12 @@ from pipeline.world.tag_moves import carry_out, present
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A tested image, where it is, and where it is to go."""
-
-    record: Record
-    source: Registry
-    source_repository: str
-    public: str
-    alias: str | None = None  # a second repository, under FlagRelease's long name
-
-    @property
-    def cell(self) -> str:
-        return self.record.cell
-
-
-@dataclass(frozen=True, kw_only=True)
-class Accepted:
-    """A candidate whose gates all passed for this digest."""
-
-    candidate: Candidate
-    digest: str
-
-    @property
-    def waiver(self) -> str | None:
-        """Where one was needed."""
-        found = self.candidate.record.waiver
-        return found.sentence if found else None
-
-    @property
-    def repositories(self) -> tuple[str, ...]:
-        one = self.candidate
-        return (one.public, one.alias) if one.alias else (one.public,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """What is to be promoted under one name. `left_out`: cells that did not get this far, and why."""
-
-    name: str
-    candidates: Sequence[Candidate]
-    left_out: Mapping[str, str]
-    allow_partial: bool = False
-
-
 def promote(
     release: Release, shelf: Shelf, *, today: date, say: Say
 ) -> Mapping[str, PromoteResult]:
     """By cell. Raises StageRefusedError, before anything is copied, for a gate not passed or a version tag taken."""
     with shelf.alone(say):
-        accepted, left_out = _accepted(release, shelf, today)
+        accepted, left_out = admitted(release, shelf, today)
         old = shelf.index(release.name)
         now = shelf.named(
             (repository, tag)
@@ -110,51 +65,6 @@ def promote(
         )
         for one in accepted
     }
-
-
-def _accepted(
-    release: Release, shelf: Shelf, today: date
-) -> tuple[tuple[Accepted, ...], tuple[str, ...]]:
-    """Who goes out, and who is left out and why. Raises StageRefusedError unless it is all, or parts are allowed."""
-    candidates = sorted(release.candidates, key=lambda one: one.cell)
-    judged = shelf.registry.each(lambda one: _judged(one, shelf, today), candidates)
-    accepted = [one for one in judged if isinstance(one, Accepted)]
-    refusals = [one for one in judged if isinstance(one, StageRefusedError)]
-    left_out = [f"{cell}: {why}" for cell, why in sorted(release.left_out.items())]
-    left_out += [f"{one.where}: {', '.join(one.details.splitlines())}" for one in refusals]
-    if accepted and (release.allow_partial or not left_out):
-        return tuple(accepted), tuple(left_out)
-    if len(left_out) == len(refusals) == 1 and not accepted:
-        raise refusals[0]
-    selected = len(accepted) + len(left_out)
-    raise StageRefusedError(
-        f"promoting release {release.name}: {len(left_out)} of {selected} cells may not go out, so none does",
-        details="\n".join(left_out),
-        hint="mend these, or add --allow-partial, which promotes the others and records who was left out",
-    )
-
-
-def _judged(candidate: Candidate, shelf: Shelf, today: date) -> Accepted | StageRefusedError:
-    try:
-        return _accept(candidate, shelf, today)
-    except StageRefusedError as refused:
-        return refused
-
-
-def _accept(candidate: Candidate, shelf: Shelf, today: date) -> Accepted:
-    found = Accepted(candidate=candidate, digest=promotable_digest(candidate.record, today))
-    _refuse_yanked(found, shelf)
-    return found
-
-
-def _refuse_yanked(one: Accepted, shelf: Shelf) -> None:
-    if yanked := shelf.yanks(one.candidate.public, one.digest):
-        raise StageRefusedError(
-            f"promoting release {one.candidate.record.release}: this very image was withdrawn",
-            where=one.candidate.cell,
-            details="\n".join(stone.sentence for stone in yanked),
-            hint="build another one",
-        )
 
 
 def _index(
@@ -239,7 +149,7 @@ def _publish(
     try:
         moved, manifests = _copied(accepted, registry, frozenset(move.repository for move in due))
         # Layers take minutes to hours, and no lock of ours reaches other hosts: all that counts is asked again.
-        registry.each(lambda one: _refuse_yanked(one, shelf), accepted)
+        registry.each(lambda one: refuse_yanked(one, shelf), accepted)
         shelf.refuse_taken(due)
         shelf.refuse_held(needed, lambda _: None)
         put_artifact(registry, repository, manifest, document(index))

@@ -16,8 +16,10 @@ from pipeline.errors import WorldError
 from pipeline.model import Chat
 from pipeline.operator_evidence import ran, total_calls
 from pipeline.pictures import COLOURS, names_only, question_of
-from pipeline.results import Check, Facts, Sight, SmokeResult, Start
-from pipeline.world.engine import Container, Engine
+from pipeline.results import Start
+from pipeline.smoke_result import Check, Facts, Sight, SmokeResult
+from pipeline.world.engine import Engine
+from pipeline.world.engine_container import Container
 from pipeline.world.first_minutes import first_minutes
 from pipeline.world.node import card_names, driver_in
 from pipeline.world.openai import Answer, OpenAI

@@ -27,8 +27,8 @@ from pipeline.errors import PipelineError
 from pipeline.naming import CALVER
 from pipeline.record import Record
 from pipeline.release_index import Tombstone
-from pipeline.results import Check
 from pipeline.signatures import PublicKey
+from pipeline.smoke_result import Check
 from pipeline.statements import PREDICATES, Kind
 from pipeline.world.attachments import Place, attached, check_signature, tagged_statements
 from pipeline.world.indexes import withdrawn_from

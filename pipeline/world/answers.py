@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.canonical import canonical, sha256_bytes, write_whole
 from pipeline.operator_evidence import Look
-from pipeline.results import Frozen, ItemRow
+from pipeline.results import Frozen
 from pipeline.rows import lines
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 
 Serve = Callable[[str], AbstractContextManager[Endpoint]]
 Served = Callable[[str, Endpoint], None]  # called when a stack is up, before items are asked

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pipeline.chip import Smi
 from pipeline.errors import PipelineError, WorldError
 from pipeline.world.command import run
-from pipeline.world.engine import is_elsewhere
+from pipeline.world.engine_host import is_elsewhere
 
 LEAST_SHARE = 0.9  # what vLLM takes when nothing is asked for: 0.92 in 0.24.0, 0.9 before
 PATIENCE_S = 30.0  # a card gives back what a server has held shortly after it ended

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Evalscope
 from pipeline.canonical import canonical, sha256_bytes, write_whole
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.command import run
 from pipeline.world.data_folder import copy_folder
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.evalscope_rows import listed_items, rows
 from pipeline.world.evalscope_task import Sampling, environment, task_config
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.evaluator import Progress
 
 DRIVER = Path(__file__).with_name("evalscope_driver.py")
 REQUIREMENTS = Path(__file__).with_name("evalscope.lock")

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.canonical import sha256_bytes
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
 from pipeline.world.result_files import json_lines, kept_answer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.benchmark import Evalscope
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 
 # general_mcq asks in Chinese unless it is told otherwise; the general tasks get the prompt of the named ones.
 GENERAL_PROMPT = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
 from pipeline.world.answers import Evaluator
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress, RunPrograms, evaluate
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress, RunPrograms, evaluate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Imported, ResultFormat
 from pipeline.canonical import sha256_file
 from pipeline.errors import WorldError
 from pipeline.result_source import ImportedRuns, ResultSource
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from pipeline.world.import_flagevalmm import read_flagevalmm
 from pipeline.world.import_inspect import read_inspect
 from pipeline.world.import_lm_eval import read_lm_eval

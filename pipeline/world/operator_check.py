@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from pipeline.errors import WorldError
 from pipeline.results import Frozen
+from pipeline.smoke_result import OperatorRow
 
 CHECK = "FLAGRELEASE_OPERATORS_CHECK"  # variable of the workers' hook: folder of the files
 
@@ -102,32 +102,53 @@ class OperatorCheck(Frozen):
         call = min(calls, key=lambda each: each.elements)
         return f"{call.python}\n# while {call.phase}: {call.says}"
 
+    def rows(self) -> tuple[OperatorRow, ...]:
+        """Operators that were called, over all processes, by name."""
+        seen: dict[str, list[CheckedOperator]] = {}
+        for process in self.processes:
+            for name, operator in process.operators.items():
+                if operator.calls:
+                    seen.setdefault(name, []).append(operator)
+        return tuple(_row(name, operators) for name, operators in sorted(seen.items()))
+
     def table(self) -> tuple[str, ...]:
         """A line for each operator that was called, wrong ones first; ms is the fastest checked call."""
         head = f"{'operator':32} {'calls':>8} {'checked':>8} {'wrong':>6} {'max error':>10} {'ms':>9}  not checked"
-        rows = [
-            (name, seen) for p in self.processes for name, seen in p.operators.items() if seen.calls
-        ]
-        rows.sort(key=lambda row: (-sum(row[1].wrong.values()), row[0]))
-        return (head, *(_line(name, seen) for name, seen in rows))
+        rows = sorted(self.rows(), key=lambda row: (-row.wrong, row.name))
+        return (head, *map(_line, rows))
+
+    @property
+    def summary(self) -> str:
+        checked = [row for row in self.rows() if row.checked]
+        calls = sum(row.checked for row in checked)
+        failed = sum(sum(o.failures.values()) for p in self.processes for o in p.operators.values())
+        more = f", {failed} calls could not be compared" if failed else ""
+        return f"{len(checked)} operators checked in {calls} calls, {len(self.worst)} wrong{more}"
 
     def sentences(self) -> tuple[str, ...]:
-        checked = Counter[str]()
-        for process in self.processes:
-            checked.update({n: sum(seen.checked.values()) for n, seen in process.operators.items()})
-        seen = sum(1 for count in checked.values() if count)
-        head = f"operator check: {seen} operators checked in {checked.total()} calls, {len(self.worst)} wrong"
-        failed = sum(sum(o.failures.values()) for p in self.processes for o in p.operators.values())
-        more = [f"operator check: {failed} calls could not be compared"] if failed else []
-        return (head, *(f"operator check: {o.sentence(n)}" for n, o in self.worst), *more)
+        found = (self.summary, *(seen.sentence(name) for name, seen in self.worst))
+        return tuple(f"operator check: {sentence}" for sentence in found)
 
 
-def _line(name: str, seen: CheckedOperator) -> str:
-    counts = [sum(each.values()) for each in (seen.calls, seen.checked, seen.wrong)]
-    ms = "–" if seen.fastest_ms is None else f"{seen.fastest_ms:.3f}"
-    why = "; ".join({**seen.unchecked, **seen.failures})
-    error = f"{seen.absolute_error:.3g}"
-    return f"{name:32} {counts[0]:>8} {counts[1]:>8} {counts[2]:>6} {error:>10} {ms:>9}  {why}"
+def _row(name: str, seen: Sequence[CheckedOperator]) -> OperatorRow:
+    times = [one.fastest_ms for one in seen if one.fastest_ms is not None]
+    reasons = dict.fromkeys(reason for one in seen for reason in (*one.unchecked, *one.failures))
+    return OperatorRow(
+        name=name,
+        calls=sum(sum(one.calls.values()) for one in seen),
+        checked=sum(sum(one.checked.values()) for one in seen),
+        wrong=sum(sum(one.wrong.values()) for one in seen),
+        absolute_error=max(one.absolute_error for one in seen),
+        of_allowed=max(one.times_allowed for one in seen),
+        fastest_ms=min(times, default=None),
+        unchecked="; ".join(reasons),
+    )
+
+
+def _line(row: OperatorRow) -> str:
+    ms = "–" if row.fastest_ms is None else f"{row.fastest_ms:.3f}"
+    counts = f"{row.calls:>8} {row.checked:>8} {row.wrong:>6}"
+    return f"{row.name:32} {counts} {row.absolute_error:>10.3g} {ms:>9}  {row.unchecked}"
 
 
 _ALL = TypeAdapter(tuple[ProcessCheck, ...])

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import WorldError
 from pipeline.operator_evidence import Look, OperatorProcess
-from pipeline.world.engine import Container
+from pipeline.world.engine_container import Container
 
 # The hook writes every 2 s while calls are made; then what was asked last is in its files.
 LAST_COUNTS_S = 2.5

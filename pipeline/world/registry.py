@@ -8,12 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import requests
 
 from pipeline.errors import WorldError
-from pipeline.world.oci import ACCEPT, Descriptor, Manifest, digest_of, qualified
+from pipeline.world.oci import Descriptor, Manifest, digest_of, qualified
 from pipeline.world.registry_blobs import (
     cancel_upload,
     file_chunks,
@@ -30,7 +30,13 @@ from pipeline.world.registry_connection import (
 )
 from pipeline.world.registry_credentials import docker_config_path
 from pipeline.world.registry_lists import referring, repository_names, tag_names
-from pipeline.world.registry_login import to_delete, to_pull, to_push
+from pipeline.world.registry_login import to_pull, to_push
+from pipeline.world.registry_manifests import (
+    delete_manifest,
+    read_digest,
+    read_manifest,
+    write_manifest,
+)
 from pipeline.world.registry_retries import date_of
 from pipeline.world.registry_threads import Connections
 
@@ -72,11 +78,8 @@ class Registry:
         """What `work` gives for each, in their order, a few side by side; `work` calls no `each` itself."""
         return self._connections.each(work, items)
 
-    def ping(self) -> None:
-        """Return if a registry answers; a 401 is an answer."""
-        self.greeting()
-
     def greeting(self) -> Greeting:
+        """Of any registry that answers; a 401 is an answer."""
         doing = "say whether it is there"
         response = self._ask(Call("GET", "/v2/", doing, accepts=(200, 401), timeout_s=2.0))
         lets_in = response.status_code == 200
@@ -84,39 +87,15 @@ class Registry:
 
     def manifest(self, repository: str, reference: str) -> Manifest | None:
         """The manifest under a tag or digest, its bytes checked; None if absent."""
-        return self._manifest(repository, reference, absent=(404,))
+        return read_manifest(self._connection, repository, reference, (404,))
 
     def intact_manifest(self, repository: str, reference: str) -> Manifest | None:
         """As `manifest`; None also where the registry cannot read what it stored, for who would write it again."""
-        return self._manifest(repository, reference, absent=ABSENT_OR_CUT_SHORT)
-
-    def _manifest(
-        self, repository: str, reference: str, absent: tuple[int, ...]
-    ) -> Manifest | None:
-        response = self._read("GET", "manifest", repository, reference, accepts=(200, *absent))
-        if response.status_code != 200:
-            return None
-        digest = digest_of(response.content)
-        asked = reference if ":" in reference else digest
-        told = response.headers.get("Docker-Content-Digest", digest)
-        if not digest == asked == told:
-            named = f"manifest {qualified(repository, reference)}, told {told}"
-            raise not_what_was_asked(self.host, named, digest)
-        media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
-        return Manifest(digest=digest, media_type=media_type, body=response.content)
+        return read_manifest(self._connection, repository, reference, ABSENT_OR_CUT_SHORT)
 
     def head(self, repository: str, reference: str) -> str | None:
         """The digest behind a tag or digest; None if absent."""
-        response = self._read("HEAD", "manifest", repository, reference)
-        if response.status_code == 404:
-            return None
-        told = response.headers.get("Docker-Content-Digest")
-        if told is None:
-            manifest = self.manifest(repository, reference)
-            return manifest.digest if manifest else None
-        if ":" in reference and told != reference:
-            raise not_what_was_asked(self.host, f"manifest {reference}", told)
-        return told
+        return read_digest(self._connection, repository, reference)
 
     def tags(self, repository: str) -> tuple[str, ...]:
         """All tags, sorted; empty if the repository is absent."""
@@ -133,11 +112,11 @@ class Registry:
     def has_blob(self, repository: str, digest: str) -> bool:
         """False where it is to be sent: absent, or the registry cannot read what it stored of it."""
         accepts = (200, *ABSENT_OR_CUT_SHORT)
-        return self._read("HEAD", "blob", repository, digest, accepts=accepts).status_code == 200
+        return self._blob("HEAD", repository, digest, accepts).status_code == 200
 
     def blob(self, repository: str, digest: str) -> bytes:
         """A small blob, such as a config, whole and checked."""
-        response = self._read("GET", "blob", repository, digest, accepts=(200,))
+        response = self._blob("GET", repository, digest, (200,))
         seen = digest_of(response.content)
         if seen != digest:
             raise not_what_was_asked(self.host, f"blob {qualified(repository, digest)}", seen)
@@ -190,53 +169,21 @@ class Registry:
 
     def put_manifest(self, repository: str, reference: str, body: bytes, media_type: str) -> str:
         """Store a manifest under a tag or its digest; returns the digest."""
-        self._put_manifest(repository, reference, body, media_type, (201,))
+        write_manifest(self._connection, repository, reference, body, media_type)
         return digest_of(body)
 
     def can_overwrite(self, repository: str, tag: str, manifest: Manifest) -> bool:
         """Try to set a tag that exists to another manifest; False if the registry answers no."""
         no = (400, 403, 405, 409, 412)  # 412 is Harbor's; others have others
-        put = self._put_manifest(repository, tag, manifest.body, manifest.media_type, (201, *no))
-        return put.status_code == 201
-
-    def _put_manifest(
-        self,
-        repository: str,
-        reference: str,
-        body: bytes,
-        media_type: str,
-        accepts: tuple[int, ...],
-    ) -> requests.Response:
-        digest = digest_of(body)
-        call = Call(
-            "PUT",
-            f"/v2/{repository}/manifests/{reference}",
-            f"store manifest {qualified(repository, reference)}",
-            to_push(repository),
-            accepts,
-            headers={"Content-Type": media_type},
-            body=body,
-            timeout_s=30.0,
-        )
-        response = self._ask(call)
-        told = response.headers.get("Docker-Content-Digest", digest)
-        if told != digest:
-            raise not_what_was_asked(self.host, f"to store manifest {digest}", told)
-        return response
+        body, media_type = manifest.body, manifest.media_type
+        return write_manifest(self._connection, repository, tag, body, media_type, refused=no)
 
     def delete(self, repository: str, reference: str) -> bool:
         """Delete a tag, or a manifest by digest with all its tags; False if the registry cannot (405, or 400 of a tag).
 
         Absent already is deleted too.
         """
-        call = Call(
-            "DELETE",
-            f"/v2/{repository}/manifests/{reference}",
-            f"delete {qualified(repository, reference)}",
-            to_delete(repository),
-            (200, 202, 204, 404, 405) if ":" in reference else (200, 202, 204, 400, 404, 405),
-        )
-        return self._ask(call).status_code not in (400, 405)
+        return delete_manifest(self._connection, repository, reference)
 
     def stored_bytes(self, repository: str, digest: str) -> int:
         """Compressed layers and config, as the manifest states them; of an index, its children."""
@@ -269,21 +216,14 @@ class Registry:
             )
         return manifest
 
-    def _read(
-        self,
-        method: str,
-        kind: Literal["manifest", "blob"],
-        repository: str,
-        reference: str,
-        *,
-        accepts: tuple[int, ...] = (200, 404),
+    def _blob(
+        self, method: str, repository: str, digest: str, accepts: tuple[int, ...]
     ) -> requests.Response:
         call = Call(
             method,
-            f"/v2/{repository}/{kind}s/{reference}",
-            f"read {kind} {qualified(repository, reference)}",
+            f"/v2/{repository}/blobs/{digest}",
+            f"read blob {qualified(repository, digest)}",
             to_pull(repository),
             accepts,
-            headers=ACCEPT if kind == "manifest" else {},
         )
         return self._ask(call)

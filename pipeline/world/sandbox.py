@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.world.engine import Engine, Limits
+from pipeline.world.engine import Engine
+from pipeline.world.engine_container import Limits
 
 RUNNER = Path(__file__).with_name("sandbox_runner.py")
 NOBODY = "65534:65534"

@@ -15,7 +15,8 @@ from pipeline.chip import Run
 from pipeline.errors import PipelineError, WorldError
 from pipeline.world.causes import LAST_LINES, errors_in
 from pipeline.world.device_memory import CardShare, refuse_busy_cards
-from pipeline.world.engine import Container, Engine
+from pipeline.world.engine import Engine
+from pipeline.world.engine_container import Container
 from pipeline.world.openai import direct_session
 from pipeline.world.server_end import LOOKED_AT, end_of, tail
 

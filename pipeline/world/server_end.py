@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import PipelineError, StageRefusedError, WorldError
 from pipeline.world.causes import AGAIN, errors_in, known_cause
-from pipeline.world.engine import OOM, Container
+from pipeline.world.engine_container import OOM, Container
 
 LOOKED_AT = 1000  # lines of the log
 # How often the kernel ended a process of this container for want of memory; version 2 of control groups, and 1.

@@ -19,7 +19,8 @@ from typing import Any
 from pipeline.canonical import canonical, sha256_bytes
 from pipeline.logit_policy import LogitProfile
 from pipeline.traces import Lists, PassName, ReferenceTrace, Trace, no_lists
-from pipeline.world.evaluator import Door, Endpoint, ItemError, Progress
+from pipeline.world.endpoint import Door, Endpoint, ItemError
+from pipeline.world.evaluator import Progress
 from pipeline.world.openai import direct_session
 from pipeline.world.openai_reply import DecodedTexts, RankedPrompts
 from pipeline.world.token_lists import decoded_lists, scored_lists

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.traces import NO_TOKEN, Lists
-from pipeline.world.evaluator import ItemError
+from pipeline.world.endpoint import ItemError
 from pipeline.world.openai_reply import Decoded, RankedPrompt
 
 Entry = tuple[int, float | None, int]  # token, log-probability, rank

@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.chip import Run
 from pipeline.errors import WorldError
-from pipeline.world.engine import Container, Engine, Limits
+from pipeline.world.engine import Engine
+from pipeline.world.engine_container import Container, Limits
 from pipeline.world.server import Launch, serving
 from pipeline.world.server_end import end_of, memory_kills
 from tests.engine_store import tar_of

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from pipeline.chip import Run
-from pipeline.probes.built import candidate_of
-from pipeline.probes.candidate import library_in
-from pipeline.probes.checking import check_operators
+from pipeline.operator_evidence import AskedOperators
+from pipeline.probes.cell_check import check_cell
 from pipeline.world.operator_check import parse_check
 from tests.integration.conftest import ROOT
 from tests.served import ServedCell, built_cell
@@ -18,11 +18,15 @@ from tests.trials.stacks import MOUNTED
 
 pytestmark = pytest.mark.integration
 ONE = CASES[0]
+HALF = "half_floats"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> ServedCell:
-    return built_cell(tmp_path_factory.mktemp("check"), changes((ONE,)), share=ROOT / "out/share")
+    """The culprit's stack, and one in half floats, as most are released."""
+    half = {**ONE.block(), "serve": {"dtype": "bfloat16"}}
+    stacks = {**changes((ONE,)), ("chips", "cpu", "stacks", HALF): half}
+    return built_cell(tmp_path_factory.mktemp("check"), stacks, share=ROOT / "out/share")
 
 
 def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) -> None:
@@ -47,11 +51,24 @@ def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) ->
 
 
 def test_gelu_for_silu_is_named_on_the_real_server(built: ServedCell) -> None:
-    served = built.searched
-    library = library_in(built.engine, served.image, built.cell, ONE.stack)
-    found = check_operators(
-        candidate_of(served, ONE.stack, library), ROOT / "images/serving", print
-    )
+    found, path = check_cell(built.searched, ONE.stack, print)
     assert found.refused == ""
     assert found.wrong == {"silu"}, found.sentences()
     assert found.smallest_call({"silu"}).startswith("torch.ops.aten.silu.default(")
+    assert path == built.project.operators_file(built.cell)
+
+
+def test_without_it_the_served_operators_compute_like_the_cpu(
+    built: ServedCell, tmp_path: Path
+) -> None:
+    """As a smoke test checks a repaired stack: exactly the operators of the release are on."""
+    asked = AskedOperators(library="planted.crowd", exclude=("silu",))
+    found, _ = check_cell(built.searched, HALF, print, asked, tmp_path)
+    assert found.refused == ""
+    assert found.answer
+    assert found.worst == (), found.sentences()
+    rows = {row.name: row for row in found.rows()}
+    assert "silu" not in rows
+    compared = [row for row in rows.values() if row.checked]
+    assert {"rotary_embedding", "linear"} <= {row.name for row in compared}
+    assert all(row.of_allowed <= 1 and row.fastest_ms for row in compared)

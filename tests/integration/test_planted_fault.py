@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.gate.logits import judge_logits
 from pipeline.gate.operators import operator_faults
 from pipeline.logit_policy import PROFILES
 from pipeline.operator_evidence import stack_operators
-from pipeline.results import LogitVerdict
 from pipeline.traces import ReferenceTrace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.operators import look_at_operators, read_evidence
 from pipeline.world.teacher import collect_candidate, collect_reference
 from tests.integration.conftest import Checkout

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import Candidate, Release
 from pipeline.errors import NoAnswerError, NotAllowedError, StageRefusedError, WorldError
 from pipeline.results import PromoteResult
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.world.oci import OCI_INDEX, OCI_MANIFEST
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, put_artifact, read_artifact, referrers
@@ -61,7 +62,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def test_it_answers_a_ping(registry: Registry) -> None:
-    registry.ping()
+    registry.greeting()
     greeting = registry.greeting()
     assert greeting.lets_in
     assert greeting.time is not None
@@ -230,7 +231,7 @@ def test_a_real_registry_with_passwords_lets_the_right_one_in_alone(tmp_path: Pa
         assert known.repositories() == ("toys/a",)
         for config in (docker_login(tmp_path, host, "wrong"), tmp_path / "none.json"):
             stranger = Registry(host, docker_config=config)
-            stranger.ping()
+            stranger.greeting()
             with pytest.raises(NotAllowedError, match="may not read manifest") as caught:
                 stranger.head("toys/a", "t")
             assert "wrong" not in str(caught.value)
@@ -251,7 +252,7 @@ def test_a_real_registry_over_tls_is_believed_by_its_own_authority_alone(tmp_pat
         other = make_tls(tmp_path / "other")
         (certificates / host / "ca.crt").write_bytes(other.authority.read_bytes())
         with pytest.raises(NoAnswerError, match="SSLError") as caught:
-            Registry(host, docker_config=none, certificates=certificates).ping()
+            Registry(host, docker_config=none, certificates=certificates).greeting()
         authority = certificates / host / "ca.crt"
         assert caught.value.hint == f"put the certificate of its authority into {authority}"
 

@@ -36,7 +36,7 @@ def served(root: Path) -> Iterator[Registry]:
             deadline = time.monotonic() + 10
             while True:
                 try:
-                    registry.ping()
+                    registry.greeting()
                     break
                 except WorldError:
                     assert time.monotonic() < deadline, "docker-registry did not start"

@@ -16,7 +16,8 @@ from pipeline.names import names
 from pipeline.project import Project
 from pipeline.reporter import Reporter
 from pipeline.results import BuildResult
-from pipeline.stages.build import Builder, build
+from pipeline.stages.build import build
+from pipeline.staging import Builder
 from pipeline.world.engine import Engine
 from pipeline.world.registry import Registry
 from tests.projects import one_cell, toy_project

@@ -17,7 +17,8 @@ from pipeline.bisecting import (
     write_findings,
 )
 from pipeline.cards.operator_issue import IssueFacts, operator_issue
-from pipeline.cell import Cell, select
+from pipeline.cell import Cell
+from pipeline.cells import select
 from pipeline.culprits import BisectResult, ProbeAnswer, Subject
 from pipeline.errors import StageRefusedError
 from pipeline.matrix_file import read_matrix

@@ -12,7 +12,8 @@ from pipeline.benchmark import Benchmark
 from pipeline.chip import Run
 from pipeline.errors import UsageError, WorldError
 from pipeline.world.benchmark_data import Item, load_items
-from pipeline.world.evaluator import Endpoint, evaluate
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import evaluate
 from pipeline.world.human_eval import code_of, program, request_text
 from pipeline.world.sandbox import Sandbox
 from pipeline.world.sandbox_runner import outcomes

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Benchmark
 from pipeline.errors import UsageError, WorldError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of, load_items, shuffled_order
-from pipeline.world.evaluator import Endpoint, evaluate
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import evaluate
 from pipeline.world.scoring import best_choice, continuation_logprob, extracted_number
 from tests.loopback import running
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.admission import Candidate, Release
 from pipeline.errors import NotAllowedError, StageRefusedError, WorldError
 from pipeline.matrix import Target
 from pipeline.release_index import TagMove
 from pipeline.results import Publication
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.stages.publish import describe
 from pipeline.stages.withdraw import Withdrawal, rollback
 from pipeline.world.harbor import VERSIONS_STAY, Harbor, ImmutableRule, Selector, registry_of

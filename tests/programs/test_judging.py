@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from pipeline.accuracy_result import AccuracyResult, ItemRow
 from pipeline.canonical import sha256_bytes
 from pipeline.cli import main
 from pipeline.errors import UsageError
@@ -21,7 +22,6 @@ from pipeline.gate.verdict import judge
 from pipeline.judging import with_changes
 from pipeline.policy import Gate
 from pipeline.record import Record
-from pipeline.results import AccuracyResult, ItemRow
 from pipeline.rows import lines
 from tests.gate_rows import rows_of_scores
 from tests.projects import ROOT, one_cell, toy_project

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.chip import Exclusion
 from pipeline.errors import PipelineError
 from pipeline.matrix_file import read_matrix

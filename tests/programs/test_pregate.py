@@ -13,7 +13,7 @@ from pipeline.logit_policy import LogitLimits
 from pipeline.next_step import next_step
 from pipeline.stages.accuracy import without_items
 from pipeline.stages.pregate import PreGate, PreGateRefusedError, PreGateTask
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from tests.fakes_model import ToyModel
 from tests.fakes_server import Behaviour, StandInServer
 from tests.programs.test_teacher import PROFILE, PROMPTS, TOP_K, endpoint_of, quiet

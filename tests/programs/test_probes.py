@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cell import select
+from pipeline.cells import select
 from pipeline.culprits import ProbeAnswer, Subject, exclusions_of
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.logit_policy import LogitLimits, LogitProfile
@@ -26,7 +26,7 @@ from pipeline.project import Project
 from pipeline.stages.bisect import BisectTask, bisect
 from pipeline.traces import ReferenceTrace
 from pipeline.world import server
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.operator_switch import switch_operators
 from pipeline.world.teacher import collect_reference
 from tests.fakes import FakeEngine, FakeImage, ServingImage, Started

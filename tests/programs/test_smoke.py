@@ -14,8 +14,8 @@ from pipeline.cell import Cell
 from pipeline.chip import Smi
 from pipeline.model import Chat
 from pipeline.pictures import QUESTION
-from pipeline.results import Facts, SmokeResult
 from pipeline.serve import expected_of_smoke, launch
+from pipeline.smoke_result import Facts, SmokeResult
 from pipeline.stages import smoke as stage
 from pipeline.stages.smoke import Expected, smoke
 from pipeline.world import operators, server

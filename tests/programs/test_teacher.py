@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.errors import WorldError
 from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import LogitLimits, LogitProfile
-from pipeline.results import LogitVerdict
 from pipeline.trace_file import read_reference, read_trace, write_reference, write_trace
 from pipeline.traces import Lists, ReferenceTrace, Trace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.teacher import collect_candidate, collect_reference, short_and_long
 from tests.fakes_model import ToyModel
 from tests.fakes_server import Behaviour, StandInServer, free_port

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.canonical import canonical, sha256_bytes, sha256_file
-from pipeline.results import Frozen, LogitVerdict
+from pipeline.results import Frozen
 from tests.projects import ROOT
 from tests.trials.stacks import LIBRARY, MEASURING, SERVING, Kind
 

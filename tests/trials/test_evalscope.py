@@ -13,10 +13,10 @@ from random import Random
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import EVALSCOPE_VERSION, Evalscope
 from pipeline.canonical import canonical, write_whole
 from pipeline.errors import CommandError
-from pipeline.results import ItemRow
 from pipeline.world.command import run
 from pipeline.world.evalscope import REQUIREMENTS, EvalscopeBenchmark
 from pipeline.world.harness_environment import harness_python

@@ -20,7 +20,7 @@ from pipeline.gate.logits import judge_logits
 from pipeline.logit_policy import PROFILES, LogitProfile
 from pipeline.trace_file import read_reference, write_reference
 from pipeline.traces import ReferenceTrace
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.node import node_class
 from pipeline.world.server import Served
 from pipeline.world.teacher import collect_candidate, collect_reference

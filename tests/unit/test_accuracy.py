@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.accuracy_result import AccuracyResult, ItemRow
 from pipeline.canonical import canonical, sha256_file
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.gate.verdict import judge_again
 from pipeline.policy import Gate
-from pipeline.results import AccuracyResult, FileHash, ItemRow
+from pipeline.results import FileHash
 from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from tests.fakes_server import Behaviour, StandInServer
 
 SECRET_TEXT = "a question whose text must not be stored"

@@ -19,7 +19,6 @@ from pipeline.record import Record, ReleaseKey, record_bytes
 from pipeline.release_index import INDEX_TYPE, IndexedCell, ReleaseIndex, Tombstone, document
 from pipeline.reporter import Reporter
 from pipeline.republishing import publish_changed
-from pipeline.results import Check
 from pipeline.rewriting import cards_of
 from pipeline.sbom import Inventory, Package, sbom
 from pipeline.signatures import (
@@ -29,6 +28,7 @@ from pipeline.signatures import (
     opened_envelope,
     sealed_envelope,
 )
+from pipeline.smoke_result import Check
 from pipeline.stages.attest import Subject, attest, place_of
 from pipeline.stages.card import card
 from pipeline.statements import PREDICATES, sealed_sha256, statement

@@ -11,9 +11,12 @@ import pytest
 from pipeline.cell import Cell
 from pipeline.errors import WorldError
 from pipeline.names import Layer, names
+from pipeline.reporter import StageLog
 from pipeline.results import BuiltImage
-from pipeline.stages.build import Builder, Log, _image, _place, _refuse_short_disk
-from pipeline.world.engine import Engine, is_elsewhere
+from pipeline.stages.build import _image, _refuse_short_disk
+from pipeline.staging import Builder, place_of
+from pipeline.world.engine import Engine
+from pipeline.world.engine_host import is_elsewhere
 from pipeline.world.push import Place
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry
@@ -34,7 +37,7 @@ def builder(folder: Path, cell: Cell, free_gib: float | None = 1000) -> Builder:
         names=names(cell, toy_project(folder).target("local")),
         revision="test",
         created="2026-11-24T00:00:00Z",
-        log=cast(Log, None),
+        log=cast(StageLog, None),
     )
 
 
@@ -60,7 +63,7 @@ def test_a_parent_is_mounted_from_where_it_lies_in_the_same_registry(
         built=False,
         seconds=0,
     )
-    found = _place(image, builder(tmp_path, cell))
+    found = place_of(image, builder(tmp_path, cell))
     assert found == (Place(repository=place, reference=DIGEST) if place else None)
 
 
@@ -88,7 +91,9 @@ def test_a_thin_last_layer_takes_the_room_that_its_parent_has_left(
 ) -> None:
     registry, log = FakeRegistry(), Said(tmp_path / "build.log")
     engine = FakeEngine(registry=registry, free_gib=0.5)
-    full = replace(builder(tmp_path, cell), engine=engine, registry=registry, log=log)
+    full = replace(
+        builder(tmp_path, cell), engine=engine, registry=registry, log=cast(StageLog, log)
+    )
     parent = BuiltImage(
         layer="runtime",
         repository=full.names.staging_runtime,

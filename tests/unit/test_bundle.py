@@ -188,7 +188,7 @@ def test_without_a_build_there_is_no_published_image_to_carry(project: Project) 
 
 
 def test_a_bundle_is_for_one_cell(project: Project) -> None:
-    with pytest.raises(UsageError, match="a bundle is for one cell, 2 are selected"):
+    with pytest.raises(UsageError, match="name exactly one cell to bundle, this names"):
         bundled(project, "abacus")
 
 

@@ -33,7 +33,8 @@ from pipeline.model import License
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
 from pipeline.record import Record, StageName, Status
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
-from pipeline.results import Sight, Start
+from pipeline.results import Start
+from pipeline.smoke_result import Sight
 from pipeline.stages.card import CARDS, card, card_result, guide_blocks
 from tests.projects import committed
 from tests.record_parts import digest, passed
@@ -185,8 +186,23 @@ def test_a_flaggems_card_says_how_many_operators_were_on_while_questions_were_an
     assert "| FlagGems | 4 operators registered, 2 ran, 1 left out |" in english
     assert "4 operators were registered while the questions were answered." in english
     assert "Operators that were seen running (2): `mm`, `silu`." in english
+    assert "In the smoke test 2 operators were compared with PyTorch on the CPU" in english
+    assert "43 calls, none wrong. `mm` came closest to the limit, with 0.10 of the error" in english
+    assert "冒烟测试中，2 个算子" in chinese
     assert "| `softmax` | wrong at n > 2 | 2026.11.20.1 |" in english
     assert "| FlagGems | 注册 4 个算子，运行 2 个，排除 1 个 |" in chinese
+
+
+def test_a_card_says_why_operators_were_not_compared() -> None:
+    record = nvidia_record()
+    smoke = record.stages.smoke
+    assert smoke is not None
+    assert smoke.result is not None
+    update = {"operators": (), "operators_unchecked": "beads have no CPU kernels"}
+    result = smoke.result.model_copy(update=update)
+    english, chinese = cards(with_stage(record, "smoke", result=result)).values()
+    assert "not compared with PyTorch on the CPU: beads have no CPU kernels." in english
+    assert "没有与 CPU 上的 PyTorch 比较算子：beads have no CPU kernels。" in chinese
 
 
 def test_a_card_says_what_has_no_power_and_what_is_small() -> None:

@@ -6,10 +6,10 @@ from datetime import date
 
 import pytest
 
+from pipeline.accuracy_result import AccuracyResult
 from pipeline.cards.facts import NEEDED
 from pipeline.errors import StageRefusedError
 from pipeline.record import Record, Status
-from pipeline.results import AccuracyResult
 from pipeline.stages.card import CARDS, card
 from pipeline.statements import release_record
 from pipeline.waiver import Waiver

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cell import cells, flatten, select
+from pipeline.cells import cells, select
 from pipeline.chip import Exclusion
 from pipeline.errors import NothingSelectedError, PipelineError, UsageError
+from pipeline.keys import flatten
 from pipeline.matrix import Matrix
 from pipeline.matrix_file import read_matrix
 from tests.projects import TOY, edited, one_cell, toy_project

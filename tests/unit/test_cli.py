@@ -16,9 +16,11 @@ from rich.console import Console
 
 from pipeline import release as flow_module
 from pipeline import stage_run
+from pipeline.arguments import options_of
 from pipeline.cli import main
 from pipeline.commands import COMMANDS
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
+from pipeline.options import Options
 from pipeline.record import STAGES, StageName
 from pipeline.tombstones import tombstone_beside
 from pipeline.world import harbor
@@ -266,6 +268,20 @@ def test_words_that_are_no_command_end_with_2(line: CommandLine, words: list[str
     with pytest.raises(SystemExit) as caught:
         line.run(*words)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_prints_its_help(line: CommandLine, command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        line.run(command, "--help")
+    assert caught.value.code == 0
+
+
+def test_what_is_not_said_is_as_options_have_it() -> None:
+    assert options_of(["plan"]) == Options(command="plan")
+    assert options_of(["bisect", "loom", "--gpus", "2"]) == Options(
+        command="bisect", cells=["loom"], gpus=2
+    )
 
 
 def test_an_interrupt_ends_with_130_and_says_how_to_go_on(

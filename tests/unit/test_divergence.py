@@ -11,8 +11,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, rel_entr
 from scipy.stats import entropy
 
+from pipeline.accuracy_result import ListFaults
 from pipeline.gate.divergence import compare, tail_kl
-from pipeline.results import ListFaults
 from pipeline.traces import NO_TOKEN, Lists, no_lists
 from tests.traces import lists
 

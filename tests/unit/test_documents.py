@@ -10,8 +10,8 @@ from markdown_it import MarkdownIt
 from nox import registry
 
 import noxfile  # noqa: F401  # registers the sessions
+from pipeline.arguments import options_of
 from pipeline.cards.blocks import Block
-from pipeline.cli import _options
 from tests.documents import (
     LANGUAGES,
     NOT_RUN,
@@ -71,14 +71,14 @@ def test_sessions_and_arguments_of_a_block_are_those_of_the_command_line(block: 
     for session, *words in our_commands(block.text):
         assert session in SESSIONS
         if session not in OF_THE_PROJECT:
-            assert _options([session, *words]).command == session
+            assert options_of([session, *words]).command == session
 
 
 @pytest.mark.parametrize("text", ["nox -s relaese -- cpu smollm2", "nox -s plan -- --explian"])
 def test_a_wrong_session_and_a_wrong_argument_are_seen(text: str) -> None:
     (words,) = our_commands(text)
     with pytest.raises(SystemExit):
-        _options(words)
+        options_of(words)
 
 
 def test_our_commands_are_found_wherever_they_stand_in_a_line() -> None:

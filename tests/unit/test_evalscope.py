@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Evalscope
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
 from pipeline.world.benchmark_data import Item, chance_of
 from pipeline.world.data_folder import copy_folder, folder_hash
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.evalscope_rows import listed_items, rows
 from pipeline.world.evalscope_task import GENERAL_PROMPT, Sampling, environment, task_config
-from pipeline.world.evaluator import Endpoint
 from tests.projects import ROOT
 from tests.trials.evalscope_record import held_files, read_record
 from tests.trials.test_evalscope import CASES

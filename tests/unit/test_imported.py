@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Imported
 from pipeline.errors import WorldError
-from pipeline.results import ItemRow
-from pipeline.world.evaluator import Endpoint
+from pipeline.world.endpoint import Endpoint
 from pipeline.world.imported import ImportedBenchmark
 from pipeline.world.result_files import kept_answer
 from tests.projects import ROOT

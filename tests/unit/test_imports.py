@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow, Verdict
 from pipeline.gate.verdict import judge, judge_again
 from pipeline.policy import Gate
 from pipeline.result_source import Generation, ImportedRuns, ResultSource
-from pipeline.results import FileHash, ItemRow, Verdict
+from pipeline.results import FileHash
 from pipeline.rows import stored_rows
 from pipeline.stages.accuracy import AccuracyTask, measure_accuracy
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from tests.gate_rows import STACKS, gate_of, row, rows_of_scores
 
 NEXT = "results/other/<stack>/run-2/other.json"

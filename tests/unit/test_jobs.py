@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cell import cells, select
+from pipeline.cells import cells, select
 from pipeline.errors import StageRefusedError, UsageError
 from pipeline.github import add_to_summary, annotated, markdown_table, set_output
 from pipeline.jobs import Job, jobs, jobs_json

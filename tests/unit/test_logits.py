@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
+from pipeline.accuracy_result import LogitVerdict
 from pipeline.canonical import canonical
 from pipeline.gate.logits import PASSES, judge_logits
 from pipeline.logit_policy import PROFILES, LogitLimits
-from pipeline.results import LogitVerdict
 from pipeline.traces import NO_TOKEN, Lists, PassName, Trace, no_lists
 from tests.traces import COUNTS, EVEN, PROFILE, answers, lists, reference, trace
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.accuracy_result import ItemRow, Troubles, Verdict
 from pipeline.gate.looks import rule_of
 from pipeline.gate.paired import score_lower_bound
 from pipeline.gate.pairing import pair
 from pipeline.gate.simulate import Design, judged
 from pipeline.gate.verdict import judge
 from pipeline.policy import Gate, policy_sha256
-from pipeline.results import ItemRow, Troubles, Verdict
 from tests.gate_rows import STACKS, gate_of, rows_of_scores
 
 RIGHT, WRONG = [1.0] * 4, [0.0] * 4

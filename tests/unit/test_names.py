@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cell import exclusions
+from pipeline.cells import exclusions
 from pipeline.matrix import CellExclusion, Matrix, Target
 from pipeline.names import Names, labels, names, shared_hub_names
 from tests.projects import committed, one_cell, toy_project

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cell import exclusions
+from pipeline.cells import exclusions
 from pipeline.doubts import doubts
 from pipeline.names import names
 from pipeline.plan import plan

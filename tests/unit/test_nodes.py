@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StageRefusedError, UsageError
-from pipeline.layers import refuse_unlocked
+from pipeline.layers import base_parts, refuse_unlocked
 from pipeline.lock import BasePin, Lock, RequirementsPin, requirement_inputs
 from pipeline.nodes import lock_on_node, node_of, on_node
-from pipeline.parts import base_parts
 from pipeline.stages.render import render_chip
 from tests.projects import WITH_NODE, committed, edited, one_cell, project_in, toy_project
 from tests.record_parts import digest, sha256

@@ -108,10 +108,18 @@ def test_where_kernels_are_tuned_every_stack_has_its_load_once_uncounted(tmp_pat
     for name, cell in (("plain", plain), ("tunes", one_cell(tunes, "abacus", "poet"))):
         images = {stack: image_of(bench_result=RAW) for stack in cell.stacks}
         result = measured(cell, images)
-        runs[name] = [image.loads for image in images.values()]
+        runs[name] = [(len(image.warm_ups), image.loads) for image in images.values()]
         assert len(result.loads) == 2
         assert set(result.warm_up_seconds) == (set() if name == "plain" else {"slow", "fast"})
-    assert runs == {"plain": [1, 1], "tunes": [2, 2]}
+    assert runs == {"plain": [(0, 1), (0, 1)], "tunes": [(1, 1), (1, 1)]}
+
+
+def test_a_warm_up_that_fails_says_what_it_said(tmp_path: Path) -> None:
+    tunes = ('env: {FAST: "1"}', 'env: {FAST: "1"}\n        kernel_caches: [TRITON_CACHE_DIR]')
+    cell = one_cell(toy_project(tmp_path, tunes), "abacus", "poet")
+    text = refusal(cell, image_of(benched=(1, "Initial test run failed"), bench_result=RAW))
+    assert "abacus/poet slow: warming up: the load run ended with exit code 1" in text
+    assert "Initial test run failed" in text
 
 
 def refusal(cell: Cell, image: ServingImage) -> str:

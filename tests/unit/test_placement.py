@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.cell import exclusions
+from pipeline.cells import exclusions
 from pipeline.chip import Run, Visible
 from pipeline.doubts import doubts
 from pipeline.lock import weights_of

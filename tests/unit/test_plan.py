@@ -13,9 +13,10 @@ import yaml
 from pipeline import project as project_module
 from pipeline.about import about
 from pipeline.keys import UNKNOWN, changes, key_of
+from pipeline.layers import runtime_parts
 from pipeline.matrix_file import read_matrix
 from pipeline.names import names
-from pipeline.parts import Inputs, parts_of, runtime_parts
+from pipeline.parts import Inputs, parts_of
 from pipeline.plan import Action, decide, plan, reused, stages_until
 from pipeline.project import Project
 from pipeline.record import STAGES, Record, StageName, Stages

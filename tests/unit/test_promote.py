@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import Candidate, Release
 from pipeline.errors import NoAnswerError, StageRefusedError, WorldError
 from pipeline.gates import GATES, MEASURED
 from pipeline.record import Record, StageName, Status
 from pipeline.release_index import INDEX_TYPE, ReleaseIndex, TagMove
 from pipeline.results import PromoteResult
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.waiver import Waiver
 from pipeline.world.indexes import Indexes
 from pipeline.world.journal import open_journals

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import Candidate, Release
 from pipeline.errors import StageRefusedError
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world import shelf
 from pipeline.world.journal import open_journals

@@ -630,7 +630,7 @@ def test_a_registry_that_is_down_is_named_with_the_way_to_start_it(
         host = f"127.0.0.1:{free.getsockname()[1]}"
     registry = Registry(host, docker_config=tmp_path / "none", sleep=pauses.append)
     with pytest.raises(WorldError) as caught:
-        registry.ping()
+        registry.greeting()
     registry.close()
     assert caught.value.where == host
     assert "no answer: ConnectionError" in caught.value.message
@@ -652,12 +652,12 @@ def test_the_machine_of_a_reader_gets_the_login_of_one_host_and_no_more(
 
 def test_a_registry_that_asks_for_login_is_there(script: Script, registry: Registry) -> None:
     script.say("GET /v2/", Answer(401))
-    registry.ping()
+    registry.greeting()
 
 
 def test_what_is_no_registry_does_not_ping(registry: Registry) -> None:
     with pytest.raises(WorldError, match="it answered 404"):
-        registry.ping()
+        registry.greeting()
 
 
 @pytest.mark.parametrize(

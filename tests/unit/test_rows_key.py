@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pipeline.keys import key_of
-from pipeline.parts import SUITES, Inputs, parts_of, row_parts
+from pipeline.parts import Inputs, parts_of, row_parts
 from pipeline.project import Project
 from pipeline.record import Stages
 from pipeline.serve import conditions
+from pipeline.stage_sources import SOURCES
 from tests.projects import one_cell, toy_project
 from tests.records import cpu_record
 
@@ -22,7 +25,7 @@ def keys(project: Project, change: dict[str, str] | None = None) -> tuple[str, s
     inputs: Inputs = project.inputs(
         cell, project.matrix.targets["local"], builder="b", node="a node"
     )
-    inputs = replace(inputs, suites={**inputs.suites, **(change or {})})
+    inputs = replace(inputs, sources={**inputs.sources, **(change or {})})
     stage = parts_of("accuracy", cell, inputs, DONE, "2026.11.24.1")
     return key_of(row_parts(cell, inputs, DONE)), key_of(stage)
 
@@ -42,10 +45,11 @@ def test_another_judge_judges_the_same_rows_again(tmp_path: Path) -> None:
     assert (same_rows == rows, other_stage == stage) == (True, False)
 
 
-def test_another_evaluator_asks_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["world/evaluator.py", "world/endpoint.py", "world/engine.py"])
+def test_another_evaluator_asks_again(tmp_path: Path, path: str) -> None:
     project = toy_project(tmp_path)
     rows, stage = keys(project)
-    other_rows, other_stage = keys(project, {"pipeline/world/evaluator.py": "0" * 64})
+    other_rows, other_stage = keys(project, {f"pipeline/{path}": "0" * 64})
 
     assert (other_rows == rows, other_stage == stage) == (False, False)
 
@@ -63,7 +67,25 @@ def test_every_module_of_the_gate_that_judges_is_part_of_the_stages_key() -> Non
         "gate/simulate.py",
     }
 
-    assert judging - judges_nothing <= set(SUITES["accuracy"])
+    assert judging - judges_nothing <= set(SOURCES["accuracy"])
+
+
+def test_a_module_that_was_split_off_one_of_a_key_is_part_of_the_key_too() -> None:
+    package = Path(__file__).parents[2] / "pipeline"
+    decides_nothing = {
+        "world/engine_store.py",  # how a push reads an image
+        "world/server_end.py",  # what is said of a server that is gone
+    }
+    missing = {
+        f"{stage}: {part}"
+        for stage, listed in SOURCES.items()
+        for path in listed
+        for split in package.glob(f"{path.removesuffix('.py')}_*.py")
+        if f"{split.parent.name}.{split.stem} import" in (package / path).read_text("utf-8")
+        and (part := split.relative_to(package).as_posix()) not in {*listed, *decides_nothing}
+    }
+
+    assert missing == set()
 
 
 def test_stacks_have_everything_in_common_but_the_operator_switch_and_what_differs(

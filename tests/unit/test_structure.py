@@ -16,7 +16,7 @@ LAYERS = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("registry_commands", "card_commands"),
+    ("registry_commands", "card_commands", "operator_commands", "render_commands"),
     ("flow",),
     ("selection",),
     ("overview", "jobs", "node_commands"),
@@ -40,22 +40,23 @@ LAYERS = (
         "stage_run",
         "promote_step",
     ),  # how each stage ends; cards without a stage
-    ("accuracy_step", "rehearse_step", "attest_step"),
+    ("accuracy_step", "operators_step", "rehearse_step", "attest_step"),
     ("cell_release", "probes"),  # what every stage is given; how a search and a check ask
     ("plan", "project", "serve"),  # what release reads and tells the stages
     ("suite",),  # what the stacks are asked
     ("about",),
     ("stages",),
-    ("layers",),  # what images are made of
     ("registry_checkup",),  # what doctor asks of a registry
     ("parts",),  # what a stage's key is made of, stage files and engine arguments included
+    ("admission",),  # who may be promoted
+    ("layers", "staging"),  # what images are made of, and where they lie before they are public
     ("gate", "world"),
 )
 BOTTOM = len(LAYERS)
 MAY_SHARE_A_LAYER_WITH_ITSELF = ("gate", "world", "probes")
 
 # Each outside thing has one door.
-DOORS = {"subprocess": "world/command.py", "docker": "world/engine.py", "requests": "world/"}
+DOORS = {"subprocess": "world/command.py", "docker": "world/engine", "requests": "world/"}
 
 # Built from parts, so that this file does not name them either.
 PACKAGE_HOSTS = [

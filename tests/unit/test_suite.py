@@ -10,18 +10,20 @@ from typing import Any
 
 import pytest
 
+from pipeline.accuracy_result import ItemRow
 from pipeline.benchmark import Benchmark
 from pipeline.canonical import sha256_file
-from pipeline.cell import Cell, cells
+from pipeline.cell import Cell
+from pipeline.cells import cells
 from pipeline.errors import StageRefusedError, UsageError, WorldError
 from pipeline.matrix_file import read_matrix
 from pipeline.project import Project
 from pipeline.record import Stages
 from pipeline.result_source import ImportedRuns
-from pipeline.results import ItemRow
 from pipeline.suite import Places, Suite, prepare_suite
 from pipeline.world.benchmark_data import Item
-from pipeline.world.evaluator import Endpoint, Progress
+from pipeline.world.endpoint import Endpoint
+from pipeline.world.evaluator import Progress
 from pipeline.world.evaluators import Evaluators
 from tests.projects import ROOT, TOY, edited
 from tests.records import cpu_record

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.accuracy_result import ItemRow, Troubles, Verdict
 from pipeline.canonical import sha256_bytes
 from pipeline.gate.verdict import judge
 from pipeline.policy import Gate
-from pipeline.results import ItemRow, Troubles, Verdict
 
 MARGIN = 0.08
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.admission import Candidate, Release
 from pipeline.agreement import DisagreementError
 from pipeline.errors import NoAnswerError, StageRefusedError
 from pipeline.release_index import Tombstone
 from pipeline.stages import verify
-from pipeline.stages.promote import Candidate, Release, promote
+from pipeline.stages.promote import promote
 from pipeline.stages.withdraw import Withdrawal, rollback, yank
 from pipeline.world.attachments import Place
 from pipeline.world.indexes import Indexes, tombstones

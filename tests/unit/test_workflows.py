@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.cli import _options
+from pipeline.arguments import options_of
 from pipeline.flow import ALLOW_PARTIAL
 from tests.projects import ROOT
 
@@ -35,7 +35,7 @@ def test_a_step_is_a_nox_session_that_a_person_can_run(line: str) -> None:
     assert words[4] == "--"
     sessions = re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.M)
     assert words[3] in sessions
-    options = _options([words[3], *words[5:]])
+    options = options_of([words[3], *words[5:]])
     assert options.target == "$TARGET"
 
 

@@ -249,7 +249,7 @@ class OperatorCheck:
         if any(tensor.numel() > LARGEST_ELEMENTS for tensor in results):
             account.unchecked[f"a tensor of more than {LARGEST_ELEMENTS} elements"] += 1
             return
-        arguments, options = reference.widened(inputs)
+        arguments, options = reference.widened(operator, inputs)
         if "device" in options or _names_device(operator):
             options["device"] = torch.device("cpu")
         answer = operator(*arguments, **options)

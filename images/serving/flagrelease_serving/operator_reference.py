@@ -2,7 +2,8 @@
 
 Whoever calls this keeps the library's kernels out of the way meanwhile (`operator_check.py`).
 
-The rule: the reference is computed in float32, or in float64 where a float64 tensor goes in. A floating result is right
+The rule: the reference is computed in float32, or in float64 where a float64 tensor goes in; of an operator that is not
+torch's own in the dtypes that it is called with. A floating result is right
 where it is within `ROUNDINGS` roundings of its own dtype, taken of the element itself and, for operators that are not
 elementwise, of the largest element too (a sum's error is relative to its terms). NaN and infinities must stand where
 the reference has them. Integers and booleans must be equal; where an operator returns positions of values (argmax,
@@ -19,6 +20,7 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map
 
 HALVES = (torch.bfloat16, torch.float16)
+WIDENED = ("aten", "prims")  # others may take handles of memory that is packed for one dtype
 ROUNDINGS = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 16, torch.float64: 16}
 ELEMENTWISE_SHARE = (
     1e-3  # of the largest element; near a zero of sin an absolute error is all there is
@@ -71,17 +73,18 @@ def copied(tree: Any) -> Any:
     return tree_map(copy, tree)
 
 
-def widened(tree: Any) -> Any:
-    """For the reference: half floats as float32, everything on the CPU."""
+def widened(operator: Any, tree: Any) -> Any:
+    """For the reference: half floats as float32, everything on the CPU. Others than torch's own keep their dtypes."""
     wide: dict[int, torch.Tensor] = {}
+    narrow = HALVES if operator.namespace in WIDENED else ()
 
     def widen(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
-            if leaf.dtype not in HALVES:
+            if leaf.dtype not in narrow:
                 # The copy that is shown later must outlive an operator that works in place.
                 return wide.setdefault(id(leaf), leaf.clone())
             return wide.setdefault(id(leaf), leaf.float())
-        if isinstance(leaf, torch.dtype) and leaf in HALVES:
+        if isinstance(leaf, torch.dtype) and leaf in narrow:
             return torch.float32
         return torch.device("cpu") if isinstance(leaf, torch.device) else leaf
 
