@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pipeline.accuracy_result import AccuracyResult, BenchmarkVerdict, PooledVerdict, Verdict
+from pipeline.accuracy_result import (
+    AccuracyResult,
+    BenchmarkVerdict,
+    LogitVerdict,
+    PooledVerdict,
+    Verdict,
+)
 from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
 from pipeline.chip import Exclusion
 from pipeline.gate.logits import judge_logits
@@ -21,7 +27,6 @@ from pipeline.results import (
     FileHash,
     Frozen,
     LoadResult,
-    LogitVerdict,
     PerformanceRatio,
     PerformanceResult,
 )
