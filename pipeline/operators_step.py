@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from pipeline.cell_release import CellRelease
 from pipeline.errors import PipelineError, StageRefusedError
 from pipeline.probes.built import BuiltCell
 from pipeline.probes.cell_check import check_cell, known_check
 from pipeline.reporter import StageLog
-from pipeline.smoke_result import SmokeResult
-from pipeline.stages.smoke import Checks, Outcome
+from pipeline.smoke_result import Check, SmokeResult
 from pipeline.world.operator_check import OperatorCheck
 
 NAME = "operators beside the CPU"
@@ -27,30 +28,39 @@ def with_operators(run: CellRelease, result: SmokeResult, log: StageLog) -> Smok
     if switch.unchecked:
         log.say(f"{NAME}: not compared: {switch.unchecked}")
         return result.model_copy(update={"operators_unchecked": switch.unchecked})
-    checks, found = Checks(log.progress), list[OperatorCheck]()
-    checks.run(NAME, lambda: _compared(run, found, log))
-    return result.model_copy(
-        update={
-            "checks": (*result.checks, *checks.done),
-            "operators": tuple(row for one in found for row in one.rows()),
-            "wrong_operators": tuple(
-                line for one in found if one.worst for line in one.sentences()
-            ),
-        }
-    )
-
-
-def _compared(run: CellRelease, found: list[OperatorCheck], log: StageLog) -> Outcome:
+    log.progress(NAME)
+    started = time.monotonic()
     try:
-        found.append(_check(run, log))
+        found = _check(run, log)
     except StageRefusedError as error:
-        return False, f"{error.message}: {error.details}"
-    (one,) = found
-    for line in one.table():
-        log.line(line)
-    wrong = (operator.sentence(name) for name, operator in one.worst)
-    seen = "; ".join(filter(None, (one.summary, *wrong, one.refused)))
-    return not one.worst and not one.refused, seen
+        passed, seen, compared = False, f"{error.message}: {error.details}; {error.hint}", {}
+    else:
+        for line in found.table():
+            log.line(line)
+        passed, seen = found.is_whole and not found.worst, _seen(run, found)
+        compared = {"operators": found.rows(), "operators_outside": found.outside}
+    seconds = round(time.monotonic() - started, 2)
+    check = Check(name=NAME, passed=passed, seen=seen, seconds=seconds)
+    return result.model_copy(update={"checks": (*result.checks, check), **compared})
+
+
+def _seen(run: CellRelease, found: OperatorCheck) -> str:
+    seen = [found.summary, *(operator.sentence(name) for name, operator in found.worst)]
+    cell = run.cell
+    if found.worst:
+        report = run.project.operators_file(cell).relative_to(run.project.root)
+        seen.append(
+            f"{report} has the calls; nox -s bisect -- {cell.chip_id} {cell.model_id} tells what spoils"
+        )
+        seen.append(
+            "the model; leave it out with operators.exclude, or say why with operators.unchecked"
+        )
+    elif not found.is_whole:
+        seen.append(found.refused or "none of them while a request was served")
+        seen.append(
+            "say with operators.unchecked why this library cannot be compared, if it cannot"
+        )
+    return "; ".join(seen)
 
 
 def wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
@@ -59,7 +69,9 @@ def wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
     if run.cell.asked_operators(stack) is None:
         return ()
     try:
-        return (known_check(_built(run), stack) or _check(run, log)).sentences()
+        return (
+            known_check(_built(run), stack, run.cell.asked_operators(stack)) or _check(run, log)
+        ).sentences()
     except PipelineError as error:
         log.say(f"the operators could not be checked: {error}")
         return ()

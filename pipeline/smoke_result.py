@@ -52,6 +52,7 @@ class OperatorRow(Frozen):
     name: str
     calls: int
     checked: int
+    served: int  # of those checked: while a request was served, not while loading or warming up
     wrong: int
     absolute_error: float
     of_allowed: float  # the largest error as a share of what rounding allows; above 1 it is wrong
@@ -68,4 +69,7 @@ class SmokeResult(Frozen):
     # Of a stack with a library: those that the served model called, or why the matrix has none compared.
     operators: tuple[OperatorRow, ...] = ()
     operators_unchecked: str = ""
+    operators_outside: tuple[
+        str, ...
+    ] = ()  # on, but outside torch's dispatcher: nobody sees their calls
     wrong_operators: tuple[str, ...] = ()  # what the operator check says where a check failed

@@ -17,10 +17,14 @@ STARTING = (  # of a stack
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "smoke": (
         "stages/smoke.py",
+        "checks.py",
         "operators_step.py",
         "pictures.py",
+        "probes/built.py",
+        "probes/candidate.py",
         "probes/cell_check.py",
         "probes/checking.py",
+        "world/api_checks.py",
         "world/openai.py",
         "world/operator_check.py",
         *OPERATORS,

@@ -117,7 +117,8 @@ def _smoke(run: CellRelease, log: StageLog) -> Ended:
     if not failed:
         return "passed", result, ""
     wrong = "; ".join(f"{check.name}: {check.seen}" for check in failed)
-    lines = (wrong, *result.wrong_operators, "from the server's log:", result.server_log)
+    logged = ("from the server's log:", result.server_log) if result.server_log else ()
+    lines = (wrong, *result.wrong_operators, *logged)
     return "failed", result, "\n".join(lines)
 
 

@@ -109,7 +109,7 @@ def nvidia_record() -> Record:
                     Check(
                         name="operators beside the CPU",
                         passed=True,
-                        seen="2 operators checked in 43 calls, 0 wrong",
+                        seen="2 operators checked in 43 calls (21 while serving), 0 wrong",
                         seconds=91.0,
                     ),
                 ),

@@ -22,8 +22,13 @@ class OperatorSummary:
         return sum(row.checked for row in self.compared)
 
     @property
+    def served_calls(self) -> int:
+        return sum(row.served for row in self.compared)
+
+    @property
     def least_exact(self) -> str:
-        return self.compared[0].name
+        """Empty where all were as exact as two decimals tell."""
+        return self.compared[0].name if self.of_allowed != "0.00" else ""
 
     @property
     def of_allowed(self) -> str:

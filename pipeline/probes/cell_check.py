@@ -33,10 +33,15 @@ def check_cell(
     return found, path
 
 
-def known_check(served: BuiltCell, stack: str) -> OperatorCheck | None:
-    """The report of the same image and stack, where there is one."""
+def known_check(
+    served: BuiltCell, stack: str, asked: AskedOperators | None = None
+) -> OperatorCheck | None:
+    """The report of the same image and stack, where there is one; `asked`: with these operators alone."""
     path = served.project.operators_file(served.cell)
     if not path.exists():
         return None
     found = OperatorCheck.model_validate_json(path.read_bytes())
-    return found if (found.image, found.stack) == (served.image, stack) else None
+    if (found.image, found.stack) != (served.image, stack):
+        return None
+    is_same = asked is None or (not asked.include and set(asked.exclude) == set(found.excluded))
+    return found if is_same else None

@@ -27,7 +27,8 @@ def check_operators(
     """`enabled`: the operators that are on. `serving`: the folder images/serving.
 
     One start, one chat completion, one request for the prompt's probabilities. A server that never gets ready is an
-    answer too: what its workers wrote until then is read. Raises StageRefusedError when they wrote nothing.
+    answer too: what its workers wrote until then is read. Raises StageRefusedError when they wrote nothing,
+    WorldError when the machine is why the server died.
     """
     folder = (candidate.folder / "check").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +45,8 @@ def check_operators(
             chat = ai.chat(PROMPT, max_tokens=TOKENS)
             scored = ai.complete(PROMPT, max_tokens=1, prompt_logprobs=1)
             answer, refused = chat.text, chat.error or scored.error
+            if refused:
+                served.refuse_known_end()
             stop_server(served, patience_s=PATIENCE_S)
     except StageRefusedError as never_ready:
         refused = f"{never_ready.message}: {never_ready.details[-300:]}"
@@ -51,6 +54,7 @@ def check_operators(
         cell=candidate.cell.id,
         stack=candidate.stack,
         image=candidate.image,
+        excluded=tuple(sorted(candidate.operators - enabled)),
         answer=answer,
         refused=refused,
         processes=_read(folder),

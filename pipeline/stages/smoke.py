@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cell import Cell
+from pipeline.checks import Checks, Outcome
 from pipeline.chip import Smi
 from pipeline.errors import WorldError
-from pipeline.model import Chat
 from pipeline.operator_evidence import ran, total_calls
-from pipeline.pictures import COLOURS, names_only, question_of
 from pipeline.results import Start
-from pipeline.smoke_result import Check, Facts, Sight, SmokeResult
+from pipeline.smoke_result import Facts, Sight, SmokeResult
+from pipeline.world import api_checks as api
 from pipeline.world.engine import Engine
 from pipeline.world.engine_container import Container
 from pipeline.world.first_minutes import first_minutes
 from pipeline.world.node import card_names, driver_in
-from pipeline.world.openai import Answer, OpenAI
+from pipeline.world.openai import OpenAI
 from pipeline.world.operators import look_at_operators
 from pipeline.world.server import Launch, Served, refuse_taken_port, serving, stop_server
 
-LONG_PROMPT_TOKENS = 2000
-MEASURED_TOKENS = 64
-AT_ONCE = 8
-PICTURE_TOKENS = 256  # room for a model that thinks first
 STOP_PATIENCE_S = 60
 CORES = "import os; print(os.cpu_count(), 'cores')"
-Outcome = tuple[bool, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +55,17 @@ def smoke(
         checks.run("devices", lambda: _devices(served.container, expected))
         checks.run("versions", lambda: _versions(inside["packages"], expected.packages))
         checks.run("no profile", lambda: _no_profile(engine, launch))
-        checks.run("model list", lambda: _model_list(ai))
+        checks.run("model list", lambda: api.model_list(ai))
         if checks.all_passed():
-            checks.run("same answer twice", lambda: _twice(ai, expected.prompt))
-            checks.run("streaming", lambda: _streaming(ai, expected.prompt))
-            checks.run("logprobs", lambda: _logprobs(ai, expected.prompt))
-            checks.run("wrong model name", lambda: _wrong_model(ai))
-            checks.run("long prompt", lambda: _long_prompt(ai))
-            checks.run(f"{AT_ONCE} at once", lambda: _at_once(ai, expected.prompt))
+            checks.run("same answer twice", lambda: api.same_answer_twice(ai, expected.prompt))
+            checks.run("streaming", lambda: api.streaming(ai, expected.prompt))
+            checks.run("logprobs", lambda: api.logprobs(ai, expected.prompt))
+            checks.run("wrong model name", lambda: api.wrong_model(ai))
+            checks.run("long prompt", lambda: api.long_prompt(ai))
+            checks.run(f"{api.AT_ONCE} at once", lambda: api.at_once(ai, expected.prompt))
             if cell.model.sees:
-                checks.run("pictures", lambda: _pictures(ai, cell.model.chat, sights))
-            rate = _rate(ai)
+                checks.run("pictures", lambda: api.pictures(ai, cell.model.chat, sights))
+            rate = api.rate(ai)
             checks.run("speed", lambda: _fast_enough(rate, expected.tokens_per_s_floor))
             operators = _operators(cell, served.container)
             if operators is not None:
@@ -86,7 +78,7 @@ def smoke(
                 inside,
                 first_s=round(starts[0].answered_seconds - starts[0].ready_seconds, 1),
                 rate=rate,
-                max_model_len=_longest(ai),
+                max_model_len=api.longest(ai),
                 operators=operators,
             )
             checks.run("clean stop", lambda: stop_server(served, patience_s=STOP_PATIENCE_S))
@@ -103,31 +95,6 @@ def smoke(
         starts=tuple(starts),
         sights=tuple(sights),
     )
-
-
-class Checks:
-    """Runs checks in order and keeps what each has seen."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.done: list[Check] = []
-        self._say = say
-
-    def run(self, name: str, check: Callable[[], Outcome]) -> None:
-        self.timed(name, check)
-
-    def timed(self, name: str, check: Callable[[], Outcome]) -> float:
-        self._say(name)
-        started = time.monotonic()
-        try:
-            passed, seen = check()
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            passed, seen = False, f"an answer of another shape than expected: {error!r}"
-        seconds = round(time.monotonic() - started, 2)
-        self.done.append(Check(name=name, passed=passed, seen=seen, seconds=seconds))
-        return seconds
-
-    def all_passed(self) -> bool:
-        return all(check.passed for check in self.done)
 
 
 def _devices(container: Container, expected: Expected) -> Outcome:
@@ -164,89 +131,11 @@ def _no_profile(engine: Engine, launch: Launch) -> Outcome:
     return code == 0, output.strip()[-400:]
 
 
-def _model_list(ai: OpenAI) -> Outcome:
-    answer = ai.models()
-    ids = [str(model.get("id")) for model in answer.body.get("data", [])]
-    return ids == [ai.model], answer.error or ", ".join(ids)
-
-
 def _first_answer(cell: Cell, served: Served, starts: list[Start]) -> Outcome:
     """Asked before anything else, for a reader of the card asks it first, too."""
     stack, smoke = cell.chip.released, cell.model.smoke
     starts.append(first_minutes(stack, served, cell.served_name, smoke, "none"))
     return starts[0].is_good, starts[0].answer
-
-
-def _twice(ai: OpenAI, prompt: str) -> Outcome:
-    first, second = ai.chat(prompt, max_tokens=32), ai.chat(prompt, max_tokens=32)
-    same = first.text == second.text and bool(first.text)
-    return same, "equal" if same else f"{_seen(first)} / {_seen(second)}"
-
-
-def _streaming(ai: OpenAI, prompt: str) -> Outcome:
-    whole = ai.chat(prompt, max_tokens=32).text
-    text, chunks, error = ai.stream(prompt, max_tokens=32)
-    return not error and chunks > 1 and text == whole, error or f"{chunks} chunks: {text!r}"
-
-
-def _logprobs(ai: OpenAI, prompt: str) -> Outcome:
-    answer = ai.chat(prompt, max_tokens=8, logprobs=True, top_logprobs=5)
-    choices = answer.body.get("choices") or [{}]
-    content = (choices[0].get("logprobs") or {}).get("content") or []
-    values = [top["logprob"] for token in content for top in token["top_logprobs"]]
-    fine = bool(values) and all(math.isfinite(value) and value > -9999 for value in values)
-    return fine, answer.error or f"{len(values)} values, lowest {min(values, default=0):.2f}"
-
-
-def _wrong_model(ai: OpenAI) -> Outcome:
-    answer = ai.chat("Hello", model="no-such-model", max_tokens=1)
-    return 400 <= answer.status < 500, answer.error or f"HTTP {answer.status}"
-
-
-def _longest(ai: OpenAI) -> int:
-    """How many tokens the server takes and gives together, as its model list says."""
-    models = ai.models().body.get("data") or [{}]
-    return int(models[0].get("max_model_len") or 0)
-
-
-def _long_prompt(ai: OpenAI) -> Outcome:
-    """A prompt of 2,000 tokens, or as long as the server takes."""
-    wanted = min(LONG_PROMPT_TOKENS, _longest(ai) - 16)
-    token = 1000  # any ordinary id; the length is what is tested
-    answer = ai.complete([token] * wanted, max_tokens=4)
-    counted = int((answer.body.get("usage") or {}).get("prompt_tokens") or 0)
-    return answer.status == 200 and counted == wanted, answer.error or f"{counted} tokens"
-
-
-def _at_once(ai: OpenAI, prompt: str) -> Outcome:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        answers = list(
-            pool.map(lambda n: ai.chat(f"{prompt} ({n})", max_tokens=16), range(AT_ONCE))
-        )
-    failed = [answer.error for answer in answers if answer.status != 200 or not answer.text]
-    return (
-        not failed,
-        f"{AT_ONCE - len(failed)} of {AT_ONCE} answered {'; '.join(failed[:2])}".strip(),
-    )
-
-
-def _pictures(ai: OpenAI, chat: Chat, sights: list[Sight]) -> Outcome:
-    """The same question of squares of several colours; each answer names its own colour alone."""
-    stop: dict[str, Any] = {"stop_token_ids": chat.stop_token_ids} if chat.stop_token_ids else {}
-    seen, right = list[str](), True
-    for colour in COLOURS:
-        answer = ai.chat(question_of(colour), max_tokens=PICTURE_TOKENS, **stop)
-        sights.append(Sight(colour=colour, answer=answer.text[:300]))
-        seen.append(f"{colour} square: {_seen(answer)}")
-        right = right and answer.status == 200 and names_only(colour, answer.text)
-    return right, "; ".join(seen)
-
-
-def _rate(ai: OpenAI) -> float:
-    """Output tokens per second of one request."""
-    started = time.monotonic()
-    answer = ai.complete("Once upon a time", max_tokens=MEASURED_TOKENS, ignore_eos=True)
-    return answer.completion_tokens / (time.monotonic() - started)
 
 
 def _fast_enough(rate: float, floor: float) -> Outcome:
@@ -275,10 +164,6 @@ def _nothing_left(engine: Engine, launch: Launch) -> Outcome:
     except WorldError as error:
         return False, error.message
     return True, f"container removed, port {launch.port} free"
-
-
-def _seen(answer: Answer) -> str:
-    return answer.error or repr(answer.text[:300])
 
 
 # Read in the container, without importing torch: names and versions come from the installed metadata.

@@ -70,6 +70,7 @@ class OperatorCheck(Frozen):
     cell: str
     stack: str
     image: str
+    excluded: tuple[str, ...] = ()  # operators of the library that were off
     answer: str  # of the chat completion
     refused: str  # why the server never got ready or gave no answer; "" where it did
     processes: tuple[ProcessCheck, ...]
@@ -120,10 +121,20 @@ class OperatorCheck(Frozen):
     @property
     def summary(self) -> str:
         checked = [row for row in self.rows() if row.checked]
-        calls = sum(row.checked for row in checked)
+        calls, served = sum(row.checked for row in checked), sum(row.served for row in checked)
         failed = sum(sum(o.failures.values()) for p in self.processes for o in p.operators.values())
         more = f", {failed} calls could not be compared" if failed else ""
-        return f"{len(checked)} operators checked in {calls} calls, {len(self.worst)} wrong{more}"
+        compared = f"{len(checked)} operators checked in {calls} calls ({served} while serving)"
+        return f"{compared}, {len(self.worst)} wrong{more}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it came to its end, and saw operators while a request was served."""
+        return not self.refused and any(row.served for row in self.rows())
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        return tuple(sorted({name for one in self.processes for name in one.outside_dispatcher}))
 
     def sentences(self) -> tuple[str, ...]:
         found = (self.summary, *(seen.sentence(name) for name, seen in self.worst))
@@ -137,6 +148,7 @@ def _row(name: str, seen: Sequence[CheckedOperator]) -> OperatorRow:
         name=name,
         calls=sum(sum(one.calls.values()) for one in seen),
         checked=sum(sum(one.checked.values()) for one in seen),
+        served=sum(one.checked.get("serving", 0) for one in seen),
         wrong=sum(sum(one.wrong.values()) for one in seen),
         absolute_error=max(one.absolute_error for one in seen),
         of_allowed=max(one.times_allowed for one in seen),

@@ -19,6 +19,7 @@ from tests.trials.stacks import MOUNTED
 pytestmark = pytest.mark.integration
 ONE = CASES[0]
 HALF = "half_floats"
+MOUNTS = [f"{ROOT}/tests/planted:{MOUNTED}:ro"]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> ServedCell:
 
 
 def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) -> None:
-    mounted = [f"{ROOT}/tests/planted:{MOUNTED}:ro"]
-    run = Run(volumes=mounted, environment={"PYTHONPATH": "/opt/flagrelease"})
+    run = Run(volumes=MOUNTS, environment={"PYTHONPATH": "/opt/flagrelease"})
     with built.engine.container(
         built.image, ["sleep", "infinity"], run=run, name="operator-check", volumes={}
     ) as container:
@@ -72,3 +72,20 @@ def test_without_it_the_served_operators_compute_like_the_cpu(
     compared = [row for row in rows.values() if row.checked]
     assert {"rotary_embedding", "linear"} <= {row.name for row in compared}
     assert all(row.of_allowed <= 1 and row.fastest_ms for row in compared)
+
+
+def test_the_reference_tells_right_from_wrong_and_from_what_is_not_defined(
+    built: ServedCell,
+) -> None:
+    run = Run(volumes=MOUNTS, environment={"PYTHONPATH": "/opt/flagrelease"})
+    with built.engine.container(
+        built.image, ["sleep", "infinity"], run=run, name="reference-check", volumes={}
+    ) as container:
+        code, output = container.execute(["python", f"{MOUNTED}/reference_check.py"])
+    assert code == 0, output
+    found = json.loads(output.splitlines()[-1])
+    verdicts = {
+        name: "not compared" if said.startswith("not compared") else "wrong" if said else "right"
+        for name, (said, _) in found.items()
+    }
+    assert verdicts == {name: wanted for name, (_, wanted) in found.items()}, found

@@ -13,8 +13,8 @@ from pipeline.world.operator_check import OperatorCheck, parse_check
 
 def operator(**changes: Any) -> dict[str, Any]:
     right = {
-        "calls": {"loading": 12},
-        "checked": {"loading": 3},
+        "calls": {"loading": 10, "serving": 2},
+        "checked": {"loading": 2, "serving": 1},
         "wrong": {},
         "unchecked": {"checked often enough": 9},
         "failures": {},
@@ -66,7 +66,7 @@ def test_wrong_operators_come_worst_first_and_right_ones_not_at_all() -> None:
     assert [name for name, _ in found.worst] == ["pow_scalar", "mul"]
     assert found.sentences()[1] == (
         "operator check: pow_scalar wrong "
-        "(2 of 3 checked calls while loading, max error 3.1; 4 of 4 elements)"
+        "(2 of 2 checked calls while loading, max error 3.1; 4 of 4 elements)"
     )
 
 

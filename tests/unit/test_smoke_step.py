@@ -65,8 +65,10 @@ def test_a_refusal_names_the_operators_that_compute_something_else(
     monkeypatch.setattr(operators_step, "check_cell", checked)
     *_, last = flow.go(*POET, until="smoke")
     assert last.status == "failed"
-    assert "''\noperator check: 1 operators checked in 3 calls, 1 wrong" in str(last.error)
-    assert "operator check: mul wrong (2 of 3 checked calls while loading" in str(last.error)
+    assert "''\noperator check: 1 operators checked in 3 calls (1 while serving), 1 wrong" in str(
+        last.error
+    )
+    assert "operator check: mul wrong (2 of 2 checked calls while loading" in str(last.error)
     assert seen == ["fast"]
     assert len(smoked(flow).wrong_operators) == 2
 
@@ -100,7 +102,7 @@ def test_operators_that_compute_like_the_cpu_are_kept_with_error_and_time(
     *_, last = answering.go(*POET, until="smoke")
     assert (last.status, last.error) == ("passed", None)
     result = smoked(answering)
-    assert result.checks[-1].seen == "1 operators checked in 3 calls, 0 wrong"
+    assert result.checks[-1].seen == "1 operators checked in 3 calls (1 while serving), 0 wrong"
     (row,) = result.operators
     assert (row.name, row.calls, row.checked, row.wrong) == ("silu", 12, 3, 0)
     assert (row.absolute_error, row.of_allowed, row.fastest_ms) == (0.25, 0.1, 0.2)
@@ -119,12 +121,35 @@ def test_an_operator_that_computes_something_else_refuses_a_server_that_answers_
     checks_as(monkeypatch, check(mul=wrong(7.0, 9), silu=operator()))
     *_, last = answering.go(*POET, until="smoke")
     assert last.status == "failed"
-    assert "operators beside the CPU: 2 operators checked in 6 calls, 1 wrong; mul wrong" in str(
-        last.error
+    assert (
+        "operators beside the CPU: 2 operators checked in 6 calls (2 while serving), 1 wrong; mul wrong"
+        in str(last.error)
     )
     result = smoked(answering)
     assert [(row.name, row.wrong) for row in result.operators] == [("mul", 2), ("silu", 0)]
-    assert len(result.wrong_operators) == 2
+    assert str(last.error).count("mul wrong") == 1
+    assert "out/operators/abacus/poet.json has the calls; nox -s bisect -- abacus poet" in str(
+        last.error
+    )
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        check(),
+        check(silu=operator(checked={}, failures={"RuntimeError: boom": 12})),
+        check(silu=operator(checked={"loading": 2})),
+    ],
+)
+def test_a_check_that_compared_nothing_while_serving_is_none(
+    answering: Flow, monkeypatch: pytest.MonkeyPatch, found: OperatorCheck
+) -> None:
+    checks_as(monkeypatch, found)
+    *_, last = answering.go(*POET, until="smoke")
+    assert last.status == "failed"
+    assert "none of them while a request was served; say with operators.unchecked" in str(
+        last.error
+    )
 
 
 def test_a_check_that_was_cut_off_is_no_check(
@@ -134,16 +159,29 @@ def test_a_check_that_was_cut_off_is_no_check(
     checks_as(monkeypatch, found)
     *_, last = answering.go(*POET, until="smoke")
     assert last.status == "failed"
-    assert "1 operators checked in 3 calls, 0 wrong; the server died after 9 s" in str(last.error)
+    assert (
+        "1 operators checked in 3 calls (1 while serving), 0 wrong; the server died after 9 s"
+        in str(last.error)
+    )
 
 
 def test_workers_that_wrote_no_check_refuse_too(
     answering: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    silent = StageRefusedError("no worker wrote a check", where="abacus/poet", details="it died")
+    silent = StageRefusedError(
+        "no worker wrote a check", where="abacus/poet", details="it died", hint="mend it"
+    )
     monkeypatch.setattr(operators_step, "check_cell", Mock(side_effect=silent))
     *_, last = answering.go(*POET, until="smoke")
-    assert "operators beside the CPU: no worker wrote a check: it died" in str(last.error)
+    assert "operators beside the CPU: no worker wrote a check: it died; mend it" in str(last.error)
+
+
+def test_our_own_fault_in_a_check_keeps_its_traceback(
+    answering: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operators_step, "check_cell", Mock(side_effect=TypeError("ours")))
+    with pytest.raises(TypeError, match="ours"):
+        answering.go(*POET, until="smoke")
 
 
 def test_the_matrix_may_say_why_operators_are_not_compared(

@@ -245,19 +245,22 @@ class OperatorCheck:
         self, operator: Any, account: Account, phase: str, inputs: Any, result: Any, given: Any
     ) -> None:
         changed = reference.changed(operator, *given)
-        results = _distinct([*changed, *reference.tensors(result)])
+        results = _distinct([*changed, *reference.results(result)])
         if any(tensor.numel() > LARGEST_ELEMENTS for tensor in results):
             account.unchecked[f"a tensor of more than {LARGEST_ELEMENTS} elements"] += 1
+            return
+        if why := reference.undefined(operator, inputs[0], inputs[1]):
+            account.unchecked[why] += 1
             return
         arguments, options = reference.widened(operator, inputs)
         if "device" in options or _names_device(operator):
             options["device"] = torch.device("cpu")
         answer = operator(*arguments, **options)
         expected = _distinct(
-            [*reference.changed(operator, arguments, options), *reference.tensors(answer)]
+            [*reference.changed(operator, arguments, options), *reference.results(answer)]
         )
         got = reference.copied(results)
-        found = reference.compare(operator, inputs[0], got, expected)
+        found = reference.compare(operator, inputs[0], inputs[1], got, expected)
         account.checked[phase] += 1
         if (found.is_wrong, found.excess) >= (account.worst.is_wrong, account.worst.excess):
             account.worst = found

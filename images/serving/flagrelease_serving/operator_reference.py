@@ -2,12 +2,12 @@
 
 Whoever calls this keeps the library's kernels out of the way meanwhile (`operator_check.py`).
 
-The rule: the reference is computed in float32, or in float64 where a float64 tensor goes in; of an operator that is not
-torch's own in the dtypes that it is called with. A floating result is right
-where it is within `ROUNDINGS` roundings of its own dtype, taken of the element itself and, for operators that are not
-elementwise, of the largest element too (a sum's error is relative to its terms). NaN and infinities must stand where
-the reference has them. Integers and booleans must be equal; where an operator returns positions of values (argmax,
-sort, topk), the values that stand there are compared: ties may be broken either way.
+The rule: half floats are computed in float32, float32 of elementwise operators in float64; all else, comparisons and
+remainders, and operators that are not torch's own, in the dtypes of the call. A floating result is right where it is
+within `ROUNDINGS` roundings of its own dtype, taken of the element itself and, for operators that are not elementwise,
+of the largest element of its row too (a sum's error is relative to its terms). NaN and infinities must stand where the
+reference has them. Integers and booleans must be equal; where an operator returns positions of values (argmax, sort,
+topk), the values that stand there are compared: ties may be broken either way.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 HALVES = (torch.bfloat16, torch.float16)
 WIDENED = ("aten", "prims")  # others may take handles of memory that is packed for one dtype
+# Of two numbers that the dtype of the call has rounded; a number of Python's is rounded to it first.
+AS_CALLED = ("eq", "ne", "lt", "le", "gt", "ge", "remainder", "fmod", "floor_divide")
 ROUNDINGS = {torch.bfloat16: 2, torch.float16: 2, torch.float32: 16, torch.float64: 16}
-ELEMENTWISE_SHARE = (
-    1e-3  # of the largest element; near a zero of sin an absolute error is all there is
-)
-POSITIONS = {
+# Near a zero of sin an absolute error is all there is: of the largest element, or of what went in.
+ELEMENTWISE_SHARE = 1e-3
+OTHER_ROWS_SHARE = 1e-2  # of the largest element of all rows
+ARGUMENTS_SORTED = ("argsort", "sort", "topk")  # return every position once at most
+POSITIONS = (
     "argmax",
     "argmin",
-    "argsort",
+    *ARGUMENTS_SORTED,
+    "cummax",
+    "cummin",
     "kthvalue",
     "max",
     "median",
     "min",
     "mode",
-    "sort",
-    "topk",
-}
+)
 SHOWN_ELEMENTS = 256  # a tensor up to here is written with its values
 
 
@@ -74,21 +77,88 @@ def copied(tree: Any) -> Any:
 
 
 def widened(operator: Any, tree: Any) -> Any:
-    """For the reference: half floats as float32, everything on the CPU. Others than torch's own keep their dtypes."""
+    """For the reference: everything on the CPU, in the dtype that it is computed in."""
     wide: dict[int, torch.Tensor] = {}
-    narrow = HALVES if operator.namespace in WIDENED else ()
+    dtypes = _widening(operator)
 
     def widen(leaf: Any) -> Any:
         if isinstance(leaf, torch.Tensor):
-            if leaf.dtype not in narrow:
+            if leaf.dtype not in dtypes:
                 # The copy that is shown later must outlive an operator that works in place.
                 return wide.setdefault(id(leaf), leaf.clone())
-            return wide.setdefault(id(leaf), leaf.float())
-        if isinstance(leaf, torch.dtype) and leaf in narrow:
-            return torch.float32
+            return wide.setdefault(id(leaf), leaf.to(dtypes[leaf.dtype]))
+        if isinstance(leaf, torch.dtype):
+            return dtypes.get(leaf, leaf)
         return torch.device("cpu") if isinstance(leaf, torch.device) else leaf
 
     return tree_map(widen, tree)
+
+
+def _widening(operator: Any) -> Mapping[torch.dtype, torch.dtype]:
+    if operator.namespace not in WIDENED or _name(operator) in AS_CALLED:
+        return {}
+    halves = dict.fromkeys(HALVES, torch.float32)
+    return halves | ({torch.float32: torch.float64} if _is_elementwise(operator) else {})
+
+
+def _is_elementwise(operator: Any) -> bool:
+    return torch.Tag.pointwise in operator.tags
+
+
+def _name(operator: Any) -> str:
+    return str(operator._schema.name.partition("::")[2]).strip("_")
+
+
+def results(tree: Any) -> list[torch.Tensor]:
+    """Tensors, and numbers as such."""
+    leaves = (
+        leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, (torch.Tensor, bool, int, float))
+    )
+    return [leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf) for leaf in leaves]
+
+
+def undefined(operator: Any, inputs: Sequence[Any], options: Mapping[str, Any]) -> str:
+    """Why two right libraries may give different results; "" where they may not."""
+    given, name = _bound(operator, inputs, options), _name(operator)
+    if name in ("index_put", "index_put_impl") and not given.get("accumulate"):
+        indices = [one for one in given["indices"] if one is not None]
+        if all(one.dtype != torch.bool for one in indices):
+            rows = torch.stack([one.flatten() for one in torch.broadcast_tensors(*indices)])
+            if rows.shape[1] != rows.unique(dim=1).shape[1]:
+                return "an element is written twice"
+    if name == "scatter" and "reduce" not in given and isinstance(given.get("src"), torch.Tensor):
+        along = given["index"].sort(dim=given["dim"]).values
+        if along.numel() and bool((along.diff(dim=given["dim"]) == 0).any()):
+            return "an element is written twice"
+    if name in ("to_copy", "copy"):
+        return _unrepresentable(given)
+    return ""
+
+
+def _unrepresentable(given: Mapping[str, Any]) -> str:
+    """Of a conversion to integers: what C++ leaves undefined."""
+    source = given.get("src", given["self"])
+    target = given["self"].dtype if "src" in given else given.get("dtype")
+    if target is None or target.is_floating_point or target.is_complex or target == torch.bool:
+        return ""
+    if not isinstance(source, torch.Tensor) or not source.is_floating_point():
+        return ""
+    limits, whole = torch.iinfo(target), source.double()
+    fits = bool(((whole >= limits.min) & (whole <= limits.max)).all())
+    return "" if fits else "a number that the integer does not hold"
+
+
+def _bound(operator: Any, inputs: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments by name, defaults too."""
+    bound = {}
+    for at, argument in enumerate(operator._schema.arguments):
+        if at < len(inputs):
+            bound[argument.name] = inputs[at]
+        elif argument.name in options:
+            bound[argument.name] = options[argument.name]
+        elif argument.has_default_value():
+            bound[argument.name] = argument.default_value
+    return bound
 
 
 def changed(
@@ -106,45 +176,67 @@ def changed(
 def compare(
     operator: Any,
     inputs: Sequence[Any],
+    options: Mapping[str, Any],
     got: Sequence[torch.Tensor],
     expected: Sequence[torch.Tensor],
 ) -> Difference:
     """The worst of all results; `inputs` are the positional arguments on the CPU, `got` lies there too."""
     if len(got) != len(expected):
-        return Difference(
-            says=f"{len(got)} results where the reference has {len(expected)}", excess=1e9
-        )
-    elementwise = torch.Tag.pointwise in operator.tags
-    is_positions = operator._schema.name.partition("::")[2].rstrip("_") in POSITIONS
+        return _wrong(f"{len(got)} results where the reference has {len(expected)}")
     worst = Difference()
-    for one, other in zip(got, expected, strict=True):
+    for at, (one, other) in enumerate(zip(got, expected, strict=True)):
         if one.shape != other.shape:
-            shapes = f"shape {tuple(one.shape)} where the reference has {tuple(other.shape)}"
-            return Difference(says=shapes, excess=1e9)
-        if is_positions and not one.is_floating_point() and inputs and not torch.equal(one, other):
-            one, other = _values_at(operator, inputs, one), _values_at(operator, inputs, other)
-        found = _difference(one, other, elementwise)
+            return _wrong(f"shape {tuple(one.shape)} where the reference has {tuple(other.shape)}")
+        if one.is_floating_point() != other.is_floating_point() or (
+            one.dtype != other.dtype and not one.is_floating_point()
+        ):
+            return _wrong(f"{one.dtype} where the reference has {other.dtype}")
+        if _has_positions(operator, at, len(got)) and not torch.equal(one, other):
+            found = _positions_differ(_bound(operator, inputs, options), operator, one, other)
+        else:
+            found = _difference(one, other, operator, inputs)
         worst = max(worst, found, key=lambda each: (each.is_wrong, each.excess))
     return worst
 
 
-def _values_at(operator: Any, inputs: Sequence[Any], positions: torch.Tensor) -> torch.Tensor:
-    names = [argument.name for argument in operator._schema.arguments]
-    at = names.index("dim") if "dim" in names else len(inputs)
-    dim = (
-        inputs[at]
-        if at < len(inputs)
-        else (-1 if "dim" in names and "argm" not in str(operator) else None)
-    )
-    values = inputs[0]
-    if dim is None:
+def _wrong(says: str) -> Difference:
+    return Difference(says=says, excess=1e9)
+
+
+def _has_positions(operator: Any, at: int, count: int) -> bool:
+    """Whether this result is positions: of values that come with them, or alone."""
+    name = _name(operator)
+    return name in POSITIONS and (at == 1 or (count == 1 and name.startswith("arg")))
+
+
+def _positions_differ(
+    given: Mapping[str, Any], operator: Any, one: torch.Tensor, other: torch.Tensor
+) -> Difference:
+    """Where ties may be broken either way."""
+    values, dim, name = given["self"], given.get("dim"), _name(operator)
+    size = values.numel() if dim is None else values.shape[dim] if values.dim() else 1
+    if one.numel() and not (int(one.min()) >= 0 and int(one.max()) < size):
+        return _wrong(f"a position outside of 0 to {size - 1}")
+    if given.get("stable"):
+        return _difference(one, other, operator, ())
+    if name in ARGUMENTS_SORTED and one.dim():
+        in_order = one.sort(dim=dim).values
+        if bool((in_order.diff(dim=dim) == 0).any()):
+            return _wrong("a position twice")
+    return _difference(_at(values, one, dim), _at(values, other, dim), operator, ())
+
+
+def _at(values: torch.Tensor, positions: torch.Tensor, dim: int | None) -> torch.Tensor:
+    if dim is None or not values.dim():
         return values.flatten()[positions]
     if positions.dim() < values.dim():
         return values.gather(dim, positions.unsqueeze(dim)).squeeze(dim)
     return values.gather(dim, positions)
 
 
-def _difference(got: torch.Tensor, expected: torch.Tensor, elementwise: bool) -> Difference:
+def _difference(
+    got: torch.Tensor, expected: torch.Tensor, operator: Any, inputs: Sequence[Any]
+) -> Difference:
     if got.is_complex():
         got, expected = torch.view_as_real(got), torch.view_as_real(expected)
     if not got.numel():
@@ -159,15 +251,16 @@ def _difference(got: torch.Tensor, expected: torch.Tensor, elementwise: bool) ->
     finite = torch.isfinite(one) & torch.isfinite(other)
     same = finite | (one == other) | (one.isnan() & other.isnan())
     if wrong := int((~same).sum()):
-        says = f"NaN or infinity in one alone: {wrong} of {got.numel()} elements"
-        return Difference(excess=1e9, says=says)
+        return _wrong(f"NaN or infinity in one alone: {wrong} of {got.numel()} elements")
     if not bool(finite.any()):
         return Difference()
-    one, exact = one[finite], expected.double()[finite]
-    error, size = (one - exact).abs(), exact.abs()
-    largest = size.max() * (ELEMENTWISE_SHARE if elementwise else 1.0)
+    exact = expected.double()
+    size = torch.where(finite, exact.abs(), 0.0)
     info = torch.finfo(got.dtype)
-    allowed = ROUNDINGS.get(got.dtype, 2) * info.eps * (size + largest) + info.tiny
+    roundings = ROUNDINGS.get(got.dtype, 2) * info.eps
+    allowed = (roundings * (size + _scale(size, operator, inputs, got.dtype)) + info.tiny)[finite]
+    one, exact, size = one[finite], exact[finite], size[finite]
+    error = (one - exact).abs()
     excess = error / allowed
     worst = float(excess.max())
     beyond = int((excess > 1).sum())
@@ -180,6 +273,29 @@ def _difference(got: torch.Tensor, expected: torch.Tensor, elementwise: bool) ->
         if beyond
         else "",
     )
+
+
+def _scale(
+    size: torch.Tensor, operator: Any, inputs: Sequence[Any], dtype: torch.dtype
+) -> torch.Tensor:
+    """What an error may be relative to, beside the element itself."""
+    largest = size.max()
+    if not _is_elementwise(operator):
+        rows = size.amax(dim=-1, keepdim=True) if size.dim() > 1 else largest
+        return torch.maximum(rows, largest * OTHER_ROWS_SHARE)
+    if dtype in HALVES:
+        return largest * ELEMENTWISE_SHARE  # computed in float32: nothing cancels that a half shows
+    went_in = [
+        tensor.double().abs()
+        for tensor in tensors(list(inputs))
+        if tensor.is_floating_point() and tensor.numel()
+    ]
+    sizes = [
+        float(tensor[torch.isfinite(tensor)].max())
+        for tensor in went_in
+        if bool(torch.isfinite(tensor).any())
+    ]
+    return torch.maximum(largest * ELEMENTWISE_SHARE, torch.tensor(max(sizes, default=0.0)))
 
 
 def written(
