@@ -198,8 +198,10 @@ def publish(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests; then those that start programs or loopback servers; then a real engine, registry and vLLM."""
-    run_module(session, "pytest", "-q", "--numprocesses=2", "tests/unit")
-    run_module(session, "pytest", "-q", "--numprocesses=2", "tests/programs")
+    # Where an image sets it, each worker and each program of a test would compile all of ours anew.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
+    run_module(session, "pytest", "-q", "--numprocesses=2", "--dist=worksteal", "tests/unit")
+    run_module(session, "pytest", "-q", "--numprocesses=2", "--dist=worksteal", "tests/programs")
     run_module(session, "pytest", "-q", "--durations=10", "tests/integration", *session.posargs)
 
 

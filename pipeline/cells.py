@@ -15,15 +15,20 @@ from pipeline.placement import obstacles
 
 def cells(matrix: Matrix) -> tuple[Cell, ...]:
     """Every cell of the product that is not excluded, in the order of the file."""
-    excluded = exclusions(matrix)
-    return tuple(cell for cell in product(matrix) if cell.id not in excluded)
+    every = tuple(product(matrix))
+    excluded = _exclusions(matrix, every)
+    return tuple(cell for cell in every if cell.id not in excluded)
 
 
 def exclusions(matrix: Matrix) -> dict[str, str]:
     """Why cells of the product are none, by id: as the matrix says, or because no node of the chip holds the model."""
+    return _exclusions(matrix, product(matrix))
+
+
+def _exclusions(matrix: Matrix, every: Iterable[Cell]) -> dict[str, str]:
     said = {exclusion.cell: exclusion.why for exclusion in matrix.cells.exclude}
     found = {}
-    for cell in product(matrix):
+    for cell in every:
         arguments = cell.serve_arguments(cell.chip.released)
         why = said.get(cell.id) or "; ".join(obstacles(cell.chip, cell.model, arguments))
         if why:

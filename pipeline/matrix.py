@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
@@ -71,6 +72,7 @@ class Matrix(Strict):
     cells: Cells = Cells()
 
 
+@cache
 def json_schema() -> Mapping[str, Any]:
     """The JSON Schema that editors complete and check with; published as docs/matrix.schema.json."""
     return {

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
-from pipeline.matrix import Matrix
+from pipeline.matrix import Matrix, json_schema
 from pipeline.matrix_mending import without_faults
 from pipeline.matrix_names import Broken, broken_references, nearest
 from pipeline.names import shared_hub_names
@@ -108,8 +108,8 @@ def _quoted(text: str) -> list[str]:
 
 def _keys_at(path: Path_) -> list[str]:
     """The keys that the schema allows at a path."""
-    schema = Matrix.model_json_schema()
-    node: dict[str, Any] = schema
+    schema = json_schema()
+    node = schema
     for part in path:
         node = _resolved(schema, node)
         if isinstance(part, int):
@@ -119,16 +119,16 @@ def _keys_at(path: Path_) -> list[str]:
     return list(_resolved(schema, node).get("properties", {}))
 
 
-def _any_value(node: dict[str, Any]) -> dict[str, Any]:
+def _any_value(node: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema of the values of a mapping whose keys are ids."""
     by_pattern = list(node.get("patternProperties", {}).values())
     value = by_pattern[0] if by_pattern else node.get("additionalProperties")
     return value if isinstance(value, dict) else {}
 
 
-def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+def _resolved(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Mapping[str, Any]:
     for option in [node, *node.get("anyOf", []), *node.get("allOf", [])]:
         if "$ref" in option:
-            found: dict[str, Any] = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+            found: Mapping[str, Any] = schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
             return found
     return node

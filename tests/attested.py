@@ -31,7 +31,7 @@ from pipeline.world.attachments import Place
 from pipeline.world.oci import OCI_MANIFEST, digest_of
 from pipeline.world.registry import Registry
 from pipeline.world.registry_artifacts import artifact, described, put_artifact
-from tests.projects import ROOT
+from tests.projects import committed
 from tests.record_parts import passed, sha256
 from tests.records import cpu_record
 
@@ -66,7 +66,7 @@ def new_pair(password: str | None = None) -> Pair:
 
 @cache
 def templates() -> Templates:
-    return Templates(ROOT / "templates")
+    return committed().templates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def release_image(registry: Registry, pair: Pair | None, *layers: bytes) -> Rele
         "io.flagos.release.key": built.result.model.key,
     }
     digest, config_digest = _push(registry, layers or LAYERS, labels)
-    record = _record(registry, digest, config_digest, pair)
+    record = _record(registry.host, digest, config_digest, pair)
     result = attest_record(registry, record, digest, pair)
     put_index(registry, record, digest, result.record_sha256)
     place = place_of(registry, REPOSITORY, digest)
@@ -176,7 +176,8 @@ def inventory_of(record: Record) -> Inventory:
     )
 
 
-def _record(registry: Registry, digest: str, config_digest: str, pair: Pair | None) -> Record:
+@cache
+def _record(host: str, digest: str, config_digest: str, pair: Pair | None) -> Record:
     record = cpu_record()
     assert record.stages.build is not None
     assert record.stages.build.result is not None
@@ -191,7 +192,7 @@ def _record(registry: Registry, digest: str, config_digest: str, pair: Pair | No
     )
     about = record.about.model_copy(
         update={
-            "repository": f"{registry.host}/{REPOSITORY}",
+            "repository": f"{host}/{REPOSITORY}",
             "is_attested": True,
             "release_key": key,
         }

@@ -135,7 +135,7 @@ def toy_project(folder: Path, *edits: tuple[str, str]) -> Project:
     """The toy matrix with the project's own templates and no lock."""
     path = folder / "matrix.yaml"
     path.write_text(edited(TOY, *edits), "utf-8")
-    shutil.copytree(ROOT / "templates", folder / "templates", dirs_exist_ok=True)
+    link_templates(folder)
     (folder / "images/serving").mkdir(parents=True, exist_ok=True)
     return project_in(folder)
 
@@ -146,9 +146,22 @@ def copied_project(folder: Path, changes: Changes | None = None) -> Project:
         shutil.copy(ROOT / name, folder)
     if changes:
         _change(folder / "matrix.yaml", changes)
-    for name in ("templates", "images/cpu", "images/serving"):
+    link_templates(folder)
+    for name in ("images/cpu", "images/serving"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     return project_in(folder)
+
+
+def link_templates(folder: Path) -> None:
+    """The committed templates, for reading; `own_templates` is for a test that writes to them."""
+    if not (folder / "templates").exists():
+        (folder / "templates").symlink_to(ROOT / "templates")
+
+
+def own_templates(folder: Path) -> Path:
+    """A copy in place of the link."""
+    (folder / "templates").unlink()
+    return shutil.copytree(ROOT / "templates", folder / "templates")
 
 
 def _change(path: Path, changes: Changes) -> None:
@@ -164,7 +177,7 @@ def _change(path: Path, changes: Changes) -> None:
 def project_in(folder: Path) -> Project:
     """The project of a folder as it is now. Templates that were compiled before are not compiled again."""
     project = Project(folder, folder / "matrix.yaml")
-    project.templates._environment.bytecode_cache = _COMPILED
+    project.templates._environment.bytecode_cache = COMPILED
     return project
 
 
@@ -185,7 +198,7 @@ class _Compiled(jinja2.BytecodeCache):
         self._kept[bucket.key] = bucket.bytecode_to_string()
 
 
-_COMPILED = _Compiled()
+COMPILED = _Compiled()
 
 
 def with_keys_reversed(value: Any) -> Any:

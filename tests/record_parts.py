@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
-from pipeline.accuracy_result import AccuracyResult, BenchmarkVerdict, PooledVerdict, Verdict
+from pipeline.accuracy_result import (
+    AccuracyResult,
+    BenchmarkVerdict,
+    LogitVerdict,
+    PooledVerdict,
+    Verdict,
+)
 from pipeline.benchmark import Benchmark, Builtin, EvaluatorChoice, PackageFile
 from pipeline.chip import Exclusion
 from pipeline.gate.logits import judge_logits
@@ -201,10 +208,13 @@ def accuracy_of(stacks: tuple[str, str], *rows: BenchmarkVerdict) -> AccuracyRes
         data=tuple(file(fixture(row.benchmark), 30_000) for row in rows),
         settings={"concurrency": 8, "seed": 0, "temperature": 0},
         stack_seconds={reference: 310.2, candidate: 245.9},
-        logits=judge_logits(
-            traces.reference(), traces.trace(candidate, NEAR), LogitLimits(top_k=2)
-        ),
+        logits=near(candidate),
     )
+
+
+@cache
+def near(candidate: str) -> LogitVerdict:
+    return judge_logits(traces.reference(), traces.trace(candidate, NEAR), LogitLimits(top_k=2))
 
 
 def load(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from pipeline.chip import Exclusion, Run, SkippedOperators
 from pipeline.matrix_values import Problem, Text
 from pipeline.model import Chat, License, Size, Weights
@@ -34,6 +36,7 @@ def without(record: Record, stage: StageName) -> Record:
     return record.model_copy(update={"stages": record.stages.model_copy(update={stage: None})})
 
 
+@cache
 def cpu_record() -> Record:
     """cpu/smollm2: everything passed, nothing promoted yet."""
     measured = {"image": digest("cpu model config"), "weights": sha256(WEIGHTS)}
@@ -85,6 +88,7 @@ def cpu_record() -> Record:
     )
 
 
+@cache
 def nvidia_record() -> Record:
     """nvidia/step3: another source of weights, FlagGems, excluded operators, a slower label."""
     measured = {"image": digest("nvidia model config"), "weights": sha256(WEIGHTS)}

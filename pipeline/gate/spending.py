@@ -7,7 +7,7 @@ accept a candidate that is exactly at its margin with probability .107.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import erfc, pi, sqrt
 
 import numpy as np
@@ -34,7 +34,7 @@ def look_level(alpha: float, looks: tuple[int, ...]) -> float:
 def crossing(level: float, looks: Sequence[int]) -> float:
     """Probability that a drift-free candidate crosses the boundary of `level` at any look."""
     z = z_of(level)
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = _gauss()
     crossed, runs = level, looks[0]
     # Density of the running sum where no look has crossed yet, on nodes below the boundary.
     sums, steps = _scaled(nodes, weights, -FAR * sqrt(runs), z * sqrt(runs))
@@ -48,6 +48,12 @@ def crossing(level: float, looks: Sequence[int]) -> float:
         kernel = np.exp(-((after[:, None] - sums[None, :]) ** 2) / (2 * new)) / sqrt(2 * pi * new)
         density, sums, runs = kernel @ mass, after, following
     return crossed
+
+
+@cache
+def _gauss() -> tuple[Floats, Floats]:
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    return nodes, weights
 
 
 def _scaled(nodes: Floats, weights: Floats, low: float, high: float) -> tuple[Floats, Floats]:

@@ -48,8 +48,8 @@ def _file_lock(path: Path, waiting: Callable[[str], None]) -> Iterator[None]:
         except BlockingIOError:
             waiting(f"waiting for process {file.read().strip() or '?'}, which has {path}")
             fcntl.flock(file, fcntl.LOCK_EX)
+        # Over what is there, always as long: ext4 writes a file to disk that was emptied and filled.
         file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid():10}\n")
         file.flush()
         yield

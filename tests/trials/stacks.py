@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipeline.project import Project
-from tests.projects import ROOT, Changes, one_cell
+from tests.projects import ROOT, Changes, committed, one_cell
 
 Kind = Literal["gross", "subtle", "legitimate"]
 REFERENCE = "float32"
 PLANTED = "planted"
 ROUNDED = "bfloat16"
 LIBRARY = ROOT / "tests/planted/library.py"
-LIMITS = one_cell(Project(ROOT, ROOT / "matrix.yaml"), "cpu", "smollm2").gate.logits
+LIMITS = one_cell(committed(), "cpu", "smollm2").gate.logits
 # What decides the numbers of a trial, beside the image: who asks, and how answers are compared and judged.
 MEASURING = tuple(
     ROOT / "pipeline" / name

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from rich.console import Console
 
 from pipeline import verifying
@@ -67,7 +65,7 @@ CHECKS = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def pair() -> Pair:
     return new_pair()
 
@@ -507,6 +505,9 @@ def test_provenance_claims_level_one_and_says_why(released: Released) -> None:
 
 
 def test_the_sbom_keeps_the_schema_and_names_packages_by_their_url(released: Released) -> None:
+    from cyclonedx.schema import SchemaVersion  # here, for it takes a second to load
+    from cyclonedx.validation.json import JsonStrictValidator
+
     bill = predicate(released, "SBOM")
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bill)) is None
     components = bill["components"]

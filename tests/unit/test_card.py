@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import ast
 import base64
-import json
 import os
 import re
 import struct
-import subprocess
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,12 +33,12 @@ from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
 from pipeline.results import Start
 from pipeline.smoke_result import Sight
 from pipeline.stages.card import CARDS, card, card_result, guide_blocks
-from pipeline.templates import Templates
+from tests.projects import committed
 from tests.record_parts import digest, passed
 from tests.records import cpu_record, nvidia_record, without
 
 ROOT = Path(__file__).parents[2]
-TEMPLATES = Templates(ROOT / "templates")
+TEMPLATES = committed().templates
 GOLDEN = ROOT / "tests" / "golden"
 CARD_TEMPLATES = (
     *sorted((ROOT / "templates").glob("card.*.j2")),
@@ -112,31 +109,6 @@ def test_the_result_names_both_files_with_their_hashes() -> None:
         ("card.en.md", sha256_bytes(b"card"), 4),
         ("card.zh.md", sha256_bytes("卡".encode()), 3),
     ]
-
-
-@RECORDS
-def test_every_block_is_valid_bash(record: Record) -> None:
-    blocks = code_blocks(cards(record)["card.en.md"])
-    assert {block.language for block in blocks} == {"bash"}
-    for block in blocks:
-        checked = subprocess.run(
-            ["bash", "-n"], input=block.text, text=True, capture_output=True, check=False
-        )
-        assert (checked.returncode, checked.stderr) == (0, ""), block.text
-
-
-def test_the_script_and_the_requests_survive_quotes_in_the_prompt() -> None:
-    record = with_about(cpu_record(), prompt="""Say "it's" in 中文""")
-    text = cards(record)["card.en.md"]
-    (script,) = re.findall(r"ask.py <<'EOF'\n(from.*?)^EOF$", text, re.MULTILINE | re.DOTALL)
-    constants = [n.value for n in ast.walk(ast.parse(script)) if isinstance(n, ast.Constant)]
-    assert """Say "it's" in 中文""" in constants
-    texts = [block.text for block in code_blocks(text)]
-    (block,) = (text for text in texts if "--data" in text and "--no-buffer" not in text)
-    shown = block.replace("curl", "printf '%s\\n'", 1)
-    printed = subprocess.run(["bash", "-c", shown], text=True, capture_output=True, check=True)
-    body = json.loads(printed.stdout[printed.stdout.index("{") :])
-    assert body["messages"] == [{"role": "user", "content": """Say "it's" in 中文"""}]
 
 
 @RECORDS

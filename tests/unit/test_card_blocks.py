@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.cards.blocks import Block, blocks_sha256, code_blocks
 from pipeline.stages.card import CARDS, card
-from pipeline.templates import Templates
+from tests.projects import committed
 from tests.records import cpu_record
 
-TEMPLATES = Templates(Path(__file__).parents[2] / "templates")
+TEMPLATES = committed().templates
 CARD = """\
 ---
 license: mit

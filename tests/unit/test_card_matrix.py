@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from pipeline.cell import Cell
@@ -17,6 +19,11 @@ def pages(record: Record) -> tuple[str, str]:
     files = card(record, PROJECT.templates)
     english, chinese = (files[name].decode() for name in CARDS)
     return english, chinese
+
+
+@cache
+def pages_of(cell_id: str) -> tuple[str, str]:
+    return pages(record_of(next(cell for cell in PROJECT.cells if cell.id == cell_id)))
 
 
 def row_of(page: str, start: str) -> str:
@@ -37,8 +44,7 @@ def with_packages(record: Record, packages: dict[str, str]) -> Record:
 
 @pytest.mark.parametrize("cell", chosen(), ids=lambda cell: cell.id)
 def test_the_words_of_chip_and_model_make_a_card_that_breaks_no_rule(cell: Cell) -> None:
-    files = card(record_of(cell), PROJECT.templates)
-    english, chinese = (files[name].decode() for name in ("card.en.md", "card.zh.md"))
+    english, chinese = pages_of(cell.id)
     for problem in cell.known_problems:
         assert problem.en in english
         assert problem.zh in chinese
@@ -50,7 +56,7 @@ def test_the_words_of_chip_and_model_make_a_card_that_breaks_no_rule(cell: Cell)
 
 @pytest.mark.parametrize("cell", chosen(), ids=lambda cell: cell.id)
 def test_flagtree_is_claimed_only_where_it_was_read_from_the_image(cell: Cell) -> None:
-    english, chinese = pages(record_of(cell))
+    english, chinese = pages_of(cell.id)
     assert "| not in this image |" in row_of(english, "| [FlagTree]")
     assert "| 不在本镜像中 |" in row_of(chinese, "| [FlagTree]")
     named = cell.chip.stacks[cell.chip.released].compiler
@@ -79,7 +85,7 @@ def test_a_compiler_that_was_read_is_named_by_its_versions(cell: Cell) -> None:
 def test_the_card_says_the_data_type_of_its_weights(cell: Cell) -> None:
     size = cell.model.size
     assert isinstance(size, Size)
-    english, chinese = pages(record_of(cell))
+    english, chinese = pages_of(cell.id)
     glance = row_of(english, "| Weights |")
     assert glance.startswith(f"| Weights | {size.dtype} (as the matrix states it)")
     assert row_of(chinese, "| 权重 |").startswith(f"| 权重 | {size.dtype}（依据矩阵）")
@@ -90,11 +96,10 @@ def test_the_card_says_the_data_type_of_its_weights(cell: Cell) -> None:
 
 
 def test_a_cell_with_other_weights_than_its_model_says_their_data_type() -> None:
-    cell = next(cell for cell in PROJECT.cells if cell.id == STEP3)
     base = PROJECT.matrix.models["step3"].size
     assert base is not None
     assert base.dtype == "bfloat16"
-    assert "| Weights | fp8 " in row_of(pages(record_of(cell))[0], "| Weights |")
+    assert "| Weights | fp8 " in row_of(pages_of(STEP3)[0], "| Weights |")
 
 
 @pytest.mark.parametrize("repository", [LOCAL, "registry.test/flagrelease/toy"])

@@ -20,14 +20,14 @@ from pipeline.cards.page import Page
 from pipeline.errors import UsageError
 from pipeline.imported_record import read_imported
 from pipeline.stages.card import CARDS, card, imported_card
-from pipeline.templates import Templates
+from tests.projects import committed
 from tests.published_card import INVENTORY, pieces
 from tests.records import nvidia_record
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "records/imported/nvidia/step3"
 PARITY = ROOT / "docs/card-parity.md"
-TEMPLATES = Templates(ROOT / "templates")
+TEMPLATES = committed().templates
 IMPORTED = read_imported(FOLDER / "imported.yaml")
 PARTS = yaml.safe_load((FOLDER / "parity.yaml").read_text("utf-8"))
 PUBLISHED = yaml.safe_load(INVENTORY.read_text("utf-8"))

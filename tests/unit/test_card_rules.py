@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import pytest
 from modelscope.utils.constant import Frameworks, Tasks
@@ -15,10 +14,10 @@ from pipeline.cards.page import Page
 from pipeline.cards.validator import Expected, Score, faults, refuse_faulty
 from pipeline.errors import StageRefusedError
 from pipeline.stages.card import CARDS, card
-from pipeline.templates import Templates
+from tests.projects import committed
 from tests.records import cpu_record
 
-TEMPLATES = Templates(Path(__file__).parents[2] / "templates")
+TEMPLATES = committed().templates
 REPOSITORY = "127.0.0.1:5000/flagrelease/flagrelease_cpu_smollm2"
 
 

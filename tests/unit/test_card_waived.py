@@ -12,12 +12,11 @@ from pipeline.errors import StageRefusedError
 from pipeline.record import Record, Status
 from pipeline.stages.card import CARDS, card
 from pipeline.statements import release_record
-from pipeline.templates import Templates
 from pipeline.waiver import Waiver
-from tests.projects import ROOT
+from tests.projects import committed
 from tests.records import cpu_record, without
 
-TEMPLATES = Templates(ROOT / "templates")
+TEMPLATES = committed().templates
 WAIVER = Waiver(
     cell="cpu/smollm2",
     by="Ada Example",

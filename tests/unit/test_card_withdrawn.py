@@ -15,17 +15,16 @@ from pipeline.record import Record, RecordStore
 from pipeline.release_index import Tombstone
 from pipeline.results import PromoteResult
 from pipeline.stages.card import CARDS, card
-from pipeline.templates import Templates
 from pipeline.tombstones import keep_tombstone, tombstone_beside
 from pipeline.world import harbor
 from pipeline.world.journal import Burial
 from pipeline.world.tag_moves import bury
 from tests.fakes_registry import FakeRegistry, push_image
-from tests.projects import ROOT, project_in, toy_project
+from tests.projects import committed, project_in, toy_project
 from tests.record_parts import passed
 from tests.records import cpu_record
 
-TEMPLATES = Templates(ROOT / "templates")
+TEMPLATES = committed().templates
 OLD, NEW = "2026.11.24.1", "2026.11.24.2"
 HOST, PUBLIC = "127.0.0.1:5000", "flagrelease/flagrelease_cpu_smollm2"
 

@@ -12,8 +12,8 @@ from pipeline.errors import StageRefusedError
 from pipeline.imported_record import read_imported
 from pipeline.record import read_record
 from pipeline.stages.card import card, imported_card
-from pipeline.templates import Templates
 from pipeline.tombstones import tombstone_beside
+from tests.projects import committed
 
 ROOT = Path(__file__).parents[2]
 RECORDS = sorted((ROOT / "records").glob("*/*/*/record.json"))
@@ -36,7 +36,7 @@ def test_a_record_lies_where_it_belongs_in_canonical_form(path: Path) -> None:
 
 @BY_NAME
 def test_a_passed_record_gives_its_card_and_a_refused_or_unfinished_one_none(path: Path) -> None:
-    record, templates = read_record(path), Templates(ROOT / "templates")
+    record, templates = read_record(path), committed().templates
     is_passed = all(stage.status == "passed" for _, stage in record.stages if stage is not None)
     if is_passed and record.stages.performance is not None:
         for name, data in card(record, templates, tombstone_beside(path.parent)).items():
@@ -52,5 +52,5 @@ def test_an_imported_record_lies_where_it_belongs_beside_its_card(path: Path) ->
     record = read_imported(path)
     assert path.parts[-3:-1] == (record.chip, record.model)
     assert record.cell == f"{record.chip}/{record.model}"
-    for name, data in imported_card(record, Templates(ROOT / "templates")).items():
+    for name, data in imported_card(record, committed().templates).items():
         assert (path.parent / name).read_bytes() == data, "run nox -s cards"

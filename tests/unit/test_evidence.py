@@ -2,12 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 from scipy.stats import t as student
-from statsmodels.stats.weightstats import DescrStatsW
 
 from pipeline.gate.evidence import Evidence
 from pipeline.gate.paired import mcnemar_harm, tango_lower_bound, z_of
@@ -43,6 +41,8 @@ def test_right_or_wrong_items_asked_once_are_judged_by_tango_and_mcnemar() -> No
 
 @pytest.mark.parametrize("runs", [2, 4])
 def test_item_means_over_several_runs_have_the_paired_t_bound_of_statsmodels(runs: int) -> None:
+    from statsmodels.stats.weightstats import DescrStatsW  # here, for it loads pandas
+
     reference, candidate = drawn(300, runs, seed=runs)
     changes = np.mean(candidate, axis=1) - np.mean(reference, axis=1)
     evidence = evidence_of(reference, candidate, runs)
@@ -65,11 +65,13 @@ def test_p_of_item_means_is_scipys_one_sided_t_test() -> None:
 
 
 def test_items_that_share_a_passage_have_the_cluster_robust_error_of_statsmodels() -> None:
+    from statsmodels.regression.linear_model import OLS  # here, for it loads pandas
+
     reference, candidate = drawn(120, 1, seed=3)
     clusters = {number: f"page {number // 5}" for number in range(120)}
     changes = np.array(candidate)[:, 0] - np.array(reference)[:, 0]
     groups = [number // 5 for number in range(120)]
-    model = sm.OLS(changes, np.ones(120)).fit(
+    model = OLS(changes, np.ones(120)).fit(
         cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
     )
     evidence = evidence_of(reference, candidate, 1, clusters)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,23 +14,13 @@ from pipeline.plan import plan
 from pipeline.project import Project
 from pipeline.run_arguments import command_line
 from pipeline.stages.render import render_all
-from tests.documents import edit_of, page
-from tests.projects import ROOT, edited, one_cell, project_in
-
-NODES = "# Machines without network"  # what follows the chips
-# A vendor that is not there (SDK image, two compilers, numbered devices, half the memory of an H100), and its model.
-CHIP, MODEL = (edit_of(page(f"docs/add-a-{what}.md")) for what in ("chip", "model"))
+from tests.new_chip import grown
+from tests.projects import ROOT, one_cell
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("grown")
-    text = (ROOT / "matrix.yaml").read_text("utf-8")
-    blocks = ((NODES, f"{CHIP}\n{NODES}"), ("\ncells:\n", f"\n{MODEL}\ncells:\n"))
-    (folder / "matrix.yaml").write_text(edited(text, *blocks), "utf-8")
-    shutil.copytree(ROOT / "templates", folder / "templates")
-    (folder / "images/serving").mkdir(parents=True)
-    return project_in(folder)
+    return grown(tmp_path_factory.mktemp("grown"))
 
 
 def test_the_new_chip_has_every_model_and_the_new_model_every_chip(project: Project) -> None:
@@ -61,12 +47,6 @@ def test_its_image_is_rendered_from_its_block(project: Project) -> None:
         "ACME_HOME=/opt/acme",
     ):
         assert part in dockerfile
-    hadolint = Path(sys.executable).with_name("hadolint")
-    words: list[str | Path] = [hadolint, "--no-color", "--config", ROOT / ".hadolint.yaml", "-"]
-    done = subprocess.run(
-        words, input=dockerfile, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
 
 
 def test_it_is_served_over_the_cards_that_hold_the_model(project: Project) -> None:

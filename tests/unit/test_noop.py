@@ -23,7 +23,7 @@ from pipeline.world.standing import Beside, PublicTag, Standing
 from pipeline.world.tag_moves import bury, carry_out, finish_or_undo
 from tests.fakes import FakeEngine
 from tests.fakes_registry import FakeRegistry, push_image
-from tests.projects import project_in, toy_project
+from tests.projects import own_templates, project_in, toy_project
 from tests.releases import Flow
 
 HOST = "registry.test"
@@ -50,6 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public: FakeRegistr
     monkeypatch.setattr(engine.Engine, "connect", FakeEngine)
     monkeypatch.setattr(git, "tags_of_head", lambda: ())
     toy_project(tmp_path)
+    own_templates(tmp_path)
     (tmp_path / "weights").write_bytes(b"w")
     write_whole(tmp_path / "out/2026.11.24.1/abacus/poet/record.json", b"{}")
     keep(PLAIN, public)

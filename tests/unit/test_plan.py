@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline import project as project_module
 from pipeline.about import about
 from pipeline.keys import UNKNOWN, changes, key_of
 from pipeline.layers import runtime_parts
+from pipeline.matrix_file import read_matrix
 from pipeline.names import names
 from pipeline.parts import Inputs, parts_of
 from pipeline.plan import Action, decide, plan, reused, stages_until
@@ -25,6 +27,7 @@ from tests.projects import (
     committed,
     copied_project,
     one_cell,
+    own_templates,
     project_in,
     with_keys_reversed,
 )
@@ -195,7 +198,7 @@ def test_a_stage_that_does_not_apply_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_a_changed_template_is_named(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
-    template = tmp_path / "templates/runtime.venv.Dockerfile.j2"
+    template = own_templates(tmp_path) / "runtime.venv.Dockerfile.j2"
     template.write_text(template.read_text("utf-8") + "LABEL a=b\n", "utf-8")
     actions = runs(planned(project_in(tmp_path), record))
     assert actions["render"] == ("templates/runtime.venv.Dockerfile.j2 changed",)
@@ -205,7 +208,7 @@ def test_a_changed_template_is_named(tmp_path: Path) -> None:
 
 def test_a_changed_template_of_cards_touches_no_image(tmp_path: Path) -> None:
     record = recorded(copied_project(tmp_path))
-    template = tmp_path / "templates/card.en.md.j2"
+    template = own_templates(tmp_path) / "card.en.md.j2"
     template.write_text(template.read_text("utf-8") + "\nThe end.\n", "utf-8")
     assert runs(planned(project_in(tmp_path), record)) == {
         "card": ("templates/card.en.md.j2 changed",),
@@ -330,9 +333,10 @@ def lifted(project: Project) -> Changes:
 
 @pytest.mark.parametrize(("changes", "least"), [({}, 90), (lifted(committed()), 150)])
 def test_a_plan_over_the_whole_matrix_takes_less_than_half_a_second(
-    tmp_path: Path, changes: Changes, least: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: Changes, least: int
 ) -> None:
     """Of the present one, and of one in which no cell is excluded that an accelerator could serve."""
+    monkeypatch.setattr(project_module, "read_matrix", read_matrix)  # each time, as a command does
     project = copied_project(tmp_path, changes)
     shutil.copytree(ROOT / "images", tmp_path / "images", dirs_exist_ok=True)
     assert len(project.cells) >= least
@@ -342,6 +346,7 @@ def test_a_plan_over_the_whole_matrix_takes_less_than_half_a_second(
     for _ in range(3):  # a busy machine may disturb one
         started = time.process_time()  # of this process alone
         fresh = Project(tmp_path, tmp_path / "matrix.yaml")
+        fresh.templates._environment.bytecode_cache = None  # a plan compiles them itself
         inputs = {c.id: fresh.inputs(c, target, builder=BUILDER, node=NODE) for c in fresh.cells}
         actions = plan(fresh.cells, inputs, past, release=RELEASE, until="publish")
         seconds.append(time.process_time() - started)

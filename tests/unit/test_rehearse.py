@@ -18,15 +18,15 @@ from pipeline.record import Record
 from pipeline.rehearsal import RehearsedBlock, RehearseResult, Substitution
 from pipeline.stages.card import card, guide_blocks
 from pipeline.stages.rehearse import Staged, checked, failure, rehearse
-from pipeline.templates import Templates
 from pipeline.world.engine import Engine
 from pipeline.world.reader import Ran, Reader, Script, Visit
 from pipeline.world.untidy import is_untidy
 from tests.fakes import FakeEngine
+from tests.projects import committed
 from tests.record_parts import digest, passed
 from tests.records import cpu_record, nvidia_record
 
-TEMPLATES = Templates(Path(__file__).parents[2] / "templates")
+TEMPLATES = committed().templates
 STAGING = f"127.0.0.1:5000/flagrelease/staging/cpu/smollm2@{digest('cpu model manifest')}"
 ENDED = Ran(exit_code=0, seconds=1.5, output="done\n")
 NEVER = Ran(exit_code=None, seconds=0, output="")

@@ -25,7 +25,7 @@ from pipeline.results import PromoteResult
 from pipeline.stages.card import guide_blocks
 from pipeline.waiver import Waiver
 from pipeline.world import hub_folder
-from tests.projects import one_cell, project_in, toy_project
+from tests.projects import one_cell, own_templates, project_in, toy_project
 from tests.record_parts import passed
 from tests.records import cpu_record, without
 
@@ -86,6 +86,7 @@ def cards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Cards:
     toy_project(tmp_path, PUBLIC)
+    own_templates(tmp_path)
     monkeypatch.chdir(tmp_path)
     # As the command makes it, with templates that were compiled once for all tests.
     monkeypatch.setattr(selection, "Project", lambda root, *_, **__: project_in(root))

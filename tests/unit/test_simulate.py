@@ -11,11 +11,10 @@ import pytest
 
 from pipeline.gate.scenarios import CARD, SCENARIOS, design_of, placed, sheet_design, truth_of
 from pipeline.gate.simulate import Rates, Truth, draw, operating_characteristics
-from pipeline.project import Project
-from tests.projects import ROOT
+from tests.projects import ROOT, committed
 
 DRAWS = 300
-GATE = Project(ROOT, ROOT / "matrix.yaml").matrix.gate
+GATE = committed().matrix.gate
 
 
 @cache

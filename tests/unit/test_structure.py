@@ -3,6 +3,7 @@
 import ast
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,13 @@ def our_files() -> Iterator[Path]:
         yield from (path for name in names if (path := Path(folder, name)).is_file())
 
 
-def imports(source: str, known: frozenset[str] = frozenset()) -> Iterator[str]:
+@cache
+def imports(source: str, known: frozenset[str] = frozenset()) -> tuple[str, ...]:
     """Every module that the source imports; `from a import b` is a.b where that is a module."""
+    return tuple(_imports(source, known))
+
+
+def _imports(source: str, known: frozenset[str]) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

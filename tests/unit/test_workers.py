@@ -16,6 +16,12 @@ def never() -> bool:
     raise AssertionError("nothing was to be cut off")
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cuts again after 20 ms, where a release gives a thread 250."""
+    monkeypatch.setattr(workers, "CUT_AGAIN_S", 0.02)
+
+
 def test_results_come_in_the_order_of_the_works_and_all_ran_at_once() -> None:
     together = threading.Barrier(3, timeout=10)
 
@@ -51,6 +57,7 @@ def test_the_error_of_one_ends_the_others_and_is_raised() -> None:
     assert ended == ["ended", "ended"]
 
 
+@pytest.mark.usefixtures("hasty")
 def test_what_starts_after_the_first_cut_is_cut_too() -> None:
     cuts, late = list[float](), threading.Event()
 
@@ -87,12 +94,14 @@ def test_a_thread_that_does_not_end_and_leaves_nothing_behind_is_left_at_once() 
     assert seconds_until_left(lambda: False) < 2
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_thread_that_has_to_tidy_is_waited_for_until_it_has() -> None:
     found = iter([True, False, True, False, False])
     assert seconds_until_left(lambda: next(found)) < 5
     assert list(found) == []
 
 
+@pytest.mark.usefixtures("hasty")
 def test_a_thread_that_does_not_end_is_waited_for_no_longer_than_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
