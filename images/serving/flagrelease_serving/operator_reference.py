@@ -286,16 +286,13 @@ def _scale(
     if dtype in HALVES:
         return largest * ELEMENTWISE_SHARE  # computed in float32: nothing cancels that a half shows
     went_in = [
-        tensor.double().abs()
-        for tensor in tensors(list(inputs))
-        if tensor.is_floating_point() and tensor.numel()
+        tensor.double().abs() for tensor in tensors(list(inputs)) if tensor.is_floating_point()
     ]
-    sizes = [
-        float(tensor[torch.isfinite(tensor)].max())
-        for tensor in went_in
-        if bool(torch.isfinite(tensor).any())
+    known = [
+        float(one[torch.isfinite(one)].max()) for one in went_in if bool(torch.isfinite(one).any())
     ]
-    return torch.maximum(largest * ELEMENTWISE_SHARE, torch.tensor(max(sizes, default=0.0)))
+    one_rounding = max(known, default=0.0) / ROUNDINGS[torch.float32]
+    return torch.maximum(largest * ELEMENTWISE_SHARE, torch.tensor(one_rounding))
 
 
 def written(
