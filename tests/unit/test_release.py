@@ -513,7 +513,7 @@ def test_a_smoke_test_that_fails_shows_checks_and_the_servers_log(
         "from the server's log:\nTraceback"
     )
     log = read_log(flow, *POET, "smoke")
-    assert "FAIL completion: HTTP 500: no kernel image is available (0.0 s)\n" in log
+    assert "FAIL completion: HTTP 500: no kernel image is available (" in log
 
 
 def test_a_fault_of_the_machine_is_not_recorded_and_the_same_command_goes_on(
