@@ -21,7 +21,7 @@ from pipeline.record import Record, RecordStore, read_record
 from tests.projects import TOY, toy_project
 
 ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "records/2026.11.24.31/cpu/smollm2/record.json"
+RECORD = ROOT / "records/2026.11.25.101/cpu/smollm2/record.json"
 CHIPS, MODELS = 12, 10
 CORRECTED = ("## Performance", "## Speed")
 

@@ -57,9 +57,13 @@ def blocks(page: Page, repository: str) -> Found:
                 yield number, f"{found[0]} is no command that a reader can run"
             if text != text.rstrip():
                 yield number, "blanks at the end of the line"
-            if re.search(rf"{re.escape(repository)}(?![\w.@/-])", text) and "@sha256:" in page.text:
+            if repository in text and _is_bare(repository, text) and "@sha256:" in page.text:
                 yield number, f"{repository} is named without its digest"
         yield from _scripts(block)
+
+
+def _is_bare(repository: str, text: str) -> bool:
+    return bool(re.search(rf"{re.escape(repository)}(?![\w.@/-])", text))
 
 
 def _scripts(block: Block) -> Found:
