@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -31,7 +32,9 @@ from tests.integration.conftest import (
 JOBS: Mapping[str, Any] = yaml.safe_load(
     (ROOT / ".github/workflows/release.yml").read_text("utf-8")
 )["jobs"]
-RELEASE = "2026.11.24.99"
+RELEASE = (
+    f"2026.11.24.{int(time.time())}"  # the registry of this machine may outlast a run of the tests
+)
 ENVIRONMENT = {"CELLS": "/".join(CELL), "RELEASE": RELEASE, "TARGET": "local"}
 EXPRESSION = re.compile(r"\$\{\{ (?:matrix|env)\.(\w+) \}\}")
 
