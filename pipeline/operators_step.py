@@ -49,12 +49,9 @@ def _seen(run: CellRelease, found: OperatorCheck) -> str:
     cell = run.cell
     if found.worst:
         report = run.project.operators_file(cell).relative_to(run.project.root)
-        seen.append(
-            f"{report} has the calls; nox -s bisect -- {cell.chip_id} {cell.model_id} tells what spoils"
-        )
-        seen.append(
-            "the model; leave it out with operators.exclude, or say why with operators.unchecked"
-        )
+        bisect = f"nox -s bisect -- {cell.chip_id} {cell.model_id}"
+        seen.append(f"{report} has the calls; {bisect} tells what spoils the model")
+        seen.append("leave it out with operators.exclude, or say why with operators.unchecked")
     elif not found.is_whole:
         seen.append(found.refused or "none of them while a request was served")
         seen.append(
@@ -66,12 +63,11 @@ def _seen(run: CellRelease, found: OperatorCheck) -> str:
 def wrong_operators(run: CellRelease, log: StageLog) -> tuple[str, ...]:
     """What a refused stack computes wrong; none where it has no library, or cannot be checked."""
     stack = run.cell.chip.released
-    if run.cell.asked_operators(stack) is None:
+    asked = run.cell.asked_operators(stack)
+    if asked is None:
         return ()
     try:
-        return (
-            known_check(_built(run), stack, run.cell.asked_operators(stack)) or _check(run, log)
-        ).sentences()
+        return (known_check(_built(run), stack, asked) or _check(run, log)).sentences()
     except PipelineError as error:
         log.say(f"the operators could not be checked: {error}")
         return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,14 +31,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> ServedCell:
     return built_cell(tmp_path_factory.mktemp("check"), stacks, share=ROOT / "out/share")
 
 
-def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) -> None:
+def said_inside(built: ServedCell, script: str) -> Any:
+    """What a script of tests/planted prints as JSON, run in the image."""
     run = Run(volumes=MOUNTS, environment={"PYTHONPATH": "/opt/flagrelease"})
     with built.engine.container(
         built.image, ["sleep", "infinity"], run=run, name="operator-check", volumes={}
     ) as container:
-        code, output = container.execute(["python", f"{MOUNTED}/check_check.py"])
+        code, output = container.execute(["python", f"{MOUNTED}/{script}"])
     assert code == 0, output
-    (seen,) = parse_check(f"[{json.dumps(json.loads(output.splitlines()[-1]))}]", where="here")
+    return json.loads(output.splitlines()[-1])
+
+
+def test_wrong_copies_are_found_and_do_not_blind_the_check(built: ServedCell) -> None:
+    (seen,) = parse_check(json.dumps([said_inside(built, "check_check.py")]), where="here")
     wrong = {name for name, operator in seen.operators.items() if operator.is_wrong}
     # sort copies inside, so it is wrong as well.
     assert wrong == {"silu", "pow_scalar", "copy_", "to_copy", "sort"}
@@ -77,13 +83,7 @@ def test_without_it_the_served_operators_compute_like_the_cpu(
 def test_the_reference_tells_right_from_wrong_and_from_what_is_not_defined(
     built: ServedCell,
 ) -> None:
-    run = Run(volumes=MOUNTS, environment={"PYTHONPATH": "/opt/flagrelease"})
-    with built.engine.container(
-        built.image, ["sleep", "infinity"], run=run, name="reference-check", volumes={}
-    ) as container:
-        code, output = container.execute(["python", f"{MOUNTED}/reference_check.py"])
-    assert code == 0, output
-    found = json.loads(output.splitlines()[-1])
+    found = said_inside(built, "reference_check.py")
     verdicts = {
         name: "not compared" if said.startswith("not compared") else "wrong" if said else "right"
         for name, (said, _) in found.items()

@@ -22,13 +22,13 @@ from pipeline.cells import select
 from pipeline.culprits import BisectResult, ProbeAnswer, Subject
 from pipeline.errors import StageRefusedError
 from pipeline.matrix_file import read_matrix
-from pipeline.probes.built import BuiltCell
 from pipeline.probes.candidate import Library
 from pipeline.project import Project
 from pipeline.stages.bisect import BisectTask, Prober, bisect
 from pipeline.suite import pregate_prompts
 from tests.fakes import FakeEngine
 from tests.projects import ROOT, toy_project
+from tests.toy_built import toy_built
 
 OPERATORS = ("gelu", "mm", "pow", "silu", "sin", "softmax")
 LIBRARY = Library(
@@ -45,17 +45,6 @@ def project(tmp_path: Path) -> Project:
 @pytest.fixture
 def cell(project: Project) -> Cell:
     return select(project.matrix, ["abacus", "poet"])[0]
-
-
-def served(project: Project, cell: Cell) -> BuiltCell:
-    return BuiltCell(
-        cell=cell,
-        image="registry.test/poet@sha256:ab",
-        config_digest="sha256:cd",
-        weights_sha256="ef",
-        project=project,
-        engine=FakeEngine(),
-    )
 
 
 def result_of(folder: Path, *families: str, budget_s: float = 60) -> BisectResult:
@@ -98,7 +87,7 @@ def test_findings_are_evidence_a_patch_that_git_applies_and_an_issue_for_every_f
     project: Project, cell: Cell
 ) -> None:
     result = result_of(project.root, "silu", "pow+sin")
-    files = write_findings(result, served(project, cell), LIBRARY)
+    files = write_findings(result, toy_built(project, cell), LIBRARY)
     assert [path.relative_to(project.root).as_posix() for path in files] == [
         f"out/bisect/abacus/poet/{result.id}.json",
         f"out/bisect/abacus/poet/{result.id}.patch",
@@ -118,7 +107,7 @@ def test_what_was_found_can_be_written_into_the_matrix_as_the_patch_would(
     project: Project, cell: Cell
 ) -> None:
     result = result_of(project.root, "silu", "pow+sin")
-    files = write_findings(result, served(project, cell), LIBRARY)
+    files = write_findings(result, toy_built(project, cell), LIBRARY)
     before = project.matrix_path.read_bytes()
     subprocess.run(["git", "apply", files[1]], cwd=project.root, check=True)
     patched = project.matrix_path.read_bytes()
@@ -129,7 +118,7 @@ def test_what_was_found_can_be_written_into_the_matrix_as_the_patch_would(
 
 def test_a_search_without_an_answer_leaves_evidence_alone(project: Project, cell: Cell) -> None:
     result = result_of(project.root, "silu", budget_s=0)
-    files = write_findings(result, served(project, cell), LIBRARY)
+    files = write_findings(result, toy_built(project, cell), LIBRARY)
     assert [path.suffix for path in files] == [".json"]
 
 
@@ -161,15 +150,15 @@ def test_only_operators_that_the_stack_has_on_are_searched(cell: Cell) -> None:
 def test_answers_are_for_one_configuration_whatever_is_excluded(
     project: Project, cell: Cell
 ) -> None:
-    known = subject_of(served(project, cell), SEARCH)
+    known = subject_of(toy_built(project, cell), SEARCH)
     freed = replace(cell, override=cell.override.model_copy(update={"env": {}}))
     no_cell_operators = type(cell.override.operators)()
     fewer = replace(
         cell, override=cell.override.model_copy(update={"operators": no_cell_operators})
     )
-    assert subject_of(served(project, fewer), SEARCH) == known
-    assert subject_of(served(project, freed), SEARCH) != known
-    assert subject_of(served(project, cell), replace(SEARCH, width=4)) != known
+    assert subject_of(toy_built(project, fewer), SEARCH) == known
+    assert subject_of(toy_built(project, freed), SEARCH) != known
+    assert subject_of(toy_built(project, cell), replace(SEARCH, width=4)) != known
 
 
 def test_a_cell_that_was_not_built_is_refused_before_any_engine_is_asked(

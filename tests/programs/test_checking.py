@@ -6,14 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
 from pipeline.errors import StageRefusedError, WorldError
 from pipeline.operator_evidence import AskedOperators
-from pipeline.probes.built import BuiltCell
-from pipeline.probes.candidate import Candidate
 from pipeline.probes.cell_check import known_check
 from pipeline.probes.checking import SLOT, check_operators
 from pipeline.world import server
@@ -21,6 +18,7 @@ from pipeline.world.operator_check import OperatorCheck
 from tests.fakes import FakeEngine, ServingImage
 from tests.fakes_server import Behaviour, free_port
 from tests.projects import one_cell, toy_project
+from tests.toy_built import toy_built, toy_candidate
 from tests.unit.test_operator_check import check, operator
 
 OPERATORS = frozenset({"gelu", "silu", "softmax"})
@@ -52,15 +50,8 @@ def checked(folder: Path, *, writes: bool = True, **image: Any) -> OperatorCheck
         if writes:
             (place / "check/check-rank0.7.json").write_text(json.dumps(WORKER))
 
-    candidate = Candidate(
-        cell=cell,
-        stack="fast",
-        image="registry.test/poet@sha256:ab",
-        operators=OPERATORS,
-        share=project.share,
-        templates=project.templates,
-        engine=FakeEngine(ServingImage(port=port, **image), when_started=write),
-        folder=place,
+    candidate = toy_candidate(
+        project, cell, FakeEngine(ServingImage(port=port, **image), when_started=write), OPERATORS
     )
     return check_operators(candidate, OPERATORS - {"gelu"}, folder / "serving", lambda _: None)
 
@@ -93,14 +84,7 @@ def test_workers_that_write_nothing_are_refused(tmp_path: Path) -> None:
 def test_the_report_of_other_operators_is_another_report(tmp_path: Path) -> None:
     project = toy_project(tmp_path)
     cell = one_cell(project, "abacus", "poet")
-    built = BuiltCell(
-        cell=cell,
-        image="i@sha256:0",
-        config_digest="",
-        weights_sha256="",
-        project=project,
-        engine=Mock(),
-    )
+    built = replace(toy_built(project, cell), image="i@sha256:0")
     path = project.operators_file(cell)
     path.parent.mkdir(parents=True)
     assert known_check(built, "flagos") is None

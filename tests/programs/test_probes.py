@@ -33,6 +33,7 @@ from tests.fakes import FakeEngine, FakeImage, ServingImage, Started
 from tests.fakes_model import Row, ToyModel
 from tests.fakes_server import Behaviour, StandInServer, free_port
 from tests.projects import toy_project
+from tests.toy_built import toy_candidate
 
 HTTP_500 = {"a number that JSON cannot hold": math.nan}  # becomes that
 OPERATORS = frozenset({"gelu", "mm", "pow", "silu", "sin", "softmax"})
@@ -151,16 +152,7 @@ def bench(
     serving = BeadsImage(port=port, model=model, **image)
     model.image = serving
     engine = FakeEngine(serving, when_started=serving.seen.append)
-    candidate = Candidate(
-        cell=cell,
-        stack="fast",
-        image="registry.test/poet@sha256:ab",
-        operators=OPERATORS,
-        share=project.share,
-        templates=project.templates,
-        engine=engine,
-        folder=project.bisect_folder(cell),
-    )
+    candidate = toy_candidate(project, cell, engine, OPERATORS)
     gate = Oracle(
         reference=reference,
         limits=LogitLimits(),
@@ -413,16 +405,7 @@ def test_the_reference_is_asked_once_and_read_from_disk_then(
     cell = replace(cell, model=cell.model.model_copy(update={"port": free_port()}))
     whole = ServingImage(port=cell.model.port, behaviour=Behaviour(toy=ToyModel()))
     engine = FakeEngine(whole)
-    candidate = Candidate(
-        cell=cell,
-        stack="fast",
-        image="registry.test/poet@sha256:ab",
-        operators=OPERATORS,
-        share=project.share,
-        templates=project.templates,
-        engine=engine,
-        folder=project.bisect_folder(cell),
-    )
+    candidate = toy_candidate(project, cell, engine, OPERATORS)
     engine.served = ServingImage(
         port=cell.model.port, behaviour=Behaviour(completion_status=500, checks_model_name=False)
     )
